@@ -22,8 +22,8 @@ from data.files import write_json, write_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from data.structures.table import Structures
-    from experiments.active.loop import ActiveConfig, Learner
+    from data.structures.structures import Structures
+    from experiments.active.active_learning import ActiveConfig, Learner
 
 ERROR = "test_forces_mae_mev_per_angstrom"
 RULES = {"uncertain": "active", "random": "random choice"}
@@ -81,7 +81,7 @@ def trajectory(start: Structures, frames: int, every_fs: float, seed: int) -> St
     from ase.md.langevin import Langevin
     from tblite.ase import TBLite
 
-    from data.structures.table import Structures
+    from data.structures.structures import Structures
     from surrogates.potentials.dynamics.dynamics import thermal_velocities
 
     rng = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def trajectory(start: Structures, frames: int, every_fs: float, seed: int) -> St
 
 def recipe(seed: int) -> Learner:
     """The model and training settings of a small ensemble, which two cores train in seconds."""
-    from experiments.active.loop import Learner
+    from experiments.active.active_learning import Learner
     from surrogates.learning.loop import TrainConfig
     from surrogates.potentials.facts import PotentialConfig
     from surrogates.potentials.networks.painn import PaiNNConfig
@@ -120,9 +120,9 @@ def recipe(seed: int) -> Learner:
 
 def settings(rule: str, labels: int, goal: float, seed: int) -> ActiveConfig:
     """Settings of one run with one rule."""
+    from experiments.active.active_learning import ActiveConfig, InitialConfig
     from experiments.active.exploration import ExploreConfig
-    from experiments.active.loop import ActiveConfig, InitialConfig
-    from experiments.active.selection import ChoiceConfig
+    from experiments.active.frame_selection import ChoiceConfig
     from experiments.active.stopping import StopConfig
 
     return ActiveConfig(
@@ -154,7 +154,7 @@ def median_curve(runs: Sequence[LearningRun]) -> tuple[np.ndarray, np.ndarray]:
 
 def paint(axes: Axes, runs: Sequence[LearningRun], goals: Sequence[float]) -> None:
     """Draw the test errors of each run as thin lines and the median of each rule as a thick line."""
-    from experiments.active.report import error_axis
+    from experiments.active.results import error_axis
     from experiments.pages.style import BLUE, GREY, INK, legend_below
 
     for rule, colour, marker in (("random", GREY, "s"), ("uncertain", BLUE, "o")):
@@ -233,9 +233,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     cores = pin(options.cores)
-    from data.structures.table import Structures
-    from experiments.active.labelling import label
-    from experiments.active.loop import ActiveLearning
+    from data.structures.structures import Structures
+    from experiments.active.active_learning import ActiveLearning
+    from experiments.active.frame_labelling import label
     from experiments.pages.style import draw
     from simulators.campaigns.campaign import CampaignConfig
     from simulators.chemistry.conformers import ConformerConfig, embed

@@ -79,7 +79,7 @@ def ours(
         settings.append(f"train.max_seconds={max(1.0, seconds - CLOSING_S)}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", settings)
-    from data.fields.reading import read_fields
+    from data.fields.field_reading import read_fields
 
     data = build(FieldData, config.data, where="data")
     reads = {

@@ -35,7 +35,7 @@ import json, sys
 from pathlib import Path
 from experiments.screening.design_recheck import RecheckSettings, recheck_designs
 from experiments.screening.designs import domain_ranges
-from experiments.screening.run import Objective, ScreenConfig, screen_library
+from experiments.screening.library_screen import Objective, ScreenConfig, screen_library
 from experiments.screening.designs import designs_drawn
 from simulators.fluids.ngsolve.flow import NGSolveFlow
 from surrogates.saved import load_surrogate

@@ -44,7 +44,7 @@ def simulate_core(store: Path, workers: int, settings: Sequence[str]) -> Path:
 def answer_drifted(drifted: Path, folder: Path, workers: int, count: int) -> Path:
     """Windows of five-day runs of the core from some of the states to which a forecaster drifted."""
     from experiments.forecasting.campaign_states import CampaignStates
-    from simulators.atmosphere.windows import core_windows
+    from simulators.atmosphere.core_windows import core_windows
 
     settings = ["sampling=windows", f"sampling.count={count}", f"sampling.initial.path={drifted}", "simulator.days=5"]
     records = simulate_core(
@@ -71,7 +71,7 @@ def chance(store: Any, days: float, mirror: bool) -> list[Result]:
     """Mean distance between the climate of some days of the core and the climate of its other runs."""
     import numpy as np
 
-    from experiments.forecasting.stability import runs_apart
+    from experiments.forecasting.long_runs import runs_apart
 
     pairs = runs_apart(store, round(days * 24 / store.layout.step_hours), mirror)
     weights = store.layout.grid.weights[:, 0]
@@ -136,7 +136,7 @@ def probabilistic(evaluation: Any, head: str) -> list[Result]:
 
 def costs(evaluation: Any, cores: int) -> list[Result]:
     """Cost and error of a forecast beside coarser cores, its break-even, and simulated years per minute."""
-    from experiments.comparison.frontier import accuracy_gain, break_even_of, speed_up
+    from experiments.comparison.break_even import accuracy_gain, break_even_of, speed_up
 
     comparison, results = evaluation.comparison, []
     for point in comparison.rungs:
@@ -207,13 +207,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     cores = pin(options.cores)
     from hydra import compose, initialize_config_dir
 
-    from data.sphere.windows import WindowStore
+    from data.sphere.window_store import WindowStore
     from experiments.application.choices import CONF
     from experiments.forecasting.campaign_states import CampaignStates
     from experiments.forecasting.drift import Drift
-    from experiments.forecasting.scoring import evaluate_forecaster
+    from experiments.forecasting.forecast_evaluation import evaluate_forecaster
     from experiments.stages.train import task_of, train_on
-    from simulators.atmosphere.windows import core_windows
+    from simulators.atmosphere.core_windows import core_windows
     from surrogates.forecasts.surrogate import ForecastSurrogate
     from surrogates.forecasts.task import ForecastTask, TrainingWindows
 

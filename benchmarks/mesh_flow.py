@@ -49,7 +49,7 @@ def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequen
     """Train a mesh surrogate below `folder` and return its scores; one trained with the same settings is reused."""
     from hydra import compose, initialize_config_dir
 
-    from data.meshes.records import read_meshes
+    from data.meshes.mesh_samples import read_meshes
     from data.settings import build
     from experiments.application.choices import CONF
     from experiments.stages.train import task_of, train_on
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     store, bodies = label_flows(folder, options.labels, len(cores))
     scores = train_surrogate(store, folder / "run", options.seconds, options.set)
     training = scores["train/core_seconds"]
-    from data.meshes.records import read_meshes
+    from data.meshes.mesh_samples import read_meshes
     from experiments.screening.hit_rates import break_even
     from simulators.fluids.ngsolve.flow import NGSolveFlow
     from surrogates.saved import load_surrogate

@@ -131,9 +131,15 @@ def run_case(name: str, case: ViscosityCase, options: Any, cores: int) -> tuple[
     """Run the comparison at one viscosity; return it, the core-seconds of its parts, and the reference error."""
     from data.processes.processor import tree_seconds
     from experiments.comparison.contenders import Problem, Settings
-    from experiments.comparison.fluids import on_other_grids, peak, solved, solver_contender, surrogate_contender
     from experiments.comparison.ladder import self_check
     from experiments.comparison.result import compare
+    from experiments.comparison.solver_comparison import (
+        on_other_grids,
+        peak,
+        solved,
+        solver_contender,
+        surrogate_contender,
+    )
     from simulators.fluids.spectral.resample import resample
 
     initial = initial_states(case, options.test, TEST_SEED)
@@ -173,7 +179,7 @@ def run_case(name: str, case: ViscosityCase, options: Any, cores: int) -> tuple[
 
 def results_of(name: str, comparison: Any, spent: Mapping[str, float]) -> list[Result]:
     """Convert a comparison to results."""
-    from experiments.comparison.frontier import accuracy_gain, break_even_of, speed_up
+    from experiments.comparison.break_even import accuracy_gain, break_even_of, speed_up
 
     points = comparison.points
     results = [Result(f"{name}: reference against its refinement, relative L2", spent["reference"], "1")]
@@ -216,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
     options = parser.parse_args(argv)
     cores = pin(options.cores)
-    from experiments.comparison.report import write_page
+    from experiments.comparison.comparison_page import write_page
 
     results: list[Result] = []
     comparisons = []

@@ -33,7 +33,7 @@ from data.errors import InputError
 from data.files import write_json
 
 if TYPE_CHECKING:
-    from data.structures.table import Structures
+    from data.structures.structures import Structures
 
 FILES = {
     "ethanol": ("rmd17_ethanol_train.xyz", "rmd17_ethanol_test_MD.xyz"),
@@ -163,8 +163,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "there are no peers or not enough cores to share", where="--together", remedy="Leave it out, or --cores 2"
         )
     from surrogates.potentials.atom_energies import isolated_energies
-    from surrogates.potentials.frames import read_structures
     from surrogates.potentials.scores import evaluate_frames
+    from surrogates.potentials.structure_reading import read_structures
     from surrogates.potentials.surrogate import PotentialSurrogate
 
     mace = None if options.no_peers else Mace(options.peers.resolve(), len(cores))

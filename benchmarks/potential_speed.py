@@ -28,7 +28,7 @@ from data.errors import InputError
 
 if TYPE_CHECKING:
     from data.structures.batches import StructureBatches
-    from data.structures.table import Structures
+    from data.structures.structures import Structures
     from surrogates.potentials.surrogate import PotentialSurrogate
 
 ELEMENTS = {1, 6, 8}
@@ -41,9 +41,9 @@ def mixed_batch(smiles_file: Path, aspirin_file: Path, molecules: int, frames: i
     """Different molecules of C, H and O with about 20 atoms, and frames of aspirin, in random order."""
     from benchmarks.chemprop import read_smiles
     from data.spec import SimulationError
-    from data.structures.table import Structures
+    from data.structures.structures import Structures
     from simulators.chemistry.conformers import ConformerConfig, embed
-    from surrogates.potentials.frames import read_structures
+    from surrogates.potentials.structure_reading import read_structures
 
     smiles = read_smiles(smiles_file)
     order = np.random.default_rng(0).permutation(len(smiles))

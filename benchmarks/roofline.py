@@ -27,7 +27,7 @@ from data.errors import InputError
 from data.files import write_text
 
 if TYPE_CHECKING:
-    from benchmarks.parts import Call, Measured
+    from benchmarks.network_parts import Call, Measured
     from surrogates.potentials.surrogate import PotentialSurrogate
 
 
@@ -88,7 +88,7 @@ class RooflineRow:
 
 def rows(network: str, calls: Mapping[str, Sequence[Call]], molecules: int) -> list[RooflineRow]:
     """Measure each part, forward and gradient, and the whole network."""
-    from benchmarks.parts import measure
+    from benchmarks.network_parts import measure
 
     measured_rows: list[RooflineRow] = []
     for part in PARTS[network]:
@@ -102,9 +102,9 @@ def rows(network: str, calls: Mapping[str, Sequence[Call]], molecules: int) -> l
 
 def trace(potential: PotentialSurrogate, frames: Path, count: int) -> tuple[dict[str, list[Call]], int, str]:
     """Record the calls of all parts in the first batch of a file; return them, its molecules, and the architecture."""
-    from benchmarks.parts import record_calls
-    from surrogates.potentials.frames import read_structures
-    from surrogates.potentials.networks.table import ARCHITECTURES
+    from benchmarks.network_parts import record_calls
+    from surrogates.potentials.networks.architectures import ARCHITECTURES
+    from surrogates.potentials.structure_reading import read_structures
 
     if potential.facts.config.ensemble != 1:
         raise InputError(
@@ -153,7 +153,7 @@ def fill(path: Path, text: str) -> None:
 
 def find_surrogate(out: Path, data: Path, surrogate: str) -> Path:
     """Path of a surrogate of that configuration: from `potential_learning`, else a new one trained for a second."""
-    from surrogates.potentials.frames import read_structures
+    from surrogates.potentials.structure_reading import read_structures
 
     learned = sorted((out / "potential_learning").glob(f"*/*/{surrogate}/surrogate"), key=lambda p: float(p.parts[-3]))
     if learned:

@@ -30,8 +30,8 @@ def cheap_answers(gaps: Gaps, rows: Rows, store: Path) -> Any:
     """The answers of GFN2-xTB for some molecules, as columns for every molecule; a campaign computes them once."""
     from data.spec import dataset
     from data.splits import canonical
-    from experiments.campaigns.rungs import CampaignRung
-    from simulators.chemistry.smiles import FromSmiles
+    from experiments.campaigns.cheaper_simulator import CampaignRung
+    from simulators.chemistry.from_smiles import FromSmiles
     from simulators.chemistry.xtb import XTB
     from surrogates.learning.rung import RungColumns, usable_outputs
     from surrogates.properties.task import PropertyTask

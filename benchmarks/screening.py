@@ -49,7 +49,7 @@ def run_screen(surrogate: Path, candidates: Path, out: Path, workers: int | None
     shutil.rmtree(out, ignore_errors=True)
     code = (
         "import sys; from pathlib import Path; "
-        "from experiments.screening.run import ScreenConfig, screen; "
+        "from experiments.screening.library_screen import ScreenConfig, screen; "
         "from surrogates.learning.devices import enable_compilation_cache; enable_compilation_cache(); "
         "from surrogates.properties.surrogate import PropertySurrogate; "
         "screen(PropertySurrogate.load(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), "

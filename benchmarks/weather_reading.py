@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of both measurements (%(default)s)")
     options = parser.parse_args(argv)
     pin(options.cores)
-    from data.sphere.states import Channel, WeatherLayout
-    from data.sphere.windows import WindowStore
+    from data.sphere.weather_layout import Channel, WeatherLayout
+    from data.sphere.window_store import WindowStore
     from data.sphere.writing import Segment, write_windows
     from simulators.atmosphere.reanalysis.regrid import global_grid
 

@@ -18,15 +18,15 @@ PART = """
 import json, resource, sys, time
 import jax, numpy as np
 from flax import nnx
-from data.sphere.states import Channel, WeatherLayout
+from data.sphere.weather_layout import Channel, WeatherLayout
 from simulators.atmosphere.reanalysis.regrid import global_grid
 from surrogates.learning.devices import data_mesh, replicate, shard_batch
 from surrogates.forecasts.batches import ForecastBatch
-from surrogates.forecasts.config import ForecastConfig, ForecastFacts
+from surrogates.forecasts.facts import ForecastConfig, ForecastFacts
 from surrogates.forecasts.loss import ForecastLoss
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.surrogate import ForecastSurrogate
-from surrogates.forecasts.networks.mesh import SphereMeshConfig
+from surrogates.forecasts.networks.icosahedral_mesh import SphereMeshConfig
 from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.sfno import SFNOConfig
 

@@ -14,7 +14,7 @@ from rdkit import Chem, rdBase
 from data.grouping import one_key
 from data.molecules.smiles import parse_smiles
 from data.processes.parsing import Lost, each
-from data.structures.table import Structures
+from data.structures.structures import Structures
 
 #: Resolution of the moments that identify a frame, Angstrom.
 SAME_FRAME = 1e-5

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import xarray as xr
 
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.spec import Spec
 from simulators.requests import DrawSettings
 

@@ -66,7 +66,7 @@ def rebuild(description: Mapping[str, Any], *, where: str = "", remedy: str = ""
 
 def _of_smiles(simulator: Simulator, settings: Mapping[str, Any]) -> Simulator:
     """A simulator of SMILES, with the settings of its conformers; other entries are versions of methods."""
-    smiles = importlib.import_module("simulators.chemistry.smiles")
+    smiles = importlib.import_module("simulators.chemistry.from_smiles")
     config = smiles.ConformerConfig
     wrapped: Simulator = smiles.FromSmiles(simulator, config(**{f.name: settings[f.name] for f in fields(config)}))
     return wrapped

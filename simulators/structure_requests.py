@@ -9,7 +9,7 @@ import xarray as xr
 
 from data.errors import InputError
 from data.spec import SimulationError, dataset
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from simulators.adapter import Simulator
 
 

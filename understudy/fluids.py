@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from data.errors import InputError
-from data.fields.reading import read_fields
+from data.fields.field_reading import read_fields
 from data.fields.samples import Fields
-from experiments.comparison import frontier
+from experiments.comparison import break_even
 from experiments.comparison.result import Comparison, break_even_words, read, speed_words
 from surrogates.fields.surrogate import FieldSurrogate
 from surrogates.trained import Surrogate
@@ -83,7 +83,7 @@ class SolverComparison:
                 p.name: {
                     f"{self.result.error_name} error": p.error,
                     "core-seconds of a trajectory": p.core_seconds,
-                    "speed-up at equal error": speed_words(frontier.speed_up(p, points)),
+                    "speed-up at equal error": speed_words(break_even.speed_up(p, points)),
                     "labels (core-s)": p.label_core_seconds,
                     "training (core-s)": p.training_core_seconds,
                     "pays from (trajectories)": break_even_words(p, points),
@@ -94,7 +94,7 @@ class SolverComparison:
 
     def solver_cost(self) -> tuple[float, str]:
         """Core-seconds of a trajectory of the solver at the error of the best surrogate, and how the errors relate."""
-        cost = frontier.cost_at_error(self.result.points, self.result.surrogates[0].error)
+        cost = break_even.cost_at_error(self.result.points, self.result.surrogates[0].error)
         return cost.value, _RELATIONS[cost.relation]
 
     def break_even(self) -> str:
@@ -103,7 +103,7 @@ class SolverComparison:
 
     def figure(self) -> Drawing:
         """Error against cost per trajectory, which a notebook shows as SVG."""
-        from experiments.comparison.figures import frontier_drawing
+        from experiments.comparison.cost_figure import frontier_drawing
 
         return frontier_drawing(self.result)
 

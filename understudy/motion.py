@@ -7,7 +7,7 @@ from typing import Any
 
 from data.errors import InputError
 from data.molecules.files import read
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxed, Relaxer
 from surrogates.potentials.dynamics.trajectory import run_dynamics

@@ -122,7 +122,7 @@ def _training(directory: Path) -> dict[str, str]:
 
 
 def _windows(directory: Path) -> dict[str, str]:
-    from data.sphere.windows import WindowStore
+    from data.sphere.window_store import WindowStore
 
     store = WindowStore.open(directory)
     data = store.dataset()

@@ -53,7 +53,7 @@ def _read_description(path: Path) -> object:
 
 
 def _read_fields(path: Path) -> object:
-    from data.fields.reading import read_fields
+    from data.fields.field_reading import read_fields
 
     dims = ["sample", "x", "y"] if path.suffix in (".pt", ".npz") else None
     return read_fields(path, output="u", inputs=["a"], periodic=True, dims=dims)
@@ -127,7 +127,7 @@ def _read_chunks(path: Path) -> object:
 
 
 def _read_candidates(path: Path) -> object:
-    from experiments.screening.sources import open_source
+    from experiments.screening.candidate_sources import open_source
 
     source = open_source(path, "smiles")
     return [cast(Any, piece.chunk).rows() for piece in source.pieces(4, *source.start)]
@@ -144,7 +144,7 @@ def _read_frames(path: Path) -> object:
     from data.molecules import files as molecules
     from data.structures.frame_names import FrameKeys
     from data.structures.frame_reading import FrameTally
-    from data.structures.table import Structures
+    from data.structures.structures import Structures
 
     tally = FrameTally(path, FrameKeys())
     rows = []
@@ -187,7 +187,7 @@ def _read_case(path: Path) -> object:
 
 
 def _read_library(path: Path) -> object:
-    from experiments.screening.sources import open_source
+    from experiments.screening.candidate_sources import open_source
     from surrogates.properties.surrogate import PropertySurrogate  # noqa: F401
 
     source = open_source(path, "smiles")

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.faults.kills import tree
 from data.spec import Coordinate, Variable
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from data.store.records import RecordStore
 
@@ -88,7 +88,7 @@ class _Parser:
     def __init__(self, *_: object, **__: object) -> None: ...
 
     def submit(self, chunk: Any) -> Future[Any]:
-        from experiments.screening.chunks import encode_chunk
+        from experiments.screening.candidate_chunks import encode_chunk
 
         future: Future[Any] = Future()
         future.set_result(encode_chunk(chunk))
@@ -113,7 +113,7 @@ def screen(directory: Path) -> None:
     import pyarrow as pa
 
     from data.claim import claim
-    from experiments.screening.chunks import Reject
+    from experiments.screening.candidate_chunks import Reject
     from experiments.screening.ledger import Commit, Spent, Tally
     from experiments.screening.sink import Sink
 

@@ -63,7 +63,7 @@ def _read_run(path: Path) -> object:
 
     from data.checksums import verify
     from data.splits import Split
-    from experiments.application.ledger import Ledger
+    from experiments.application.stage_costs import Ledger
     from experiments.pages.run_files import RunReader, _metrics
     from surrogates.learning.resuming import record_training_data
 
@@ -80,7 +80,7 @@ def _read_run(path: Path) -> object:
 
 def make_screen(path: Path) -> None:
     """A finished screen of three parts of twenty rows, each with a rejected row."""
-    from experiments.screening.chunks import Reject
+    from experiments.screening.candidate_chunks import Reject
     from experiments.screening.ledger import Commit, Spent, Tally
 
     sink = open_sink(path)
@@ -144,7 +144,7 @@ def read_screen(path: Path) -> object:
 def _make_windows(path: Path) -> None:
     import xarray as xr
 
-    from data.sphere.states import Channel, WeatherGrid, WeatherLayout
+    from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
     from data.sphere.writing import Segment, write_windows
 
     grid = WeatherGrid((-45.0, 45.0), (0.0, 120.0, 240.0))
@@ -159,7 +159,7 @@ def _make_windows(path: Path) -> None:
 
 
 def _read_windows(path: Path) -> object:
-    from data.sphere.windows import WindowStore
+    from data.sphere.window_store import WindowStore
 
     store = WindowStore.open(path)
     data = store.dataset()
@@ -247,7 +247,7 @@ def _read_surrogate(path: Path) -> object:
 
 
 def _make_round(path: Path) -> None:
-    from data.structures.table import Structures
+    from data.structures.structures import Structures
     from experiments.active.batch import AUDIT, CHOSEN, Batch
 
     positions = np.random.default_rng(0).normal(size=(3, 3))

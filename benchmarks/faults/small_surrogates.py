@@ -10,19 +10,19 @@ import xarray as xr
 from flax import nnx
 
 from data.fields.layout import Layout
-from data.meshes.records import MeshLayout
+from data.meshes.mesh_samples import MeshLayout
 from data.molecules.featurise import encode
 from data.molecules.graphs import Bucket
 from data.parameters import ParameterLayout
 from data.spec import Coordinate, Variable, dataset
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
 from surrogates.fields.bands import Bands
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.surrogate import FieldSurrogate
 from surrogates.fields.units import Affine, FieldUnits
-from surrogates.forecasts.config import ForecastConfig, ForecastFacts, LeadBands
+from surrogates.forecasts.facts import ForecastConfig, ForecastFacts, LeadBands
 from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.surrogate import ForecastSurrogate

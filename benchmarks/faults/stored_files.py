@@ -24,13 +24,13 @@ from data.errors import InputError
 from data.files import write_json
 from data.plain import to_plain
 from data.spec import SimulationError, Variable
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from data.splits import Split
 from data.store.records import RecordStore
-from experiments.application.ledger import Ledger
 from experiments.application.run_directory import CONFIG
+from experiments.application.stage_costs import Ledger
 from experiments.application.yaml_files import read_yaml
 from experiments.screening.ledger import LEDGER, Commit, ledger_line, read_ledger
 from experiments.screening.ledger import Spent as ScreenSpent

@@ -20,14 +20,14 @@ from data.claim import MARK, claim, marked_kind
 from data.files import write_json
 from data.molecules.library import CARD, PreparedLibrary, read_part
 from data.plain import to_plain
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.spec import Variable
 from data.store.creation import BEGUN, clear_begun
-from data.store.reading import MANIFEST
 from data.store.records import RecordStore
-from experiments.active.loop import read_round, round_line
-from experiments.active.report import curve
-from experiments.comparison import report, result
+from data.store.store_reader import MANIFEST
+from experiments.active.active_learning import read_round, round_line
+from experiments.active.results import curve
+from experiments.comparison import comparison_page, result
 from experiments.comparison.contenders import Point
 from experiments.comparison.resolution import GridError
 from experiments.pages import accuracy_sections, findings, screen_sections
@@ -91,7 +91,7 @@ def _comparison(path: Path) -> None:
 
 def _compared(path: Path) -> object:
     comparison = result.read(path)
-    return report.headline(comparison), [report.worth(p, comparison) for p in comparison.surrogates]
+    return comparison_page.headline(comparison), [comparison_page.worth(p, comparison) for p in comparison.surrogates]
 
 
 def _run(path: Path) -> None:

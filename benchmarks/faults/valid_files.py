@@ -324,7 +324,7 @@ def make_library(path: Path, seed: int) -> None:
     from data.checksums import TABLE
     from data.molecules.featurise import encode
     from data.molecules.library import Prepared, PreparedLibrary, write_part
-    from experiments.screening.chunks import pack_text
+    from experiments.screening.candidate_chunks import pack_text
 
     path.mkdir()
     parts = []

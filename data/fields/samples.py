@@ -1,7 +1,7 @@
 """Fields on a uniform grid with their inputs: the samples that a neural operator learns from.
 
-A sample is a field, or a trajectory of one, with the fields and numbers that determine it. `data.fields.reading` reads
-samples from a store of a campaign or from a file.
+A sample is a field, or a trajectory of one, with the fields and numbers that determine it. `data.fields.field_reading`
+reads samples from a store of a campaign or from a file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from data.errors import InputError
 from data.fields.layout import Layout
 from data.fields.physics import refuse_other_physics
 from data.grouping import row_keys
-from data.reading import Reading
+from data.reading_summary import Reading
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.formats.rows import NO_VALUE, finite
-from data.reading import Reading
+from data.reading_summary import Reading
 
 #: Rows at the head of a table that tell which of its other columns hold numbers.
 LOOKED_AT = 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, TIME
+from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME
 
 #: Names of dims that files use.
 DIMS: Mapping[str, str] = {

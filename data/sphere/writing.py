@@ -23,10 +23,10 @@ from data.errors import InputError
 from data.files import listed_path, remove_directory, remove_listed, sweep, write_json
 from data.json_files import reading
 from data.plain import entry, to_plain
-from data.sphere.checks import refuse_not_finite, static_fields
-from data.sphere.states import TIME, WeatherLayout
+from data.sphere.state_checks import refuse_not_finite, static_fields
 from data.sphere.statistics import ChannelStatistics
-from data.sphere.windows import ANEW, CARD, CLIMATOLOGY, COSTS, PROGRESS, STATES, STATIC, WindowStore, read_object
+from data.sphere.weather_layout import TIME, WeatherLayout
+from data.sphere.window_store import ANEW, CARD, CLIMATOLOGY, COSTS, PROGRESS, STATES, STATIC, WindowStore, read_object
 from data.store.synced_zarr import SyncedStore
 
 SCHEMA = 2

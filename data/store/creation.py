@@ -13,7 +13,7 @@ from data.files import is_temporary
 from data.json_files import parse_json
 from data.spec import FIXED_DIMS, Coordinate, Variable
 from data.store.columns import FACTS, KEPT, Column, layout
-from data.store.reading import CARD, FORMAT, MANIFEST
+from data.store.store_reader import CARD, FORMAT, MANIFEST
 
 LOCK = "lock"
 #: The card of a store that is being made; `CARD` takes its place when all else is there.

@@ -39,7 +39,7 @@ from data.store.columns import (
 )
 from data.store.creation import BEGUN, LOCK, clear_begun, describe_store, refuse_taken
 from data.store.journal import Journal, read_count, refuse_lost, write_count
-from data.store.reading import CARD, JOURNAL, MANIFEST, StoreReader
+from data.store.store_reader import CARD, JOURNAL, MANIFEST, StoreReader
 from data.store.synced_zarr import SyncedStore
 
 #: Bytes of records in the journal above which it is folded.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from data.structures.table import Structures
+from data.structures.structures import Structures
 
 #: Up to this many atoms every pair is computed, above it neighbour lists. On CPU, with all of an aspirin's
 #: 21 atoms within reach of each other, a row gather costs as much as the slots that lists would save.

@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist
 
 from data.formats.kinds import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
 from data.formats.rows import Row
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import Rejects
 from data.structures.frame_names import LABELS, FrameKeys
 

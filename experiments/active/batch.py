@@ -12,7 +12,7 @@ from jaxtyping import Float
 from data.checksums import verify
 from data.errors import CorruptStoreError
 from data.files import listed_path
-from data.structures.table import Structures
+from data.structures.structures import Structures
 
 #: Why a frame is labelled.
 INITIAL, CHOSEN, AUDIT = 0, 1, 2

@@ -16,9 +16,9 @@ from scipy.spatial.distance import pdist, squareform
 
 from data.errors import InputError
 from data.structures.neighbours import periodic_pairs
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from data.terminal import progress_bar
-from experiments.active.selection import worst_atom
+from experiments.active.frame_selection import worst_atom
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
 from surrogates.potentials.surrogate import PotentialSurrogate
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from data.structures.table import Structures
+from data.structures.structures import Structures
 
 
 @dataclass(frozen=True)

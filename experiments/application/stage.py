@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data.errors import InputError
 from data.plain import to_plain
 from data.ranges import refuse_out_of_range
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.spec import SimulationError
 from data.suggestions import did_you_mean

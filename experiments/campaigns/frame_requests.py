@@ -16,11 +16,11 @@ import xarray as xr
 from data.errors import InputError
 from data.formats.rows import Row
 from data.molecules.files import read
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import Rejects
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_reading import FrameTally
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from simulators.adapter import Simulator
 from simulators.chemistry.variables import ISOLATED_ONLY
 from simulators.structure_requests import request

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
+from experiments.pages.formatting import listing, number
 from experiments.pages.style import BLUE, GREY, INK, VERMILLION, Drawing, draw, legend_below, logarithmic
-from experiments.pages.words import listing, number
 from surrogates.learning.field_metrics import relative_l2_each
 
 #: A function from initial states on a grid to trajectories there, without the initial state.

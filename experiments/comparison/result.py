@@ -16,12 +16,12 @@ from data.files import write_json
 from data.json_files import read_plain, reading
 from data.plain import PlainError, entry
 from data.terminal import columns_table, print_table
-from experiments.comparison import frontier as fr
+from experiments.comparison import break_even as fr
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from experiments.comparison.ladder import MARGIN, refuse_weak_reference
 from experiments.comparison.measure import measure
 from experiments.comparison.resolution import GridError
-from experiments.pages.words import listing, number
+from experiments.pages.formatting import listing, number
 
 FILE = "comparison.json"
 #: Field of a `Point` -> end of its key in JSON. The key of an error ends with the name of the error.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import InputError
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.settings import existing_file
-from data.sphere.windows import WindowStore
+from data.sphere.window_store import WindowStore
 from data.store.records import RecordStore
-from simulators.atmosphere.windows import Core, core_windows
+from simulators.atmosphere.core_windows import Core, core_windows
 from simulators.rebuild import rebuild
 
 REMEDY = "Give a store of simulator=held_suarez or shallow_water, and the version of dinosaur that made it"

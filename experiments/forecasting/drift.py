@@ -15,14 +15,14 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.settings import existing_file
 from data.spec import content_hash
-from data.sphere.states import TIME, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import TIME, WeatherLayout
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
+from experiments.forecasting.long_runs import out_of_range
 from experiments.forecasting.reference_states import part_of_training
-from experiments.forecasting.stability import out_of_range
 from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.saved import surrogate_directory
 

@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from data.errors import InputError
 from data.formats.netcdf import open_netcdf
 from data.formats.zarr_files import open_zarr
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.sphere.names import AT_SURFACE, ON_LEVELS
 from data.sphere.names import DIMS as PLACES
-from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
+from data.sphere.window_store import WindowStore
 from simulators.atmosphere.reanalysis.cf import convert_units, levels_in_hpa
 from simulators.atmosphere.reanalysis.ensemble_member import MEMBER_DIMS
 from surrogates.forecasts.streaming import verify_forecasts

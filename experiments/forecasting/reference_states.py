@@ -13,9 +13,9 @@ from data.errors import InputError
 from data.json_files import read_plain, reading
 from data.plain import entry
 from data.settings import existing_file
-from data.sphere.states import WeatherLayout
 from data.sphere.statistics import Climatology, hour_of_day
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import WeatherLayout
+from data.sphere.window_store import WindowStore
 from experiments.forecasting.system_names import REFERENCES
 from surrogates.forecasts.climate_ensemble import ClimatologicalEnsemble
 from surrogates.forecasts.references import (

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from experiments.pages.run import CurvePoint, Target, TargetPredictions
-from experiments.pages.statistics import Interval, MeasuredCoverage
+from experiments.pages.pipeline_run import CurvePoint, Target, TargetPredictions
+from experiments.pages.sample_statistics import Interval, MeasuredCoverage
 from experiments.pages.style import BLUE, GREY, GROUPS, METHODS, PURPLE, VERMILLION, legend_below, plain_logarithmic
 
 GROUP_NAMES: Mapping[str, str] = {"test": "held-out test", "top": "best of the screen", "random": "random candidates"}

@@ -8,10 +8,21 @@ import numpy as np
 
 from experiments.pages import accuracy_figures as figures
 from experiments.pages.findings import method_labels
-from experiments.pages.run import BASELINES, PipelineRun, Target
-from experiments.pages.statistics import Interval, calibration_curve, level_band, mae_interval
+from experiments.pages.formatting import (
+    absent,
+    count,
+    escape,
+    listing,
+    metric,
+    number,
+    percent,
+    plural,
+    quantity,
+    table,
+)
+from experiments.pages.pipeline_run import BASELINES, PipelineRun, Target
+from experiments.pages.sample_statistics import Interval, calibration_curve, level_band, mae_interval
 from experiments.pages.style import Drawing, draw
-from experiments.pages.words import absent, count, escape, listing, metric, number, percent, plural, quantity, table
 
 
 def panel(drawing: Drawing, heading: str, caption: str = "") -> str:

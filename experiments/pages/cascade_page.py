@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from data.checksums import verify
+from experiments.pages.formatting import escape, number
 from experiments.pages.reading_section import reading_table
 from experiments.pages.screen_page import json_or_empty, numbers_table, rows_table
-from experiments.pages.words import escape, number
 
 HEADINGS = (
     "rung", "in", "out", "share of hits lost", "at most", "answered", "core-seconds", "core-seconds each",

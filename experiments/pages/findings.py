@@ -6,9 +6,7 @@ import math
 
 import numpy as np
 
-from experiments.pages.run import PipelineRun, Target
-from experiments.pages.statistics import Enrichment, enrichment_interval, paired_difference
-from experiments.pages.words import (
+from experiments.pages.formatting import (
     core_time,
     count,
     escape,
@@ -21,6 +19,8 @@ from experiments.pages.words import (
     short,
     times,
 )
+from experiments.pages.pipeline_run import PipelineRun, Target
+from experiments.pages.sample_statistics import Enrichment, enrichment_interval, paired_difference
 from experiments.screening.hit_rates import Rate
 
 

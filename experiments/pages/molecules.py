@@ -11,8 +11,8 @@ from rdkit.Chem.Draw import rdMolDraw2D
 
 from data.molecules.smiles import parse_smiles
 from data.processes.parsing import Lost, each
+from experiments.pages.formatting import escape
 from experiments.pages.style import inline_svg
-from experiments.pages.words import escape
 
 
 def drawing(smiles: str, name: str, *, width: int = 230, height: int = 145) -> str:

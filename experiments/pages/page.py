@@ -11,10 +11,10 @@ from data.errors import InputError
 from data.files import write_text
 from experiments.pages import accuracy_sections, findings, recheck_section, record_sections, screen_sections
 from experiments.pages.cascade_page import is_cascade, render_cascade
-from experiments.pages.run import PipelineRun
+from experiments.pages.formatting import absent, escape
+from experiments.pages.pipeline_run import PipelineRun
 from experiments.pages.run_files import load_run
 from experiments.pages.screen_page import is_screen, render_screen
-from experiments.pages.words import absent, escape
 
 #: (anchor, heading, what makes the body), in the order of the page.
 SECTIONS: tuple[tuple[str, str, Callable[[PipelineRun], str]], ...] = (

@@ -7,8 +7,8 @@ from pathlib import Path
 from data.checksums import read_bytes
 from data.json_files import parse_json
 from data.plain import from_plain
-from data.reading import Reading
-from experiments.pages.words import escape, table
+from data.reading_summary import Reading
+from experiments.pages.formatting import escape, table
 
 
 def readings_of(run_dir: Path) -> list[Reading]:

@@ -11,9 +11,7 @@ from experiments.pages import accuracy_figures
 from experiments.pages import screen_figures as figures
 from experiments.pages.accuracy_sections import panel, why_absent
 from experiments.pages.findings import rates
-from experiments.pages.run import PipelineRun
-from experiments.pages.style import draw
-from experiments.pages.words import (
+from experiments.pages.formatting import (
     absent,
     count,
     escape,
@@ -25,6 +23,8 @@ from experiments.pages.words import (
     quantity,
     table,
 )
+from experiments.pages.pipeline_run import PipelineRun
+from experiments.pages.style import draw
 
 FUNNEL: tuple[tuple[str, str], ...] = (
     ("funnel/candidates", "Candidates"),

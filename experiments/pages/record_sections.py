@@ -13,9 +13,9 @@ from typing import Any
 from data.errors import InputError
 from data.store.records import RecordStore
 from experiments.pages.accuracy_sections import why_absent
+from experiments.pages.formatting import absent, count, escape, metric, percent, plural, table
+from experiments.pages.pipeline_run import Failures, PipelineRun
 from experiments.pages.reproduce import command
-from experiments.pages.run import Failures, PipelineRun
-from experiments.pages.words import absent, count, escape, metric, percent, plural, table
 
 PACKAGES = (
     "understudy",

@@ -22,7 +22,7 @@ from data.json_files import parse_json
 from data.plain import entry, from_plain
 from experiments.application.renamed import RESULTS, present_config
 from experiments.application.yaml_files import read_yaml
-from experiments.pages.run import (
+from experiments.pages.pipeline_run import (
     BASELINES,
     CostRow,
     CurvePoint,

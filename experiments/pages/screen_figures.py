@@ -15,9 +15,9 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from matplotlib.transforms import AffineDeltaTransform
 
 from experiments.pages.density import Hexagons, Histogram
-from experiments.pages.run import CostRow, Target, TargetPredictions
+from experiments.pages.formatting import core_time, count, percent
+from experiments.pages.pipeline_run import CostRow, Target, TargetPredictions
 from experiments.pages.style import BLUE, GREEN, GREY, GROUPS, INK, VERMILLION, logarithmic
-from experiments.pages.words import core_time, count, percent
 from experiments.screening.hit_rates import Rate
 from experiments.screening.objective import Objective
 

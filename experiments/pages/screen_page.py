@@ -12,8 +12,8 @@ import pandas as pd
 from data.checksums import read_bytes, verify
 from data.errors import CorruptStoreError
 from data.json_files import parse_json
+from experiments.pages.formatting import escape, number
 from experiments.pages.reading_section import reading_table
-from experiments.pages.words import escape, number
 
 #: Rows of a table that are shown; the file has all of them.
 ROWS = 50

@@ -13,10 +13,7 @@ from experiments.pages import screen_figures as figures
 from experiments.pages.accuracy_sections import panel, why_absent
 from experiments.pages.density import hexagons, histogram
 from experiments.pages.findings import hit_rule
-from experiments.pages.reading_section import reading_table
-from experiments.pages.run import FIXED_STAGES, PipelineRun, RecheckedMolecules, Target
-from experiments.pages.style import draw
-from experiments.pages.words import (
+from experiments.pages.formatting import (
     absent,
     core_time,
     count,
@@ -30,6 +27,9 @@ from experiments.pages.words import (
     table,
     times,
 )
+from experiments.pages.pipeline_run import FIXED_STAGES, PipelineRun, RecheckedMolecules, Target
+from experiments.pages.reading_section import reading_table
+from experiments.pages.style import draw
 
 FUNNEL: tuple[tuple[str, str], ...] = (
     ("funnel/candidates", "Candidates"),

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from data.checksums import verify
 from data.files import listed_path
 from data.identity import molecule_keys
-from experiments.application.ledger import Ledger
+from experiments.application.stage_costs import Ledger
 from experiments.pipelines.held_out import predict
-from experiments.pipelines.labelling import SimulatedLabels
+from experiments.pipelines.molecule_labelling import SimulatedLabels
 from experiments.screening.hit_rates import Rate, break_even, enrichment, enrichment_at_least
 from experiments.screening.ledger import result_parts
+from experiments.screening.library_screen import Objective
 from experiments.screening.readings import StandardForms
-from experiments.screening.run import Objective
 from surrogates.properties.surrogate import PropertySurrogate
 
 

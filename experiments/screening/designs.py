@@ -21,9 +21,8 @@ from data.formats.rows import finite
 from data.formats.text_files import TOO_LONG
 from data.molecules.parquet_rows import parquet_batches, parquet_schema
 from data.rejects import KEPT_TEXT
-from experiments.screening.chunks import Reject, TextChunk, printable
-from experiments.screening.run import ScreenInput
-from experiments.screening.sources import (
+from experiments.screening.candidate_chunks import Reject, TextChunk, printable
+from experiments.screening.candidate_sources import (
     PARQUET_SUFFIXES,
     Piece,
     TextSource,
@@ -31,6 +30,7 @@ from experiments.screening.sources import (
     kind_of,
     open_table,
 )
+from experiments.screening.library_screen import ScreenInput
 from simulators.requests import Range
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from data.molecules.library import CARD, REMEDY, LibraryPart, Prepared, Prepared
 from data.plain import to_plain
 from data.terminal import progress_bar
 from experiments.application.stage import show_readings
-from experiments.screening.chunks import Encoded
+from experiments.screening.candidate_chunks import Encoded
+from experiments.screening.candidate_sources import identity, open_source
 from experiments.screening.readings import StandardForms, candidates_read, standard_said
-from experiments.screening.sources import identity, open_source
 from experiments.screening.workers import ParserPool, in_order
 from simulators.chemistry.standardise import check_steps
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from data.errors import InputError
 from data.molecules.tally import kind_of_reason
-from data.reading import Reading
+from data.reading_summary import Reading
 from experiments.screening.ledger import result_parts
 
 

@@ -29,7 +29,7 @@ from data.errors import CorruptStoreError, InputError
 from data.files import atomic_path, make_directory, remove_listed, sync_directory, write_bytes
 from data.formats.cells import safe_row
 from data.json_files import read_plain
-from experiments.screening.chunks import Candidates, Reject
+from experiments.screening.candidate_chunks import Candidates, Reject
 from experiments.screening.ledger import (
     LEDGER,
     REJECTS,

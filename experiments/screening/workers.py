@@ -13,7 +13,7 @@ import numpy as np
 
 from data.molecules.graph_tables import GraphTable
 from data.processes.parsing import LIMITS, START_TIMEOUT_S, DiedError, Lane, RowLimits
-from experiments.screening.chunks import Chunk, Encoded, encode_chunk, reject_chunk
+from experiments.screening.candidate_chunks import Chunk, Encoded, encode_chunk, reject_chunk
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -74,7 +74,7 @@ class ParserPool:
     def _lane(self) -> Lane:
         lane: Lane | None = getattr(self._local, "lane", None)
         if lane is None:
-            modules = ("experiments.screening.chunks", "data.molecules.featurise")
+            modules = ("experiments.screening.candidate_chunks", "data.molecules.featurise")
             lane = self._local.lane = Lane(self._limits, niceness=self._niceness, modules=modules)
             with self._lock:
                 self._lanes.append(lane)

@@ -10,23 +10,23 @@ import numpy as np
 from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import build, existing_file
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_settings import KeySettings
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from data.terminal import show_pairs
-from experiments.active.labelling import refuse_unfit
-from experiments.active.loop import ActiveConfig, ActiveLearning, Learner
-from experiments.active.report import closing_rows, write_report
+from experiments.active.active_learning import ActiveConfig, ActiveLearning, Learner
+from experiments.active.frame_labelling import refuse_unfit
+from experiments.active.results import closing_rows, write_report
 from experiments.application.run_directory import rejects_path
 from experiments.application.stage import StageSettings, application, instantiate, reading_shown
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig, embed_foreign
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.learning.loop import TrainConfig
-from surrogates.potentials.frames import read_structures
+from surrogates.potentials.structure_reading import read_structures
 from surrogates.potentials.task import PotentialTask
 
 #: Suffixes of files of geometries; any other text is read as SMILES.

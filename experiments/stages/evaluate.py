@@ -13,7 +13,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from data.errors import InputError
 from data.files import write_json
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import build, existing_file, names, refuse_equal_stems
 from data.structures.frame_settings import KeySettings
@@ -120,14 +120,14 @@ def refuse_other_studies(kind: str, studies: Sequence[str], files: Sequence[Path
 
 def forecast_study(surrogate: Any, directory: Path | None, config: DictConfig, run_dir: Path) -> dict[str, float]:
     """Compare forecasts with references by the scores of WeatherBench 2, and write a page."""
-    from experiments.forecasting.scoring import evaluate_forecaster
+    from experiments.forecasting.forecast_evaluation import evaluate_forecaster
 
     return evaluate_forecaster(surrogate, directory, config.forecasts, run_dir)[1]
 
 
 def solver_study(surrogate: Any, directory: Path | None, config: DictConfig, run_dir: Path) -> dict[str, float]:
     """Compare a surrogate of fields with its solver on coarser grids, at equal error or cost."""
-    from experiments.comparison.fluids import compare_with_solver
+    from experiments.comparison.solver_comparison import compare_with_solver
 
     return compare_with_solver(surrogate, config.comparison, run_dir, len(os.sched_getaffinity(0)))[1]
 

@@ -28,23 +28,23 @@ from data.spec import content_hash
 from data.splits import Split
 from data.splits import canonical as canonical_forms
 from data.terminal import show_pairs
-from experiments.application.ledger import Ledger
 from experiments.application.run_directory import configuration_checked
 from experiments.application.stage import application, instantiate
+from experiments.application.stage_costs import Ledger
 from experiments.pipelines import funnel
 from experiments.pipelines import held_out as evaluation
 from experiments.pipelines.baselines import morgan_counts
+from experiments.pipelines.candidate_selection import diverse, reservoir
 from experiments.pipelines.enumeration import refuse_other_size, write_library
-from experiments.pipelines.labelling import SimulatedLabels, label
-from experiments.pipelines.selection import diverse, reservoir
+from experiments.pipelines.molecule_labelling import SimulatedLabels, label
 from experiments.pipelines.settings import PipelineSettings, refuse_unanswerable
+from experiments.screening.candidate_sources import identity, open_source, unused_of_candidates
+from experiments.screening.library_screen import ScreenConfig, screen
 from experiments.screening.objective import read_objective
-from experiments.screening.run import ScreenConfig, screen
-from experiments.screening.sources import identity, open_source, unused_of_candidates
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
-from simulators.chemistry.smiles import FromSmiles
+from simulators.chemistry.from_smiles import FromSmiles
 from simulators.chemistry.standardise import standard_smiles
 from surrogates.learning.conformal import refuse_too_few
 from surrogates.learning.devices import enable_compilation_cache

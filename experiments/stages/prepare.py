@@ -11,8 +11,8 @@ from data.files import write_json
 from data.settings import build, existing_file
 from data.terminal import show_pairs
 from experiments.application.stage import StageSettings, application
+from experiments.screening.candidate_sources import unused_of_candidates
 from experiments.screening.library_writing import prepare as prepare_library
-from experiments.screening.sources import unused_of_candidates
 from simulators.chemistry.standardise import check_steps
 
 

@@ -16,12 +16,12 @@ from data.files import write_json
 from data.settings import build, existing_file
 from data.terminal import show_pairs
 from experiments.application.stage import StageSettings, application
+from experiments.screening.candidate_sources import unused_of_candidates
 from experiments.screening.design_recheck import RecheckSettings, recheck_designs
 from experiments.screening.designs import designs_drawn, designs_in, domain_ranges
+from experiments.screening.library_screen import ScreenConfig, screen_library
+from experiments.screening.library_screen import screen as screen_file
 from experiments.screening.objective import read_objective
-from experiments.screening.run import ScreenConfig, screen_library
-from experiments.screening.run import screen as screen_file
-from experiments.screening.sources import unused_of_candidates
 from simulators.requests import Range
 from surrogates.family import FAMILIES
 from surrogates.learning.devices import enable_compilation_cache

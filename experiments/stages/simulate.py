@@ -18,7 +18,7 @@ from data.molecules.counting import count_rows
 from data.molecules.files import Row, read
 from data.molecules.tally import TableTally
 from data.processes.parsing import Lost
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog, Rejects
 from data.settings import build, existing_file
 from data.spec import dataset
@@ -32,7 +32,7 @@ from simulators.adapter import ReadsFiles, Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.campaigns.summary import CampaignSummary
 from simulators.chemistry.conformers import ConformerConfig
-from simulators.chemistry.smiles import FromSmiles
+from simulators.chemistry.from_smiles import FromSmiles
 from simulators.chemistry.standardise import standard_smiles
 
 

@@ -10,12 +10,12 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.files import write_json
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.settings import build
 from data.terminal import show_pairs
 from experiments.application.run_directory import configuration_checked
 from experiments.application.stage import StageSettings, application, first_rejects, reading_shown
-from experiments.campaigns.rungs import rung_of
+from experiments.campaigns.cheaper_simulator import rung_of
 from surrogates.family import family_of
 from surrogates.learning.devices import DeviceConfig, enable_compilation_cache, initialise_distributed, is_first
 from surrogates.learning.fit_note import note_fit

@@ -12,9 +12,9 @@ from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
 from data.files import write_json
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.settings import build
-from data.sphere.windows import WindowStore
+from data.sphere.window_store import WindowStore
 from data.terminal import progress_bar, show_pairs
 from experiments.application.stage import StageSettings, application, instantiate, show_readings
 

@@ -16,7 +16,7 @@ from surrogates.fields.bands import Bands
 from surrogates.fields.coarse_darcy import CoarseDarcy, with_coarse
 from surrogates.fields.loss import FieldLossSettings
 from surrogates.fields.model import CONSTRAINTS, FieldModel
-from surrogates.fields.networks.table import ARCHITECTURES, FieldShape
+from surrogates.fields.networks.architectures import ARCHITECTURES, FieldShape
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.units import FieldUnits
 from surrogates.learning.box import Box

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from surrogates.fields.constraints import conserve_mean, divergence_free, stream_function
-from surrogates.fields.networks.table import ARCHITECTURES, FieldShape
+from surrogates.fields.networks.architectures import ARCHITECTURES, FieldShape
 from surrogates.fields.scale import FieldScale
 from surrogates.learning.nn.ensemble import apply_members, stack_members
 

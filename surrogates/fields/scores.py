@@ -17,7 +17,7 @@ from surrogates.learning.field_metrics import (
     relative_l2_per_step,
     rmse_over_spread,
 )
-from surrogates.learning.parts import domain_share
+from surrogates.learning.sample_parts import domain_share
 
 LOG = logging.getLogger(__name__)
 #: Largest relative L2 error at which a rollout counts as reliable.

@@ -11,22 +11,22 @@ from typing import Any, Self
 import numpy as np
 
 from data.errors import InputError
+from data.fields.field_reading import read_fields
 from data.fields.files import ARRAYS, REMEDY
-from data.fields.reading import read_fields
 from data.fields.samples import Fields
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from surrogates.fields.facts import FieldConfig, FieldSettings
 from surrogates.fields.fit import fit_field_surrogate
-from surrogates.fields.networks.table import ARCHITECTURES
+from surrogates.fields.networks.architectures import ARCHITECTURES
 from surrogates.fields.scores import score_fields
 from surrogates.fields.surrogate import FieldSurrogate
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.nn.registry import settings_of_surrogate
 from surrogates.learning.overlap import Overlap
-from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.rung import FittedRung, Rung
+from surrogates.learning.sample_parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.sample_task import SampleTask
 
 

@@ -32,10 +32,10 @@ from data.errors import InputError
 from data.json_files import reading
 from data.plain import from_plain
 from data.processes.processor import tree_seconds
-from data.sphere.states import VARIABLES
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import VARIABLES
+from data.sphere.window_store import WindowStore
 from data.terminal import progress_bar
-from surrogates.forecasts.config import ClimateSettings, ForecastFacts
+from surrogates.forecasts.facts import ClimateSettings, ForecastFacts
 from surrogates.forecasts.model import ForecastModel, Usual, rollout
 from surrogates.forecasts.networks.harmonic_statistics import (
     FAINTEST,

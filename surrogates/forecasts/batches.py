@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from data.sphere.windows import WindowStore
+from data.sphere.window_store import WindowStore
 from surrogates.forecasts.sun import clock
 
 #: Bytes of states up to which a source keeps them in memory; larger ones are read window by window.

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data.sphere.statistics import YEAR_DAYS, day_of_year, hour_of_day
-from data.sphere.windows import WindowStore
+from data.sphere.window_store import WindowStore
 from surrogates.forecasts.references import leads
 
 Part = tuple[int, int]

@@ -13,10 +13,10 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.sphere.statistics import Moments
-from data.sphere.windows import WindowStore
+from data.sphere.window_store import WindowStore
 from surrogates.forecasts.adjustment import adjust_climate
 from surrogates.forecasts.batches import WindowBatches
-from surrogates.forecasts.config import ForecastConfig, ForecastFacts, LeadBands
+from surrogates.forecasts.facts import ForecastConfig, ForecastFacts, LeadBands
 from surrogates.forecasts.loss import ForecastLoss
 from surrogates.forecasts.model import ForecastModel, ForecastScale
 from surrogates.forecasts.networks.harmonic_statistics import gain_units

@@ -21,7 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.plain import FLAT
-from data.sphere.states import PRESSURE_UNITS, WeatherLayout
+from data.sphere.weather_layout import PRESSURE_UNITS, WeatherLayout
 from surrogates.forecasts.batches import ForecastBatch
 from surrogates.forecasts.crps import fair_crps
 from surrogates.forecasts.model import ForecastModel

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from data.sphere.states import WeatherGrid
+from data.sphere.weather_layout import WeatherGrid
 
 States = Float[np.ndarray, "batch lead latitude longitude channel"]
 #: Regions, by the range of latitudes of their points in degrees.

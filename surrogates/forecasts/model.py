@@ -17,10 +17,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from data.sphere.states import WeatherLayout
+from data.sphere.weather_layout import WeatherLayout
+from surrogates.forecasts.networks.architectures import ARCHITECTURES, SphereConfig, SphereShape
 from surrogates.forecasts.networks.harmonic_statistics import average_pairs, coefficient_mask
 from surrogates.forecasts.networks.harmonics import Harmonics
-from surrogates.forecasts.networks.table import ARCHITECTURES, SphereConfig, SphereShape
 from surrogates.forecasts.sun import SOLAR_CONSTANT, insolation, later, year_phase
 from surrogates.learning.nn.ensemble import apply_members, stack_members
 from surrogates.learning.normalise import refuse_not_positive, refuse_unlike

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from data.sphere.states import WeatherLayout
 from data.sphere.statistics import Climatology
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import WeatherLayout
+from data.sphere.window_store import WindowStore
 
 Part = tuple[int, int]
 #: Ridge parameters, as shares of the variance, and numbers of patterns among which the validation part chooses.

@@ -13,9 +13,9 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.sphere.names import AT_SURFACE, DIMS, ON_LEVELS
-from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
+from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
 from data.suggestions import did_you_mean
-from surrogates.forecasts.config import ForecastFacts
+from surrogates.forecasts.facts import ForecastFacts
 
 #: How far a value may lie beyond the extremes of the training data, in units of their range: without a warning, and at
 #: all.

@@ -11,9 +11,9 @@ import xarray as xr
 from jaxtyping import Int
 
 from data.errors import InputError
-from data.sphere.states import LEAD
 from data.sphere.statistics import Climatology
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import LEAD
+from data.sphere.window_store import WindowStore
 from surrogates.forecasts.metrics import EnsembleScores, ForecastScores
 from surrogates.forecasts.references import Forecasts, leads
 from surrogates.forecasts.seeps import PrecipitationClimate, SeepsScores

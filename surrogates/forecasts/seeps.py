@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from data.sphere.states import WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherGrid, WeatherLayout
 from surrogates.forecasts.metrics import region_weights
 
 #: Largest amount of precipitation of a dry time, in m.

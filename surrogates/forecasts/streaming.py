@@ -17,8 +17,8 @@ from data.errors import CorruptStoreError, InputError
 from data.files import make_directory, remove_directory, sweep, sweep_beside, write_json
 from data.json_files import parse_json, reading
 from data.plain import entry, from_plain
-from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
+from data.sphere.window_store import WindowStore
 from data.store.synced_zarr import SyncedStore
 from surrogates.forecasts.request_checks import refuse_other_times, whole_number
 from surrogates.forecasts.surrogate import MEMBER, ForecastSurrogate

@@ -24,8 +24,8 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
-from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
-from surrogates.forecasts.config import ForecastFacts
+from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
+from surrogates.forecasts.facts import ForecastFacts
 from surrogates.forecasts.model import ForecastModel, rollout
 from surrogates.forecasts.request_checks import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.sun import clock
@@ -56,7 +56,7 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
 
     @property
     def layout(self) -> Any:
-        """The layout of its states, a `data.sphere.states.WeatherLayout`."""
+        """The layout of its states, a `data.sphere.weather_layout.WeatherLayout`."""
         return self.facts.layout
 
     @property

@@ -12,15 +12,15 @@ import numpy as np
 from data.costs import training_core_seconds
 from data.errors import InputError
 from data.plain import to_plain
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import MISSING, build, existing_file
 from data.spec import content_hash
-from data.sphere.windows import WindowStore
+from data.sphere.window_store import WindowStore
 from data.splits import counts
-from surrogates.forecasts.config import ForecastConfig, ForecastSettings
+from surrogates.forecasts.facts import ForecastConfig, ForecastSettings
 from surrogates.forecasts.fit import fit_forecast_surrogate
-from surrogates.forecasts.networks.table import ARCHITECTURES
+from surrogates.forecasts.networks.architectures import ARCHITECTURES
 from surrogates.forecasts.references import ClimatologyForecast, Forecasts, Persistence
 from surrogates.forecasts.scores import Protocol, plain, score
 from surrogates.forecasts.surrogate import ForecastSurrogate

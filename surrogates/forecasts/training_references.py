@@ -19,9 +19,9 @@ from data.errors import CorruptStoreError
 from data.files import listed_path, write_json
 from data.json_files import read_plain
 from data.plain import entry
-from data.sphere.states import WeatherLayout
 from data.sphere.statistics import YEAR_DAYS, Climatology, hour_of_day
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import WeatherLayout
+from data.sphere.window_store import WindowStore
 from surrogates.forecasts.references import LinearInverseModel, Patterns
 from surrogates.forecasts.seeps import PrecipitationClimate, climates
 

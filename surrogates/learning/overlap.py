@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Int
 
-from data.reading import Reading
+from data.reading_summary import Reading
 from surrogates.learning.learned_from import Hashes, hash_keys
 
 #: Key of the scores of unseen samples, for a file of which the training has seen some.

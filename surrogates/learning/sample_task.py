@@ -13,15 +13,15 @@ import numpy as np
 
 from data.errors import InputError
 from data.plain import to_plain
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import build, existing_file, names, refuse_equal_stems
 from data.spec import content_hash
 from surrogates.learning.learned_from import Hashes, hash_keys, save_hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
-from surrogates.learning.parts import PartedData, Samples, read_samples, say_learned_inputs, score_apart, split
 from surrogates.learning.rung import FittedRung, Rung
+from surrogates.learning.sample_parts import PartedData, Samples, read_samples, say_learned_inputs, score_apart, split
 from surrogates.learning.task import VALIDATION, Task, Trained
 
 S = TypeVar("S", bound=Samples)

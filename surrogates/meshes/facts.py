@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.meshes.graphs import Mesh, MeshBatch, mesh_edges
-from data.meshes.records import MeshLayout, MeshSamples
+from data.meshes.mesh_samples import MeshLayout, MeshSamples
 from data.plain import OMIT_DEFAULT
 from surrogates.learning.box import Box
 from surrogates.learning.conformal import ALPHA, Conformal

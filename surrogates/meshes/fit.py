@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh as Devices
 
 from data.meshes.graphs import Mesh, MeshBatch, pad
-from data.meshes.records import MeshSamples
+from data.meshes.mesh_samples import MeshSamples
 from data.structures.batches import choose_sizes
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.meshes.graphs import node_areas
-from data.meshes.records import MeshSamples
+from data.meshes.mesh_samples import MeshSamples
 from surrogates.learning.field_metrics import over
 from surrogates.learning.normalise import SAME
-from surrogates.learning.parts import domain_share
+from surrogates.learning.sample_parts import domain_share
 from surrogates.learning.scores import scores
 from surrogates.meshes.surrogate import MeshAnswer, MeshSurrogate
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.meshes.graphs import Mesh, MeshBatch, pad, padded_nodes
-from data.meshes.records import ELEMENTS, FLAGS, NODES
+from data.meshes.mesh_samples import ELEMENTS, FLAGS, NODES
 from data.spec import SimulationError, Spec, Variable, check
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.learning.step import count_compilations

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.meshes.records import MeshSamples, read_meshes
-from data.reading import Reading
+from data.meshes.mesh_samples import MeshSamples, read_meshes
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import build
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
-from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
+from surrogates.learning.sample_parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.sample_task import SampleTask
 from surrogates.meshes.facts import MeshConfig
 from surrogates.meshes.fit import fit_mesh_surrogate

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.meshes.graphs import Mesh, mesh_edges, node_areas
-from data.meshes.records import MeshLayout, MeshSamples
+from data.meshes.mesh_samples import MeshLayout, MeshSamples
 from surrogates.learning.box import Box
 
 #: A geometry may lie outside the range of training by these shares of the range and of the size of the domain.

@@ -12,15 +12,15 @@ from data.errors import InputError
 from data.fields.physics import refuse_other_boundary
 from data.parameters import ParameterLayout, ParameterTable, read_parameters
 from data.plain import to_plain
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import MISSING, build, names
 from data.spec import content_hash
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
-from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.rung import FittedRung, Rung
+from surrogates.learning.sample_parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.sample_task import SampleTask, target_columns
 from surrogates.parameters.fit import fit_parameter_surrogate
 from surrogates.parameters.network import ParameterConfig

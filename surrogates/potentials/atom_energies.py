@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.structures.table import MAX_ATOMIC_NUMBER, Structures
+from data.structures.structures import MAX_ATOMIC_NUMBER, Structures
 from surrogates.learning.normalise import refuse_unlike
 
 

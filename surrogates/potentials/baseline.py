@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from simulators.adapter import Simulator
 from simulators.structure_requests import refuse_cells, request
 from surrogates.learning.rung import Rung

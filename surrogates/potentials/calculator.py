@@ -13,9 +13,9 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from data.spec import SimulationError
 from data.structures.batches import DENSE_ATOMS, Shape, pad, round_up
 from data.structures.frame_names import FrameKeys, total_charge, unpaired_electrons
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from simulators.adapter import Simulator
-from surrogates.potentials.spec import OUTPUTS
+from surrogates.potentials.potential_spec import OUTPUTS
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 

@@ -20,12 +20,12 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.structures.batches import StructureBatch, System
-from data.structures.table import MAX_ATOMIC_NUMBER
+from data.structures.structures import MAX_ATOMIC_NUMBER
 from surrogates.learning.nn.ensemble import apply_members, first_member, stack_members
 from surrogates.potentials.coulomb import conserve, coulomb
+from surrogates.potentials.networks.architectures import ARCHITECTURES, NetworkConfig
 from surrogates.potentials.networks.geometry import pairs
 from surrogates.potentials.networks.readout import Readout
-from surrogates.potentials.networks.table import ARCHITECTURES, NetworkConfig
 from surrogates.potentials.repulsion import repulsion
 
 #: Steepness of the gate: 1 - g is below 0.02 for an atom with one neighbour at a third of the cutoff.

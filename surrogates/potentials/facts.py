@@ -12,12 +12,12 @@ from numpy import ndarray
 
 from data.plain import FLAT, OMIT_DEFAULT
 from data.structures.frame_names import FrameKeys
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.learning.conformal import Conformal
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyForcesLoss, EnergyModel
+from surrogates.potentials.networks.architectures import ARCHITECTURES, NetworkConfig
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.networks.table import ARCHITECTURES, NetworkConfig
 
 
 @dataclass(frozen=True)

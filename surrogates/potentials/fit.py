@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from data.errors import InputError
 from data.structures.batches import StructureBatches, choose_sizes, shapes
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit

@@ -11,18 +11,18 @@ import numpy as np
 
 from data.errors import InputError
 from data.identity import frame_keys
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import refuse_equal_stems
 from data.spec import SimulationError
 from data.structures.frame_names import FrameKeys
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from simulators.rebuild import rebuild
 from surrogates.learning.conformal import coverage
 from surrogates.learning.devices import local_mesh
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.overlap import Overlap
-from surrogates.potentials.frames import read_structures
+from surrogates.potentials.structure_reading import read_structures
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 LOG = logging.getLogger(__name__)

@@ -24,15 +24,15 @@ from data.errors import InputError
 from data.plain import entry
 from data.spec import SimulationError, Spec, check, dataset
 from data.structures.batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
-from data.structures.table import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
+from data.structures.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.adapter import Simulator
 from surrogates.learning.devices import shard_batch, side_by_side
 from surrogates.potentials.baseline import baseline_answers
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import PotentialFacts
 from surrogates.potentials.last_layer import LastLayer, distance, spread
-from surrogates.potentials.networks.table import ARCHITECTURES
-from surrogates.potentials.spec import INPUTS, OPTIONAL, OUTPUTS, StructurePredictions
+from surrogates.potentials.networks.architectures import ARCHITECTURES
+from surrogates.potentials.potential_spec import INPUTS, OPTIONAL, OUTPUTS, StructurePredictions
 from surrogates.trained import TrainedSurrogate, refuse_not_finite, with_weights
 
 #: Atom slots times neighbour slots of one batch of predictions, which fit the cache of a CPU, or fill a GPU.

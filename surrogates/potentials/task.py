@@ -14,13 +14,13 @@ import numpy as np
 from data.errors import InputError
 from data.identity import frame_keys
 from data.plain import to_plain
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import build, refuse_equal_stems
 from data.spec import content_hash
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_settings import KeySettings
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from simulators.rebuild import describe
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.learned_from import Hashes, hash_keys, read_hashes, save_hashes
@@ -33,9 +33,9 @@ from surrogates.potentials.atom_energies import isolated_energies
 from surrogates.potentials.baseline import differences
 from surrogates.potentials.facts import PotentialConfig, PotentialSettings
 from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
-from surrogates.potentials.frames import isolated_said, read_structures
-from surrogates.potentials.networks.table import ARCHITECTURES
+from surrogates.potentials.networks.architectures import ARCHITECTURES
 from surrogates.potentials.scores import evaluate_frames, score, scored_rows, with_baseline
+from surrogates.potentials.structure_reading import isolated_said, read_structures
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.potentials.training_frames import Files, PotentialData, fingerprint, split_frames
 from surrogates.potentials.tuning import TuneConfig, continued_config, fine_tuning, fixed_by_weights

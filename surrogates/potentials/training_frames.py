@@ -16,7 +16,7 @@ from data.settings import MISSING, existing_file, names
 from data.spec import content_hash
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_settings import KeySettings
-from data.structures.table import Structures
+from data.structures.structures import Structures
 
 LOG = logging.getLogger(__name__)
 

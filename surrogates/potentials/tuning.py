@@ -10,14 +10,14 @@ import numpy as np
 
 from data.errors import InputError
 from data.plain import from_plain, to_plain, within
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import Rejects
 from data.settings import existing_file
 from data.structures.frame_names import FrameKeys
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import MAIN, FineTuning
-from surrogates.potentials.frames import read_structures
+from surrogates.potentials.structure_reading import read_structures
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.saved import card_errors, read_card, surrogate_directory
 

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.molecules.foreign import graphs
 from surrogates.learning.scores import scores
+from surrogates.properties.property_table import PropertyTable
 from surrogates.properties.surrogate import PropertySurrogate
-from surrogates.properties.tables import PropertyTable
 
 LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from data.errors import InputError
 from data.identity import molecule_keys
 from data.molecules.foreign import graphs
 from data.molecules.graph_tables import GraphTable
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import build, existing_file, names
 from data.spec import dataset
@@ -24,14 +24,14 @@ from data.splits import Split, canonical
 from surrogates.learning.learned_from import Hashes, hash_keys, save_hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
-from surrogates.learning.parts import say_other_labels
 from surrogates.learning.rung import FittedRung, Rung, RungColumns, usable_outputs
+from surrogates.learning.sample_parts import say_other_labels
 from surrogates.learning.sample_task import target_columns
 from surrogates.learning.task import VALIDATION, Task
 from surrogates.properties.fit import fit_ensemble, training_identity, usable_rows
+from surrogates.properties.property_table import PropertyData, PropertyTable, labelled_split, read_table
 from surrogates.properties.scores import in_units_of, score_table
 from surrogates.properties.surrogate import PropertyConfig, PropertySurrogate
-from surrogates.properties.tables import PropertyData, PropertyTable, labelled_split, read_table
 
 LOG = logging.getLogger(__name__)
 

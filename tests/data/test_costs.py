@@ -13,7 +13,7 @@ import pytest
 from data.costs import CostWarning, core_seconds, cost_basis, label_core_seconds, training_core_seconds
 from data.parameters import read_parameters
 from data.spec import Variable
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from data.store.columns import FIRST_FACTS
 from data.store.records import RecordStore

@@ -11,7 +11,7 @@ import xarray as xr
 from saved_files import unpack
 
 from data.molecules.library import PreparedLibrary, read_part
-from data.sphere.windows import WindowStore
+from data.sphere.window_store import WindowStore
 from data.store.records import RecordStore
 
 RECORDS = ("fields", "meshes", "molecules", "parameters", "structures")

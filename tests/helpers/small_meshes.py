@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import Delaunay
 
 from data.meshes.graphs import Mesh
-from data.meshes.records import MeshLayout, MeshSamples
+from data.meshes.mesh_samples import MeshLayout, MeshSamples
 from data.spec import Coordinate, Variable
 from data.store.records import RecordStore
 

@@ -8,14 +8,14 @@ import numpy as np
 from flax import nnx
 
 from data.structures.batches import System
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyAndForces, differentiate
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.networks.ace import ACEConfig
+from surrogates.potentials.networks.architectures import NetworkConfig
 from surrogates.potentials.networks.geometry import pairs
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.networks.table import NetworkConfig
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 WATER = np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]])

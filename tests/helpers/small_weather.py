@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 
 ROWS, COLUMNS = 6, 12

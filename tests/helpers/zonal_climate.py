@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import xarray as xr
 
-from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, TIME
+from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME
 
 Data = TypeVar("Data", xr.Dataset, xr.DataArray)
 

@@ -12,8 +12,8 @@ from data.spec import dataset
 from simulators.atmosphere.core.dycore import DynamicalCore
 from simulators.atmosphere.shallow_water.simulator import ShallowWater
 from simulators.chemistry.ase_calculator import ASECalculator
+from simulators.chemistry.from_smiles import FromSmiles
 from simulators.chemistry.pyscf import PySCF
-from simulators.chemistry.smiles import FromSmiles
 from simulators.chemistry.variables import Geometry
 from simulators.chemistry.xtb import XTB
 from simulators.fluids.ngsolve.flow import NGSolveFlow

@@ -30,7 +30,7 @@ from data.plain import from_plain, to_plain
 from data.spec import SimulationError, Spec, check, content_hash, dataset
 from data.structures import batches as structure_batches
 from data.structures.batches import Shape
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from simulators.adapter import Simulator
 from surrogates.family import FAMILIES
 from surrogates.forecasts.batches import ForecastBatch

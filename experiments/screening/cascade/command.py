@@ -13,12 +13,12 @@ from rich.table import Table
 
 from data.errors import InputError
 from data.settings import build, existing_file
+from experiments.screening.cascade.cascade_screen import Cascade, cascade_screen_config
 from experiments.screening.cascade.population import Failures
-from experiments.screening.cascade.run import Cascade, cascade_screen_config
 from experiments.screening.cascade.rungs import Rung, build_rungs, check_rungs
 from experiments.screening.cascade.settings import CalibrationSettings, hit_rule
+from experiments.screening.library_screen import ScreenConfig
 from experiments.screening.objective import Objective
-from experiments.screening.run import ScreenConfig
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
 from surrogates.cascade.promise import Promise

@@ -15,7 +15,7 @@ from data.files import listed_path
 from data.molecules.files import read
 from data.molecules.tally import TableTally
 from data.rejects import RejectLog
-from experiments.screening.cascade.answers import answer
+from experiments.screening.cascade.rung_answers import answer
 from experiments.screening.cascade.rungs import Rung
 from experiments.screening.ledger import result_parts
 from simulators.campaigns.campaign import CampaignConfig

@@ -12,7 +12,7 @@ from data.spec import Variable
 from experiments.campaigns.named_simulator import named_simulator
 from simulators.adapter import Simulator
 from simulators.chemistry.conformers import ConformerConfig
-from simulators.chemistry.smiles import SMILES, FromSmiles
+from simulators.chemistry.from_smiles import SMILES, FromSmiles
 from simulators.chemistry.variables import CELL, GEOMETRY
 from surrogates.family import FAMILIES
 from surrogates.saved import load_surrogate, read_card, surrogate_directory

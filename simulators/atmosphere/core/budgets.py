@@ -9,7 +9,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, SIGMA_UNITS, WeatherGrid
+from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, SIGMA_UNITS, WeatherGrid
 
 #: Radius (m), angular velocity (1/s) and gravity (m/s2) of the Earth, with the values that dinosaur uses.
 RADIUS, ROTATION, GRAVITY = 6.37122e6, 7.292e-5, 9.80616
@@ -57,7 +57,7 @@ def layer_edges(sigma: Float[np.ndarray, " layer"]) -> Float[np.ndarray, " layer
 
 
 def budgets(state: xr.Dataset, edges: Float[np.ndarray, " edge"] | None = None) -> Budgets:
-    """The budgets of one state on sigma layers, in the names and units of `data.sphere.states`.
+    """The budgets of one state on sigma layers, in the names and units of `data.sphere.weather_layout`.
 
     Args:
         state: temperature, winds and surface pressure at one time.

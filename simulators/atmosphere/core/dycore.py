@@ -18,12 +18,12 @@ from jaxtyping import Float
 
 from data.spec import SimulationError, Spec, check, content_hash
 from simulators.atmosphere.core.budgets import Budgets, budgets
+from simulators.atmosphere.core.core_spec import core_spec
 from simulators.atmosphere.core.settings import INSTALL, STATE, CoreSettings, dinosaur_version
-from simulators.atmosphere.core.spec import core_spec
 from simulators.requests import DrawSettings
 
 if TYPE_CHECKING:
-    from simulators.atmosphere.core.run import SpectralRun
+    from simulators.atmosphere.core.time_integration import SpectralRun
 
 #: Plausible values of a state of the Earth's atmosphere, K, m/s and Pa.
 BOUNDS = {
@@ -64,7 +64,7 @@ class DynamicalCore(CoreSettings):
 
     def draw(self, settings: DrawSettings, seed: int) -> Iterator[xr.Dataset]:
         """Requests with states or seeds; see `core.states.draw_states` and `simulators.adapter.DrawsRequests`."""
-        from simulators.atmosphere.core.states import draw_states
+        from simulators.atmosphere.core.initial_states import draw_states
 
         yield from draw_states(self, settings, seed)
 
@@ -163,7 +163,7 @@ class DynamicalCore(CoreSettings):
         """The equations with their compiled programs; raises SimulationError `missing_component` without dinosaur."""
         try:
             from simulators.atmosphere.core.equations import Diffusion, PrimitiveEquations
-            from simulators.atmosphere.core.run import PlausibleRanges, spectral_run
+            from simulators.atmosphere.core.time_integration import PlausibleRanges, spectral_run
         except ImportError as error:
             raise SimulationError("missing_component", f"dinosaur cannot be loaded: {error}. {INSTALL}") from error
         equations = PrimitiveEquations(
@@ -180,7 +180,7 @@ class DynamicalCore(CoreSettings):
         return spectral_run(equations, limits, self.step, self.dtype)
 
     def _first(self, inputs: xr.Dataset) -> Float[np.ndarray, "latitude longitude channel"]:
-        from simulators.atmosphere.core import states as core_states
+        from simulators.atmosphere.core import initial_states as core_states
 
         if self.start == "state":
             initial = {v.name.removeprefix("initial_"): inputs[v.name].values for v in self.spec.inputs}

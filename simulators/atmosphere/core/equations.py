@@ -58,7 +58,7 @@ def spherical_grid(truncation: int) -> Grid:
 
 
 class SpectralEquations(Protocol):
-    """The equations that `simulators.atmosphere.core.run.SpectralRun` integrates in time."""
+    """The equations that `simulators.atmosphere.core.time_integration.SpectralRun` integrates in time."""
 
     def to_spectral(self, fields: Float[Array, "latitude longitude channel"]) -> Spectral:
         """Transform a state on the grid to spectral space, truncated."""

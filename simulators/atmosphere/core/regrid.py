@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.sphere.states import WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherGrid, WeatherLayout
 from simulators.atmosphere.core.settings import gaussian_grid, truncation_of
 
 WINDS = ("u_component_of_wind", "v_component_of_wind")

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.extras import install_command
 from data.spec import SimulationError
-from data.sphere.states import PRESSURE_UNITS, SIGMA_UNITS, Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import PRESSURE_UNITS, SIGMA_UNITS, Channel, WeatherGrid, WeatherLayout
 from simulators.atmosphere.core.checks import check_common, choice, not_negative, positive, whole_steps
 
 INSTALL = f"Install it with `{install_command('weather')}`"

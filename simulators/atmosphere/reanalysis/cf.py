@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.sphere.names import AT_SURFACE, DIMS, ON_LEVELS
-from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherGrid
 from data.sphere.units import conversion, is_rate, same_units
+from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherGrid
 
 STATE_DIMS = (TIME, LEVEL, LATITUDE, LONGITUDE)
 #: Variables that do not change with time.

@@ -17,7 +17,7 @@ import xarray as xr
 from data.errors import InputError
 from data.extras import install_command
 from data.spec import SimulationError
-from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
+from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
 from simulators.atmosphere.reanalysis.cf import STATE_DIMS, STATIC, conversion_of
 
 INSTALL = f"Install it with `{install_command('weather')}`"

@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.sphere.states import LEVEL, VARIABLES
+from data.sphere.weather_layout import LEVEL, VARIABLES
 
 #: Lowest and highest plausible value in the units of WeatherBench 2; packing causes small negative amounts.
 RANGES: Mapping[str, tuple[float, float]] = {

@@ -10,9 +10,9 @@ import xarray as xr
 from jaxtyping import Int
 
 from data.errors import InputError
-from data.sphere.states import TIME
+from data.sphere.weather_layout import TIME
 from simulators.atmosphere.reanalysis.cf import conversion_of
-from simulators.atmosphere.reanalysis.chunks import ChunkReader
+from simulators.atmosphere.reanalysis.chunk_reader import ChunkReader
 from simulators.atmosphere.reanalysis.times import TimeAxis
 
 #: Hourly precipitation, and variables that are sums of it over this many hours up to the time of a state.

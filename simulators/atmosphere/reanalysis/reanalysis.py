@@ -18,14 +18,14 @@ import xarray as xr
 from jaxtyping import Int
 
 from data.errors import InputError
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.spec import content_hash
-from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.sphere.units import same_units
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from simulators.atmosphere.reanalysis.cf import beyond_source, convert_units, pressure_levels, unknown_variables
-from simulators.atmosphere.reanalysis.chunks import ChunkReader, as_slice, load
+from simulators.atmosphere.reanalysis.chunk_reader import ChunkReader, as_slice, load
 from simulators.atmosphere.reanalysis.plausible import odd_heights, refuse_implausible
 from simulators.atmosphere.reanalysis.precipitation import HOURLY, HourlyRain
 from simulators.atmosphere.reanalysis.regrid import regrid

@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.sphere.states import LATITUDE, LONGITUDE, WeatherGrid
+from data.sphere.weather_layout import LATITUDE, LONGITUDE, WeatherGrid
 
 METHODS = ("conservative", "bilinear")
 

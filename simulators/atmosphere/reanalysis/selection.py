@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Int
 
 from data.errors import InputError
-from data.sphere.states import LEVEL, PRESSURE_UNITS, TIME, VARIABLES, Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import LEVEL, PRESSURE_UNITS, TIME, VARIABLES, Channel, WeatherGrid, WeatherLayout
 from simulators.atmosphere.reanalysis.cf import (
     check_variable,
     ordered_grid,

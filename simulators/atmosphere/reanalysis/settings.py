@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from data.sphere.names import SHORT_NAMES
-from data.sphere.states import VARIABLES
+from data.sphere.weather_layout import VARIABLES
 from simulators.atmosphere.reanalysis.cf import STATIC
 from simulators.atmosphere.reanalysis.regrid import METHODS
 

@@ -14,7 +14,7 @@ import xarray as xr
 from jaxtyping import Int
 
 from data.errors import InputError
-from data.sphere.states import TIME
+from data.sphere.weather_layout import TIME
 
 HOUR_S, DAY_S = 3600, 86400
 #: Mean length of a month and of a year of the Gregorian calendar, hours.

@@ -12,14 +12,14 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.spec import SimulationError, Spec, Variable, check, content_hash
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
 from simulators.atmosphere.core.budgets import areas
 from simulators.atmosphere.core.checks import check_common, choice, positive
+from simulators.atmosphere.core.core_spec import horizontal, initial, output, times
 from simulators.atmosphere.core.settings import INSTALL, default_step, dinosaur_version, gaussian_grid
-from simulators.atmosphere.core.spec import horizontal, initial, output, times
 
 if TYPE_CHECKING:
-    from simulators.atmosphere.core.run import SpectralRun
+    from simulators.atmosphere.core.time_integration import SpectralRun
 
 STATE = ("u_component_of_wind", "v_component_of_wind", "layer_thickness")
 #: Inputs of a simulator with `start` "jet"; see `simulators.atmosphere.shallow_water.states.perturbed_jet`.
@@ -147,7 +147,7 @@ class ShallowWater:
         """The equations with their compiled programs; raises SimulationError `missing_component` without dinosaur."""
         try:
             from simulators.atmosphere.core.equations import Diffusion
-            from simulators.atmosphere.core.run import PlausibleRanges, spectral_run
+            from simulators.atmosphere.core.time_integration import PlausibleRanges, spectral_run
             from simulators.atmosphere.shallow_water.equations import ShallowWaterEquations
         except ImportError as error:
             raise SimulationError("missing_component", f"dinosaur cannot be loaded: {error}. {INSTALL}") from error

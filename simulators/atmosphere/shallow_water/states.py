@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from data.sphere.states import WeatherGrid
+from data.sphere.weather_layout import WeatherGrid
 from simulators.atmosphere.core.budgets import GRAVITY, RADIUS, ROTATION
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from scipy.spatial import cKDTree
 
 from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Variable
+from simulators.fluids.openfoam.body_mesh import DEPTH, around
 from simulators.fluids.openfoam.cases import CASES, CELL_CENTRES, at_least, centres, positive, scalar
 from simulators.fluids.openfoam.files import Field, latest, read_field, read_table
-from simulators.fluids.openfoam.mesh import DEPTH, around
 from simulators.fluids.openfoam.template import Template
 
 #: Smallest gap between the body and a wall, in heights of the channel.

@@ -23,13 +23,13 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.spec import SimulationError, Spec, check, content_hash
+from simulators.fluids.openfoam.case_reading import reading_of
 from simulators.fluids.openfoam.cases import Case
 from simulators.fluids.openfoam.directory import Directory
 from simulators.fluids.openfoam.files import without_comments
-from simulators.fluids.openfoam.reading import reading_of
-from simulators.fluids.openfoam.run import environment, run, version
+from simulators.fluids.openfoam.programs import environment, run, version
 from simulators.workers.scratch import scratch
 
 #: Schemes of d/dt that are accurate in time, and those that only converge to a steady state.

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data.errors import InputError
-from simulators.fluids.openfoam.checks import refuse_code
+from simulators.fluids.openfoam.case_checks import refuse_code
 from simulators.fluids.openfoam.files import without_comments
 from simulators.fluids.openfoam.start import TIME, start_folder
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from data.sphere.windows import WindowStore
+from data.sphere.window_store import WindowStore
 from surrogates.forecasts.networks.harmonics import Harmonics
 
 #: Least energy of a harmonic, as a share of the mean energy in its channel; fainter ones have no noticeable effect.

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from data.errors import InputError
 from data.extras import install_command
-from data.sphere.states import WeatherGrid
+from data.sphere.weather_layout import WeatherGrid
 from surrogates.learning.nn.fourier_layers import EXACT
 
 #: The spacings that the latitudes of a grid may have, as dinosaur names them.

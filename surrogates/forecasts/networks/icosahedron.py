@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import ConvexHull, cKDTree
 
-from data.sphere.states import WeatherGrid
+from data.sphere.weather_layout import WeatherGrid
 
 Points = Float[np.ndarray, "point xyz"]
 Edges = Int[np.ndarray, "edge 2"]

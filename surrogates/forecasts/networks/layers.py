@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from data.sphere.states import WeatherGrid
+from data.sphere.weather_layout import WeatherGrid
 from surrogates.learning.nn.layers import ACTIVATIONS, DTYPES, MLP, Linear, scaled_normal
 
 

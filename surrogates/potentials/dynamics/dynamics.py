@@ -21,7 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.structures.batches import Shape, System, choose_sizes, pad, round_up, shapes
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.dynamics.relax import free_coordinates, refuse_baseline, refuse_constraints
 from surrogates.potentials.energy import EnergyAndForces
 from surrogates.potentials.surrogate import PotentialSurrogate, pairs_budget

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from data.spec import SimulationError
 from data.structures.batches import Shape, System, choose_sizes, pad, round_up, shapes
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from data.terminal import progress_bar
 from surrogates.potentials.dynamics.optimisers import OPTIMISERS
 from surrogates.potentials.surrogate import PotentialSurrogate, pairs_budget

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.structures.frame import Frame
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from data.structures.trajectories import write_frames
 from surrogates.potentials.dynamics.dynamics import Dynamics, Snapshot
 from surrogates.potentials.dynamics.relax import Relaxed

@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from data.structures.table import MAX_ATOMIC_NUMBER
+from data.structures.structures import MAX_ATOMIC_NUMBER
 from surrogates.potentials.networks.geometry import Pairs
 from surrogates.potentials.networks.harmonics import harmonics
 from surrogates.potentials.networks.neighbour_sums import collect

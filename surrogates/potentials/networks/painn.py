@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from data.structures.table import MAX_ATOMIC_NUMBER
+from data.structures.structures import MAX_ATOMIC_NUMBER
 from surrogates.potentials.networks.geometry import Pairs
 from surrogates.potentials.networks.neighbour_sums import collect
 from surrogates.potentials.networks.radial import BASES, expand

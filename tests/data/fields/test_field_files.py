@@ -12,8 +12,8 @@ import xarray as xr
 from scipy.io import savemat
 
 from data.errors import InputError
+from data.fields.field_reading import read_fields
 from data.fields.files import axes_of
-from data.fields.reading import read_fields
 
 RNG = np.random.default_rng(0)
 SQUARE = RNG.normal(size=(6, 8, 8))

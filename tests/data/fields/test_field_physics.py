@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
+from data.fields.field_reading import read_fields
 from data.fields.first_time import begin
 from data.fields.precision import narrow_precision
-from data.fields.reading import read_fields
 from data.fields.samples import Fields
 
 X, STEP = np.arange(16) / 16, 0.2

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
-from data.fields.reading import read_fields
+from data.fields.field_reading import read_fields
 from data.fields.samples import Fields
 
 X = (np.arange(8) + 0.5) / 8

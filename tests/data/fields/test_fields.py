@@ -11,8 +11,8 @@ import xarray as xr
 
 from data.errors import InputError
 from data.fields.batches import FieldBatches
+from data.fields.field_reading import read_fields
 from data.fields.layout import Layout
-from data.fields.reading import read_fields
 from data.plain import from_plain, to_plain
 from data.spec import Coordinate, Spec, Variable
 from data.store.records import RecordStore

@@ -12,7 +12,7 @@ import small_meshes
 
 from data.errors import InputError
 from data.meshes.graphs import node_areas
-from data.meshes.records import MeshLayout, read_meshes
+from data.meshes.mesh_samples import MeshLayout, read_meshes
 from data.plain import from_plain, to_plain
 from data.store.records import RecordStore
 

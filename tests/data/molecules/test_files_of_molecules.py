@@ -23,7 +23,7 @@ from small_molecule_files import WATER, block, both, geometries, write
 from data.errors import InputError
 from data.molecules.files import Row, SmilesChunk, iter_smiles_chunks, read
 from data.molecules.writing import write_ase_db, write_csv, write_extxyz, write_sdf
-from data.structures.table import Structures
+from data.structures.structures import Structures
 
 
 @pytest.mark.parametrize("suffix", [".smi", ".txt.gz"])

@@ -18,8 +18,8 @@ from data.molecules.tally import TableTally
 from data.molecules.writing import write_parquet
 from data.rejects import RejectLog
 from data.suggestions import near
-from experiments.screening.chunks import encode_chunk
-from experiments.screening.sources import open_source
+from experiments.screening.candidate_chunks import encode_chunk
+from experiments.screening.candidate_sources import open_source
 
 ROWS = [("CCO", "1.5"), ("N#Cc1ccccc1", "-2e-3"), ("[NH4+]", "7")] * 5
 TEXT = "\n".join(["smiles,gap", *(",".join(row) for row in ROWS)]) + "\n"

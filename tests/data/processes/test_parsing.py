@@ -33,8 +33,8 @@ from data.processes.parsing import Lane, Lost, RowLimits, each
 from data.rejects import RejectLog
 from data.splits import canonical, scaffold_split
 from data.structures import files as structure_files
-from experiments.screening.chunks import encode_chunk
-from experiments.screening.sources import CHUNK_BYTES, open_source
+from experiments.screening.candidate_chunks import encode_chunk
+from experiments.screening.candidate_sources import CHUNK_BYTES, open_source
 
 CHAIN = "C" * 30_000
 BOTH_ENDS = f"smiles,gap\nCCO,1\n{CHAIN},2\n\0CCO,3\nC\x01C,4\nCCN,5\n"

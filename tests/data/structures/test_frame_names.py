@@ -20,8 +20,8 @@ from data.molecules.files import read
 from data.molecules.writing import write_ase_db, write_extxyz
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_reading import FrameTally
-from data.structures.table import Structures
-from surrogates.potentials.frames import read_structures
+from data.structures.structures import Structures
+from surrogates.potentials.structure_reading import read_structures
 
 
 def frame(head: str, atoms: str = "O 0 0 0\nO 0 0 1.2075\n") -> str:

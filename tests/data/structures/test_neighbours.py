@@ -9,7 +9,7 @@ from ase.build import bulk, graphene
 from ase.neighborlist import neighbor_list
 
 from data.structures.batches import Shape, pad, shapes
-from data.structures.table import Structures
+from data.structures.structures import Structures
 
 
 def crystal(kind: str) -> Atoms:

@@ -13,7 +13,7 @@ from ase.neighborlist import neighbor_list
 
 from data.errors import InputError
 from data.structures.batches import Shape, StructureBatches, choose_sizes, pad, round_up, shapes
-from data.structures.table import Structures
+from data.structures.structures import Structures
 
 
 @dataclass

@@ -16,7 +16,7 @@ from forked_commands import understudy
 from omegaconf import OmegaConf
 
 from data.errors import InputError
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.spec import Variable
 from data.store.records import RecordStore
 from data.terminal import show_pairs
@@ -26,8 +26,8 @@ from experiments.application.system_errors import system_error
 from experiments.application.targets import refuse_other_targets, targets
 from experiments.cli import STAGES, run_stage
 from surrogates.learning.sample_task import target_columns
+from surrogates.properties.property_table import PropertyTable
 from surrogates.properties.scores import in_units_of
-from surrogates.properties.tables import PropertyTable
 
 
 def test_help_names_every_stage_whatever_files_lie_in_the_working_directory(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_options_that_read_show_and_sweep_are_let_through(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "target",
     [
-        "data.store.records.Path.write_text", "simulators.fluids.openfoam.run.run",
+        "data.store.records.Path.write_text", "simulators.fluids.openfoam.programs.run",
         "experiments.application.stage.hydra.utils.get_class",
         "simulators.chemistry.xtb.Spec", "data.claim.claim", "surrogates.saved.load_surrogate", "os.system",
     ],

@@ -17,7 +17,7 @@ from data.errors import InputError
 from data.plain import from_plain, to_plain
 from data.settings import build
 from data.spec import check, input_hash
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
 from experiments.application.choices import options as options_of
@@ -25,10 +25,10 @@ from experiments.application.renamed import CHOICES
 from experiments.application.stage import instantiate
 from experiments.application.strict import missing_choice
 from experiments.campaigns.sampled import draw_requests
-from experiments.forecasting.scoring import ForecastEvaluation
+from experiments.forecasting.forecast_evaluation import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
+from experiments.screening.library_screen import Objective
 from experiments.screening.objective import read_objective
-from experiments.screening.run import Objective
 from experiments.stages.evaluate import EvaluateSettings
 from experiments.stages.prepare import PrepareSettings
 from experiments.stages.report import ReportSettings
@@ -37,7 +37,7 @@ from experiments.stages.simulate import SimulateSettings
 from experiments.stages.train import TrainSettings, task_of
 from experiments.stages.windows import WindowsSettings
 from simulators.adapter import Simulator
-from simulators.atmosphere.core.states import WINDS
+from simulators.atmosphere.core.initial_states import WINDS
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
 from surrogates.family import FAMILIES, RENAMED

@@ -18,7 +18,7 @@ from ase.io import write
 from hydra import compose, initialize_config_dir
 
 from data.spec import Coordinate, Variable
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from data.store.records import RecordStore
 from experiments import cli

@@ -22,10 +22,10 @@ from experiments.stages.active import starts
 from experiments.stages.pipeline import draw
 from experiments.stages.simulate import requests
 from simulators.chemistry.conformers import ConformerConfig, embed
-from simulators.chemistry.smiles import FromSmiles
+from simulators.chemistry.from_smiles import FromSmiles
 from simulators.chemistry.standardise import standard_smiles
 from simulators.chemistry.variables import GEOMETRY
-from surrogates.properties.tables import read_table
+from surrogates.properties.property_table import read_table
 
 CHAIN = "C" * 30_000
 TOO_LONG = "30,000 characters; a SMILES has at most 5,000"
@@ -117,4 +117,4 @@ def test_molecules_reach_rdkit_by_one_door() -> None:
     expression = r"from data\.molecules\.featurise import .*\bencode\b"
     here = {name for name, text in sources.items() if re.search(expression, text)}
     # The first runs in a parsing process, the second in whatever process asked for one answer.
-    assert here == {"experiments/screening/chunks.py", "surrogates/properties/surrogate.py"}
+    assert here == {"experiments/screening/candidate_chunks.py", "surrogates/properties/surrogate.py"}

@@ -17,15 +17,15 @@ from data.molecules.featurise import encode
 from data.ranges import RANGES, interval_of, refuse_out_of_range
 from data.settings import build
 from data.spec import SimulationError
-from experiments.active.loop import ActiveConfig
+from experiments.active.active_learning import ActiveConfig
 from experiments.application.choices import CONF
 from experiments.application.stage import instantiate
 from experiments.campaigns.sampled import Sampling
-from experiments.comparison.fluids import FluidComparison
-from experiments.forecasting.scoring import ForecastEvaluation
+from experiments.comparison.solver_comparison import FluidComparison
+from experiments.forecasting.forecast_evaluation import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
 from experiments.screening.design_recheck import RecheckSettings
-from experiments.screening.run import Objective
+from experiments.screening.library_screen import Objective
 from experiments.stages.active import PARTS
 from experiments.stages.prepare import PrepareSettings
 from experiments.stages.screen import ScreenSettings
@@ -36,7 +36,7 @@ from simulators.chemistry.xtb import XTB
 from surrogates.family import FAMILIES
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.dynamics.dynamics import DynamicsConfig
-from surrogates.properties.tables import read_table
+from surrogates.properties.property_table import read_table
 
 Builder = Callable[[DictConfig], Any]
 #: A surrogate of each kind, and one of its numbers.

@@ -16,16 +16,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
-from experiments.active.loop import ActiveConfig
+from experiments.active.active_learning import ActiveConfig
 from experiments.application.choices import CONF, groups, options
 from experiments.application.stage import RunDirectory
 from experiments.application.strict import refuse_unused
 from experiments.campaigns.sampled import Sampling
 from experiments.cli import STAGES
-from experiments.forecasting.scoring import ForecastEvaluation
+from experiments.forecasting.forecast_evaluation import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
 from experiments.screening.design_recheck import RecheckSettings
-from experiments.screening.run import Objective
+from experiments.screening.library_screen import Objective
 from experiments.stages.active import ActiveSettings
 from experiments.stages.evaluate import EvaluateSettings, unused_in_evaluation
 from experiments.stages.pipeline import unused_in_pipeline

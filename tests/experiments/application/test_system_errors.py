@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data.files import atomic_path, write_bytes, write_json
-from experiments.application.ledger import Ledger
+from experiments.application.stage_costs import Ledger
 from experiments.application.system_errors import BROKEN_PIPE, REMEDIES, system_error
 from surrogates.learning.checkpoints import save_arrays
 
@@ -71,7 +71,7 @@ def test_a_full_disk_is_told_with_the_file_that_was_written(tmp_path: Path, full
 
 
 def test_a_disk_that_is_full_for_a_moment_loses_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.application.ledger.UPDATE_S", 0.01)
+    monkeypatch.setattr("experiments.application.stage_costs.UPDATE_S", 0.01)
     failed = []
 
     def full(path: Path, value: object) -> None:
@@ -80,7 +80,7 @@ def test_a_disk_that_is_full_for_a_moment_loses_no_cost(tmp_path: Path, monkeypa
             raise OSError(errno.ENOSPC, "full")
         write_json(path, value)
 
-    monkeypatch.setattr("experiments.application.ledger.write_json", full)
+    monkeypatch.setattr("experiments.application.stage_costs.write_json", full)
     ledger = Ledger(tmp_path / "costs.json")
     with ledger.stage("labels") as cost:
         while len(failed) < 3:

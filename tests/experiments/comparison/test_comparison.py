@@ -19,12 +19,12 @@ from rich.console import Console
 
 from data.errors import InputError
 from data.files import write_json
-from experiments.comparison import frontier as fr
+from experiments.comparison import break_even as fr
+from experiments.comparison.comparison_page import render, write_page
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
-from experiments.comparison.figures import frontier_drawing
+from experiments.comparison.cost_figure import frontier_drawing
 from experiments.comparison.ladder import Rung, refuse_weak_reference, self_check
 from experiments.comparison.measure import measure
-from experiments.comparison.report import render, write_page
 from experiments.comparison.resolution import grid_error
 from experiments.comparison.result import Comparison, compare, read, show
 
@@ -464,7 +464,7 @@ def test_labels_of_the_figure_cover_neither_each_other_nor_a_point(comparison):
     from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
-    from experiments.comparison.figures import paint
+    from experiments.comparison.cost_figure import paint
 
     points = tuple(rung(0.1 * 0.6**i, 1.0 * 1.4**i, f"{16 + 8 * i}², dt {0.1 / (i + 1):.3g}") for i in range(8))
     crowded = replace(comparison, points=(*points, *(surrogate(0.02, 0.3) for _ in range(1))))

@@ -15,12 +15,12 @@ from hydra import compose, initialize_config_dir
 
 from data.errors import InputError
 from data.files import write_json
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
 from experiments.forecasting.external_forecasts import ExternalForecasts
-from experiments.forecasting.report import Evaluation, render
+from experiments.forecasting.forecast_page import Evaluation, render
 from experiments.stages.evaluate import evaluate
 from experiments.stages.train import task_of, train_task
 from surrogates.forecasts.climate_ensemble import ClimatologicalEnsemble

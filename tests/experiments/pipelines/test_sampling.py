@@ -9,7 +9,7 @@ from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.DataStructs import BulkTanimotoSimilarity
 
-from experiments.pipelines.selection import diverse, reservoir
+from experiments.pipelines.candidate_selection import diverse, reservoir
 
 
 @given(st.integers(0, 60), st.integers(1, 40), st.integers(0, 2**16))

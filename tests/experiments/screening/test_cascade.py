@@ -19,12 +19,12 @@ from rdkit import Chem
 from benchmarks.faults.small_surrogates import properties
 from data.errors import InputError
 from data.molecules.featurise import encode
+from experiments.screening.cascade.cascade_screen import Cascade, cascade_screen_config
 from experiments.screening.cascade.population import Failures, Population, first_scores
-from experiments.screening.cascade.run import Cascade, cascade_screen_config
 from experiments.screening.cascade.rungs import build_rungs, check_rungs
 from experiments.screening.cascade.settings import CalibrationSettings, hit_rule
+from experiments.screening.library_screen import ScreenConfig
 from experiments.screening.objective import Objective
-from experiments.screening.run import ScreenConfig
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
 from surrogates.cascade.promise import Promise
@@ -105,7 +105,7 @@ def test_three_rungs_combine_the_answers_and_the_middle_one_saves_labels(ladder:
     run.mkdir()
     (run / "labels.zarr").mkdir()
     (run / "config.yaml").write_text(
-        f"simulator:\n  _target_: simulators.table.Table\n  file: {ladder / 'middle.csv'}\n"
+        f"simulator:\n  _target_: simulators.label_table.Table\n  file: {ladder / 'middle.csv'}\n"
         "  outputs: [gap]\n  cost_s: 0.1\n"
     )
     tables = {"table": {"file": str(ladder / "last.csv"), "outputs": ["gap"], "cost_s": 10.0}}

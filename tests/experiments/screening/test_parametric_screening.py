@@ -24,12 +24,12 @@ import xarray as xr
 from data.errors import InputError
 from data.parameters import ParameterLayout, ParameterTable
 from data.spec import SimulationError, Spec, Variable, check, content_hash
+from experiments.pages.formatting import number
 from experiments.pages.page import write_report
-from experiments.pages.words import number
-from experiments.screening.chunks import TextChunk
+from experiments.screening.candidate_chunks import TextChunk
 from experiments.screening.design_recheck import RecheckSettings, recheck_designs
 from experiments.screening.designs import designs_drawn, designs_in, parse_designs
-from experiments.screening.run import Objective, ScreenConfig, ScreenSummary, screen_library
+from experiments.screening.library_screen import Objective, ScreenConfig, ScreenSummary, screen_library
 from simulators.requests import Range
 from surrogates.learning.loop import TrainConfig
 from surrogates.parameters.fit import fit_parameter_surrogate
@@ -134,7 +134,7 @@ def test_a_design_depends_on_the_seed_and_its_number_alone() -> None:
 KILLED = f"""
 import sys
 from pathlib import Path
-from experiments.screening.run import Objective, ScreenConfig, screen_library
+from experiments.screening.library_screen import Objective, ScreenConfig, screen_library
 from experiments.screening.designs import designs_drawn
 from simulators.requests import Range
 {SURROGATE}

@@ -28,11 +28,11 @@ from data.processes.parsing import RowLimits
 from data.rejects import RejectLog
 from experiments.pages.page import write_report
 from experiments.pipelines.funnel import standard_forms
-from experiments.screening.chunks import TextChunk, encode_chunk
+from experiments.screening.candidate_chunks import TextChunk, encode_chunk
+from experiments.screening.candidate_sources import open_source
+from experiments.screening.library_screen import Objective, ScreenConfig, screen
 from experiments.screening.library_writing import prepare
-from experiments.screening.run import Objective, ScreenConfig, screen
 from experiments.screening.sink import TopK
-from experiments.screening.sources import open_source
 from experiments.screening.workers import ParserPool
 
 #: A stand-in with closed-form answers: gap is the mean of the atoms' first feature, polarity their number.
@@ -194,7 +194,7 @@ def test_out_of_domain_molecules_are_flagged_counted_and_not_ranked(finished: Pa
 KILLED = f"""
 import sys
 from pathlib import Path
-from experiments.screening.run import Objective, ScreenConfig, screen
+from experiments.screening.library_screen import Objective, ScreenConfig, screen
 {SURROGATE}
 if __name__ == "__main__":
     screen(
@@ -506,7 +506,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from experiments.screening.run import ScreenConfig, screen
+from experiments.screening.library_screen import ScreenConfig, screen
 {SURROGATE}
 if __name__ == "__main__":
     done = screen(Counting(), Path(sys.argv[1]), Path(sys.argv[2]),

@@ -25,13 +25,13 @@ from data.molecules.files import read
 from data.settings import build
 from data.spec import SimulationError, dataset
 from data.store.records import RecordStore
-from data.structures.table import Structures
+from data.structures.structures import Structures
+from experiments.active.active_learning import ActiveConfig, InitialConfig, shaken
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
 from experiments.active.exploration import ExploreConfig, calm, explore, on_leash, pieces
-from experiments.active.labelling import label, refuse_unfit
-from experiments.active.loop import ActiveConfig, InitialConfig, shaken
-from experiments.active.report import write_frames
-from experiments.active.selection import ChoiceConfig, bags, choose, pick, worst_atom
+from experiments.active.frame_labelling import label, refuse_unfit
+from experiments.active.frame_selection import ChoiceConfig, bags, choose, pick, worst_atom
+from experiments.active.results import write_frames
 from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
 from experiments.application.choices import CONF
 from experiments.application.stage import instantiate
@@ -44,8 +44,8 @@ from simulators.structure_requests import refuse_cells, request
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
-from surrogates.potentials.frames import read_structures
 from surrogates.potentials.networks.painn import PaiNNConfig
+from surrogates.potentials.structure_reading import read_structures
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.potentials.task import PotentialTask
 

@@ -15,7 +15,7 @@ import pytest
 from forked_commands import Command, understudy
 
 from data.molecules.featurise import encode
-from surrogates.properties.tables import read_table
+from surrogates.properties.property_table import read_table
 from surrogates.saved import load_surrogate
 
 SMALL = [
@@ -44,8 +44,8 @@ from pathlib import Path
 import jax, numpy as np
 from data.molecules.featurise import encode
 from data.splits import Split
-from experiments.screening.run import ScreenConfig, screen
-from surrogates.properties.tables import read_table
+from experiments.screening.library_screen import ScreenConfig, screen
+from surrogates.properties.property_table import read_table
 from surrogates.properties.fit import fit_property_surrogate
 from surrogates.properties.surrogate import PropertyConfig
 from surrogates.properties.mpnn import MPNNConfig

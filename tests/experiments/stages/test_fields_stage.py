@@ -14,18 +14,18 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data.errors import InputError
+from data.fields.field_reading import read_fields
 from data.fields.layout import Layout
-from data.fields.reading import read_fields
 from data.spec import Coordinate, Variable
 from data.store.records import RecordStore
 from experiments.application.choices import CONF
-from experiments.comparison.fluids import compare_with_solver
 from experiments.comparison.result import read
+from experiments.comparison.solver_comparison import compare_with_solver
 from experiments.stages.evaluate import evaluate
 from experiments.stages.simulate import simulate
 from experiments.stages.train import train
 from surrogates.fields.task import FieldData
-from surrogates.learning.parts import split
+from surrogates.learning.sample_parts import split
 from surrogates.saved import load_surrogate
 
 SOLVER = ["equation=burgers", "points=32", "save_dt=0.05", "steps=3", "dt=0.0125", "varied=[viscosity]"]

@@ -13,21 +13,21 @@ from hydra import compose, initialize_config_dir
 from small_weather import GRID, store
 
 from data.errors import InputError
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
 from experiments.forecasting.campaign_states import CampaignStates
-from experiments.forecasting.costs import compare_with_core, years_per_minute
-from experiments.forecasting.report import Evaluation, _long_words, render
-from experiments.forecasting.scoring import _write_scores
-from experiments.forecasting.stability import Climate, long_run, runs_apart
+from experiments.forecasting.core_comparison import compare_with_core, years_per_minute
+from experiments.forecasting.forecast_evaluation import _write_scores
+from experiments.forecasting.forecast_page import Evaluation, _long_words, render
+from experiments.forecasting.long_runs import Climate, long_run, runs_apart
 from experiments.stages.evaluate import evaluate
 from experiments.stages.simulate import simulate
 from experiments.stages.train import task_of, train_task
 from experiments.stages.windows import windows
 from simulators.atmosphere.core.dycore import DynamicalCore
-from simulators.atmosphere.windows import core_windows
+from simulators.atmosphere.core_windows import core_windows
 from surrogates.forecasts.references import ClimatologyForecast, Persistence
 from surrogates.forecasts.scores import Protocol, ensemble_metrics, score
 from surrogates.forecasts.seeps import climates

@@ -18,13 +18,13 @@ from data.errors import InputError
 from data.molecules.files import Row
 from data.molecules.writing import write_sdf
 from data.store.records import RecordStore
-from experiments.pipelines.labelling import label
+from experiments.pipelines.molecule_labelling import label
 from experiments.stages.pipeline import canonical
 from experiments.stages.simulate import simulate
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.campaigns.summary import CampaignSummary, Reasons
-from simulators.chemistry.smiles import FromSmiles
+from simulators.chemistry.from_smiles import FromSmiles
 from simulators.chemistry.xtb import XTB
 from simulators.fluids.openfoam.cases import CASES
 

@@ -19,7 +19,7 @@ from zonal_climate import jets, zonal_mean
 
 from data.errors import InputError
 from data.spec import SimulationError
-from data.sphere.states import WeatherLayout
+from data.sphere.weather_layout import WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from data.store.records import RecordStore
 from simulators.atmosphere.core.budgets import (
@@ -32,14 +32,14 @@ from simulators.atmosphere.core.budgets import (
     budgets,
     layer_edges,
 )
+from simulators.atmosphere.core.core_spec import with_dates
 from simulators.atmosphere.core.dycore import DynamicalCore
 from simulators.atmosphere.core.equations import spherical_grid
+from simulators.atmosphere.core.initial_states import Analysis, Windows
 from simulators.atmosphere.core.levels import geopotential, pressure_to_sigma, sigma_to_pressure
 from simulators.atmosphere.core.regrid import regrid
 from simulators.atmosphere.core.settings import default_step, gaussian_grid, gaussian_rows, truncation_of
-from simulators.atmosphere.core.spec import with_dates
-from simulators.atmosphere.core.states import Analysis, Windows
-from simulators.atmosphere.windows import core_windows
+from simulators.atmosphere.core_windows import core_windows
 from simulators.requests import DrawSettings
 
 #: Small enough to compile in a second; five waves, three layers.

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from data.errors import CorruptStoreError, InputError
 from data.spec import SimulationError
-from data.sphere.states import WeatherGrid
+from data.sphere.weather_layout import WeatherGrid
 from data.sphere.writing import write_windows
-from simulators.atmosphere.reanalysis import chunks
 from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
 from simulators.atmosphere.reanalysis.regrid import edges, global_grid, regrid, weights
 from simulators.atmosphere.reanalysis.sources import open_source

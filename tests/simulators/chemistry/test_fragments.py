@@ -11,7 +11,7 @@ from rdkit import Chem
 from data.spec import SimulationError, dataset
 from simulators.chemistry.conformers import ConformerConfig, embed
 from simulators.chemistry.fragments import CLOSEST, refuse_contacts
-from simulators.chemistry.smiles import FromSmiles
+from simulators.chemistry.from_smiles import FromSmiles
 from simulators.chemistry.xtb import XTB
 
 XTB_OF_SMILES = FromSmiles(XTB(outputs=("energy",)))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from surrogates.fields.networks.table import ARCHITECTURES
+from surrogates.fields.networks.architectures import ARCHITECTURES
 from surrogates.fields.networks.unet import upsample
 from surrogates.learning.nn.grid import FieldShape
 

@@ -12,11 +12,11 @@ import pytest
 from flax import nnx
 
 from data.errors import InputError
+from surrogates.fields.networks.architectures import ARCHITECTURES, FieldShape
 from surrogates.fields.networks.deeponet import DeepONetConfig
 from surrogates.fields.networks.ffno import FFNOConfig
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.networks.resnet import DilatedResNetConfig
-from surrogates.fields.networks.table import ARCHITECTURES, FieldShape
 from surrogates.fields.networks.transolver import TransolverConfig
 from surrogates.fields.networks.unet import UNetConfig
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from surrogates.fields.networks.table import ARCHITECTURES
+from surrogates.fields.networks.architectures import ARCHITECTURES
 from surrogates.learning.nn.fourier_layers import SpectralConv
 from surrogates.learning.nn.grid import FieldShape
 from surrogates.learning.recipe import is_matrix

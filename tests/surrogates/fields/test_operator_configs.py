@@ -12,7 +12,7 @@ import experiments.conf
 from data.settings import build
 from surrogates.fields.facts import FieldSettings
 from surrogates.fields.loss import FieldLossSettings
-from surrogates.fields.networks.table import ARCHITECTURES
+from surrogates.fields.networks.architectures import ARCHITECTURES
 
 CONF = Path(str(experiments.conf.__file__)).parent
 FILES = ("fno", "tfno", "ffno", "unet", "dilated_resnet", "transolver", "deeponet")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from surrogates.fields.networks.table import ARCHITECTURES
+from surrogates.fields.networks.architectures import ARCHITECTURES
 from surrogates.learning.nn.grid import FieldShape, coordinates
 
 

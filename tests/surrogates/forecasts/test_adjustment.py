@@ -11,13 +11,13 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from surrogates.forecasts import adjustment
 from surrogates.forecasts.adjustment import SpectralClimate, adjust_climate
 from surrogates.forecasts.batches import ForecastBatch
-from surrogates.forecasts.config import ClimateSettings, ForecastConfig, ForecastFacts
+from surrogates.forecasts.facts import ClimateSettings, ForecastConfig, ForecastFacts
 from surrogates.forecasts.fit import fit_forecast_surrogate
 from surrogates.forecasts.loss import ForecastLoss, ForecastLossSettings
 from surrogates.forecasts.model import ForecastScale

@@ -18,13 +18,13 @@ from small_weather import COLUMNS, LAYOUT, ROWS, states, store
 from data.errors import CorruptStoreError, InputError
 from data.plain import from_plain, to_plain
 from data.spec import SimulationError
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from simulators.adapter import Simulator
 from surrogates.forecasts.batches import ForecastBatch, WindowBatches
-from surrogates.forecasts.config import ForecastConfig, ForecastFacts, LeadBands
 from surrogates.forecasts.crps import fair_crps
+from surrogates.forecasts.facts import ForecastConfig, ForecastFacts, LeadBands
 from surrogates.forecasts.fit import fit_forecast_surrogate, forecast_errors, slow_parts
 from surrogates.forecasts.loss import ForecastLoss, ForecastLossSettings
 from surrogates.forecasts.model import ForecastScale

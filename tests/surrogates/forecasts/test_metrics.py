@@ -12,9 +12,9 @@ import scores.probability
 import xarray as xr
 from small_weather import COLUMNS, LAYOUT, ROWS, store
 
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.statistics import Climatology
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.window_store import WindowStore
 from surrogates.forecasts.metrics import EnsembleScores, ForecastScores, region_weights, zonal_spectrum
 from surrogates.forecasts.references import (
     ClimatologyForecast,

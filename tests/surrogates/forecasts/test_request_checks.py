@@ -14,10 +14,10 @@ from small_weather import LAYOUT, states
 from data.errors import InputError
 from data.plain import from_plain, to_plain
 from data.spec import SimulationError
-from data.sphere.states import Channel, WeatherGrid, WeatherLayout
-from data.sphere.windows import WindowStore
+from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
-from surrogates.forecasts.config import ForecastConfig, ForecastFacts
+from surrogates.forecasts.facts import ForecastConfig, ForecastFacts
 from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.request_checks import beyond_learned, times_learned

@@ -11,9 +11,11 @@ import pytest
 from flax import nnx
 
 from data.errors import InputError
-from data.sphere.states import WeatherGrid
+from data.sphere.weather_layout import WeatherGrid
+from surrogates.forecasts.networks.architectures import ARCHITECTURES, SphereShape
 from surrogates.forecasts.networks.conv import ConvConfig, pad_sphere
 from surrogates.forecasts.networks.harmonics import Harmonics
+from surrogates.forecasts.networks.icosahedral_mesh import SphereMeshConfig
 from surrogates.forecasts.networks.icosahedron import (
     edge_features,
     grid_points,
@@ -22,9 +24,7 @@ from surrogates.forecasts.networks.icosahedron import (
     multi_mesh_edges,
     refinements,
 )
-from surrogates.forecasts.networks.mesh import SphereMeshConfig
 from surrogates.forecasts.networks.sfno import SFNOConfig, SphericalFilter
-from surrogates.forecasts.networks.table import ARCHITECTURES, SphereShape
 from surrogates.learning.nn.fourier_layers import FACTORISATIONS
 
 

@@ -12,9 +12,9 @@ import pytest
 from data.errors import CorruptStoreError
 from data.identity import frame_keys
 from data.parameters import ParameterLayout, ParameterTable
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.spec import Variable
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from experiments.stages.train import closing_rows, train_on
 from surrogates.learning.learned_from import FILE, hash_keys, read_hashes, save_hashes
 from surrogates.learning.loop import FitResult, TrainConfig

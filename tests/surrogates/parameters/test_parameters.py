@@ -15,7 +15,7 @@ from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.parameters import ParameterLayout, ParameterTable, read_parameters
 from data.plain import from_plain, to_plain
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.store.records import RecordStore
 from simulators.adapter import Simulator
@@ -23,7 +23,7 @@ from surrogates.learning.box import Box, OutOfDomainWarning
 from surrogates.learning.conformal import coverage_band
 from surrogates.learning.learned_from import hash_keys
 from surrogates.learning.loop import TrainConfig
-from surrogates.learning.parts import read_samples
+from surrogates.learning.sample_parts import read_samples
 from surrogates.parameters.facts import InputScale
 from surrogates.parameters.fit import RowBatches, calibrate_intervals, fit_parameter_surrogate
 from surrogates.parameters.network import ParameterConfig

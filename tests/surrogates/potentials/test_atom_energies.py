@@ -10,10 +10,10 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from data.reading import Reading
-from data.structures.table import Structures
+from data.reading_summary import Reading
+from data.structures.structures import Structures
 from surrogates.potentials.atom_energies import References, isolated_energies
-from surrogates.potentials.frames import isolated_said, read_structures
+from surrogates.potentials.structure_reading import isolated_said, read_structures
 
 
 def copper(a: float) -> tuple[np.ndarray, np.ndarray, float]:

@@ -15,7 +15,7 @@ from small_potential import Morse, morse, potential
 
 from data.spec import SimulationError
 from data.structures.batches import System
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.calculator import PotentialCalculator
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig, thermal_velocities
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxer

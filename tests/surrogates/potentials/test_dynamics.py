@@ -8,7 +8,7 @@ from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 from small_potential import SMALL, WATER, potential, scattered
 
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.calculator import PotentialCalculator
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig, Snapshot, thermal_velocities
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxer

@@ -14,7 +14,7 @@ from flax import nnx
 from small_potential import potential, scattered
 
 from data.structures.batches import Shape, StructureBatches, pad
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.potentials.energy import EnergyForcesLoss, evaluate
 from surrogates.potentials.facts import PotentialConfig

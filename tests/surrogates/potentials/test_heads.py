@@ -17,8 +17,8 @@ from data.errors import InputError
 from data.plain import to_plain
 from data.spec import SimulationError
 from data.structures.frame_names import FrameKeys
-from data.structures.table import Structures
-from experiments.campaigns.rungs import CampaignRung
+from data.structures.structures import Structures
+from experiments.campaigns.cheaper_simulator import CampaignRung
 from simulators.chemistry.ase_calculator import ASECalculator
 from simulators.rebuild import describe
 from surrogates.learning.loop import TrainConfig

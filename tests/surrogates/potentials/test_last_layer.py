@@ -9,7 +9,7 @@ from flax import nnx
 from small_potential import SMALL, potential, scattered
 
 from data.structures.batches import StructureBatches, shapes
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.last_layer import LastLayer, distance, fit_last_layer, sensitivity, spread

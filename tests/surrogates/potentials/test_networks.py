@@ -12,13 +12,13 @@ from flax import nnx
 from scipy.spatial.transform import Rotation
 
 from data.structures.batches import Shape, pad
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.energy import EnergyForcesLoss, EnergyModel, evaluate
 from surrogates.potentials.networks.ace import ACEConfig
+from surrogates.potentials.networks.architectures import NetworkConfig
 from surrogates.potentials.networks.geometry import pairs
 from surrogates.potentials.networks.painn import PaiNNConfig
 from surrogates.potentials.networks.radial import bessel, envelope, gaussian
-from surrogates.potentials.networks.table import NetworkConfig
 
 CUTOFF = 4.0
 RELEASE = {1: -3.0, 6: -7.0, 8: 2.0}

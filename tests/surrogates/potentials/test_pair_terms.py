@@ -12,7 +12,7 @@ from flax import nnx
 from jax import numpy as jnp
 
 from data.structures.batches import Shape, pad
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.coulomb import conserve, coulomb
 from surrogates.potentials.energy import EnergyModel, evaluate
 from surrogates.potentials.networks.ace import ACEConfig

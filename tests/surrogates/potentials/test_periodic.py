@@ -11,11 +11,11 @@ from ase.build import bulk
 from flax import nnx
 
 from data.structures.batches import pad, shapes
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.energy import EnergyAndForces, EnergyModel
 from surrogates.potentials.networks.ace import ACEConfig
+from surrogates.potentials.networks.architectures import NetworkConfig
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.networks.table import NetworkConfig
 
 CUTOFF = 4.0
 NETWORKS: dict[str, NetworkConfig] = {

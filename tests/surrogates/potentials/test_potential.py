@@ -23,7 +23,7 @@ from data.files import write_text
 from data.plain import from_plain, to_plain
 from data.spec import SimulationError, check
 from data.structures.batches import Shape, pad
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import evaluate
@@ -269,7 +269,7 @@ def test_a_description_that_lacks_something_is_refused(tmp_path: Path) -> None:
 DEVICES = """
 import sys
 import jax, numpy as np
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.saved import load_surrogate
 from surrogates.learning.devices import data_mesh
 assert len(jax.devices()) == 4

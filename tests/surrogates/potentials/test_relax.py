@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.optimize import FIRE, LBFGS
 from small_potential import SMALL, WATER, Morse, morse, potential, scattered
 
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from surrogates.potentials.calculator import PotentialCalculator
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxer
 from surrogates.potentials.surrogate import PotentialSurrogate

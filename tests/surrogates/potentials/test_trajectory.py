@@ -11,7 +11,7 @@ import pytest
 from small_potential import Morse, morse, scattered
 
 from data.errors import InputError
-from data.structures.table import Structures
+from data.structures.structures import Structures
 from data.structures.trajectories import read_frames, read_trajectory
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig, Snapshot
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxer

@@ -18,20 +18,20 @@ from data.errors import CorruptStoreError, InputError
 from data.molecules.featurise import encode
 from data.molecules.graphs import Bucket, filled, pad
 from data.plain import from_plain, to_plain
-from data.reading import Reading
+from data.reading_summary import Reading
 from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
 from data.splits import Split
-from experiments.campaigns.rungs import CampaignRung
+from experiments.campaigns.cheaper_simulator import CampaignRung
 from simulators.chemistry.conformers import ConformerConfig
-from simulators.chemistry.smiles import FromSmiles
+from simulators.chemistry.from_smiles import FromSmiles
 from simulators.chemistry.xtb import XTB
 from simulators.rebuild import describe, rebuild
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.rung import Line, RungAnswers, RungColumns, ask_here, columns, usable_outputs
 from surrogates.properties.fit import fit_property_surrogate
 from surrogates.properties.mpnn import MPNNConfig
+from surrogates.properties.property_table import PropertyData
 from surrogates.properties.surrogate import PropertyConfig, PropertySurrogate
-from surrogates.properties.tables import PropertyData
 from surrogates.properties.task import PropertyTask
 from surrogates.saved import load_surrogate, read_card
 

@@ -1,0 +1,363 @@
+"""Screens candidates from a file of any size with a surrogate, and writes ranked results that can be resumed.
+
+    file -> chunks of rows -> parsing processes -> graphs -> predict threads -> Parquet parts, top k
+
+The source depends on the kind of candidates: rows of numbers need no parsing processes (`screening_designs`).
+
+Every arrow is a bounded queue and every step keeps the order of the file. Memory therefore does not grow with the file,
+and a killed run resumes from its last committed part with the same results as an uninterrupted one. The parent process
+handles whole arrays, never single candidates.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from data.claim import claim
+from data.errors import InputError
+from data.files import write_json
+from data.identity import molecule_keys
+from data.reading_summary import Reading
+from data.terminal import ProgressBar, progress_bar
+from experiments.application.stage import show_readings
+from experiments.application.usage import PeakMemory, cpu_seconds
+from experiments.screening.candidate_chunks import Candidates, Reject
+from experiments.screening.candidate_sources import LibrarySource, Source, identity, open_source
+from experiments.screening.ledger import Commit, Spent, Tally
+from experiments.screening.objective import Objective, hits, targets_of
+from experiments.screening.readings import StandardForms, candidates_read, standard_of, standard_said
+from experiments.screening.screen_summary import ScreenSummary, show_summary
+from experiments.screening.sink import Sink, TopK, result_batch
+from experiments.screening.workers import ParserPool, in_order
+from simulators.chemistry.standardise import check_steps
+
+__all__ = [
+    "Objective",
+    "ScreenConfig",
+    "ScreenInput",
+    "ScreenSummary",
+    "hits",
+    "screen",
+    "screen_library",
+    "targets_of",
+]
+
+#: Rows that are parsed and predicted before time is measured, so that everything is compiled.
+WARM_UP_ROWS = 2048
+
+
+class TableSurrogate(Protocol):
+    """The interface of a surrogate that screening needs."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights, the calibration and the labels."""
+        ...
+
+    def compile(self) -> None:
+        """Compile the predictions for the expected sizes of tables."""
+        ...
+
+    def predict_table(self, table: Any) -> dict[str, np.ndarray]:
+        """Predictions `<t>`, `<t>_std`, `<t>_low`, `<t>_high` for each target t, and `in_domain`, all (candidate,).
+
+        Args:
+            table: table of graphs, or of other inputs of the surrogate.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ScreenInput:
+    """Candidates to be screened.
+
+    Attributes:
+        source: yields the candidates.
+        identity: identifies the candidates; JSON-serialisable.
+        name: name of their file in `rejects.csv`.
+        where: origin of the candidates, for error messages.
+        settings: other settings that the results depend on; JSON-serialisable.
+        kind: name of a candidate, in the singular.
+        named: columns of the results that identify a candidate.
+        remedy: advice if no row is a candidate.
+    """
+
+    source: Source
+    identity: Mapping[str, Any]
+    name: str
+    where: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "molecule"
+    named: tuple[str, ...] = ("smiles",)
+    remedy: str = ""
+
+    def reading(self, summary: ScreenSummary, rejects: Path) -> Reading:
+        """What a screen read of the candidates.
+
+        Args:
+            summary: summary of the screen.
+            rejects: `rejects.csv` of the screen.
+        """
+        return candidates_read(
+            self.where,
+            self.source.description,
+            rejects,
+            total=summary.read,
+            used=summary.valid,
+            assumed=() if summary.forms is None else standard_said(self.settings["standardise"], summary.forms),
+        )
+
+
+@dataclass(frozen=True)
+class ScreenConfig:
+    """How to screen.
+
+    Attributes:
+        top_k: number of the best candidates in `top.csv`; it may change when a finished screen is run again.
+        smiles: column of a table that holds SMILES.
+        standardise: steps of standardisation before prediction (`simulators.chemistry.standardise`), which should be
+            those of the training molecules; results keep the SMILES of the file beside `standard_smiles`.
+        distinct: whether `top.csv` has one row for each molecule, however it is written (`data.identity`).
+        objective: property to optimise and windows of others.
+        workers: number of parsing processes; None for one for each core that this process may use.
+        chunk_rows: rows that are parsed, and then predicted, together.
+        part_rows: rows of a Parquet part; a killed run loses at most those of two parts.
+        streams: number of concurrent predictions, so that packing one overlaps with computing another.
+        niceness: niceness of the parsing processes, so that predictions have priority.
+        compression: compression of the parts: zstd, snappy, lz4 or none.
+
+    Raises:
+        ValueError: a count is not positive, or a step of `standardise` is unknown.
+    """
+
+    top_k: int = 1000
+    smiles: str = "smiles"
+    standardise: tuple[str, ...] = ()
+    distinct: bool = True
+    objective: Objective = field(default_factory=Objective)
+    workers: int | None = None
+    chunk_rows: int = 16_384
+    part_rows: int = 131_072
+    streams: int = 2
+    niceness: int = 5
+    compression: str = "zstd"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "standardise", tuple(self.standardise))
+        check_steps(self.standardise)
+        for name in ("chunk_rows", "part_rows", "streams"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be 1 or more, got {self.workers}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
+
+
+def screen(
+    surrogate: TableSurrogate, candidates: Path, out: Path, config: ScreenConfig, *, progress: bool = True
+) -> ScreenSummary:
+    """Screen a file of candidates, or resume a screen that was stopped.
+
+    Args:
+        surrogate: surrogate of tables of graphs.
+        candidates: .smi, .csv or .tsv file (also .gz), .parquet file, or a library written by `prepare`.
+        out: directory that receives `results/part-*.parquet`, `top.csv`, `top.parquet`, `rejects.csv` and
+            `metrics.json`. A screen in the same directory resumes from the last committed part.
+        config: settings of the screen.
+        progress: whether to show a progress bar and a table at the end.
+
+    Raises:
+        InputError: the candidates cannot be read, the objective names a target that the surrogate does not have, `out`
+            contains another screen, or no row is a molecule.
+    """
+    source = open_source(candidates, config.smiles)
+    steps = config.standardise
+    if isinstance(source, LibrarySource):
+        steps = standard_of(source.library.source, steps, str(candidates))
+    library = ScreenInput(
+        source,
+        identity(candidates),
+        candidates.name,
+        str(candidates),
+        # Screens of earlier versions lack this key, and must still resume.
+        {"smiles": config.smiles, **({"standardise": list(steps)} if steps else {})},
+        named=("smiles", "standard_smiles") if steps else ("smiles",),
+        remedy=f"is {config.smiles!r} the column with SMILES?",
+    )
+    return screen_library(surrogate, library, out, config, progress=progress)
+
+
+def screen_library(
+    surrogate: TableSurrogate, library: ScreenInput, out: Path, config: ScreenConfig, *, progress: bool = True
+) -> ScreenSummary:
+    """Screen candidates of any kind; see `screen`.
+
+    Raises:
+        InputError: the objective names a target that the surrogate does not have, `out` contains another
+            screen, or no row is a candidate.
+    """
+    began = time.perf_counter()
+    fingerprint = {
+        "surrogate": surrogate.fingerprint,
+        "candidates": dict(library.identity),
+        "configuration": {**library.settings, "chunk_rows": config.chunk_rows, "part_rows": config.part_rows},
+        "objective": asdict(config.objective),
+    }
+    with claim(out, "screen", adopt=lambda directory: (directory / "screen.json").is_file()):
+        sink = Sink(out, fingerprint, library.name, config.compression, library.named)
+        earlier = sink.last.tally().read if sink.last else 0
+        try:
+            best = sink.top(config.top_k, _candidate_keys(library) if config.distinct else None)
+            if sink.last is None or not sink.last.complete:
+                _Session(surrogate, library, sink, best, config, began).run(progress)
+            top, repeats = sink.write_top(best), best.repeats()
+        finally:
+            sink.close()
+        last = sink.commits[-1]
+        parts = sum(entry.rows > 0 for entry in sink.commits)
+        counted, cost = asdict(last.tally()), asdict(last.spent())
+        forms = StandardForms.in_results(out) if library.settings.get("standardise") else None
+        summary = ScreenSummary(
+            **counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind, repeats=repeats, forms=forms
+        )
+        write_json(out / "metrics.json", summary.metrics())
+    if summary.valid == 0:
+        raise InputError(
+            f"none of the {summary.read} rows is a {library.kind}",
+            where=library.where,
+            remedy=f"See {sink.rejects}" + (f"; {library.remedy}" if library.remedy else ""),
+        )
+    show_readings([library.reading(summary, sink.rejects)], out, printed=progress)
+    if progress:
+        show_summary(summary, out)
+    return summary
+
+
+@dataclass
+class _Session:
+    """One session of a screen: from the last committed part to the end of the file."""
+
+    surrogate: TableSurrogate
+    library: ScreenInput
+    sink: Sink
+    best: TopK
+    config: ScreenConfig
+    began: float
+
+    def run(self, progress: bool) -> None:
+        cpu = cpu_seconds()
+        before = self.sink.last.spent() if self.sink.last else Spent()
+        config = self.config
+        workers = config.workers or len(os.sched_getaffinity(0))
+        pool = ParserPool(workers, niceness=config.niceness, standardise=config.standardise)
+        with ExitStack() as stack:
+            memory = stack.enter_context(PeakMemory())
+            threads = stack.enter_context(ThreadPoolExecutor(self.config.streams, thread_name_prefix="predict"))
+            stack.callback(pool.close)
+            self._warm_up(pool)
+            start = time.perf_counter()
+
+            def spent() -> Spent:
+                return Spent(
+                    before.seconds + time.perf_counter() - start,
+                    before.core_seconds + cpu_seconds() - cpu,
+                    before.startup_seconds + start - self.began,
+                    max(before.peak_memory_mb, memory.peak_mb),
+                )
+
+            with progress_bar("screening", 1, show=progress) as bar:
+                self._stream(pool, threads, spent, bar)
+
+    def _warm_up(self, pool: ParserPool) -> None:
+        """Start the processes, and compile by predicting a few rows whose results are discarded."""
+        source = self.library.source
+        if source.parses:
+            pool.start()
+        self.surrogate.compile()
+        for piece in islice(source.pieces(WARM_UP_ROWS, *source.start), 2):
+            encoded = piece.load(pool).result()
+            if len(encoded.lines):
+                self._predict(encoded)
+                return
+
+    def _predict(self, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally]:
+        objective = self.config.objective
+        tally = Tally(encoded.rows, len(encoded.lines))
+        if not len(encoded.lines):
+            return None, tally
+        values = self.surrogate.predict_table(encoded.table)
+        missing = objective.missing(targets_of(values))
+        if missing:
+            raise InputError(
+                f"the surrogate does not predict {' and '.join(missing)}",
+                where="objective",
+                remedy=f"It predicts {', '.join(targets_of(values))}",
+            )
+        batch = result_batch(encoded, values, objective)
+        domain = np.asarray(values["in_domain"], bool)
+        tally = replace(
+            tally,
+            out_of_domain=int((~domain).sum()),
+            in_window=int((domain & objective.in_windows(values)).sum()),
+            eligible=int(np.isfinite(batch.column("score").to_numpy()).sum()),
+        )
+        return batch, tally
+
+    def _stream(
+        self, pool: ParserPool, threads: ThreadPoolExecutor, spent: Callable[[], Spent], bar: ProgressBar
+    ) -> None:
+        config, last = self.config, self.sink.last
+        position, line = (last.position, last.line) if last else self.library.source.start
+        part, total = (last.part + 1, last.tally()) if last else (0, Tally())
+        session = 0
+        batches: list[pa.RecordBatch] = []
+        rejects: list[Reject] = []
+        rows = 0
+        start = time.perf_counter()
+        pieces = self.library.source.pieces(config.chunk_rows, position, line)
+        parsed = in_order(pieces, lambda piece: piece.load(pool), pool.workers + 2)
+        predicted = in_order(parsed, lambda item: threads.submit(self._predict, item[1]), config.streams)
+        for (piece, encoded), (batch, tally) in predicted:
+            position, line = piece.end, piece.line
+            total, rows, session = total + tally, rows + tally.read, session + tally.read
+            rejects += encoded.rejects
+            if batch is not None:
+                batches.append(batch)
+                self.best.add(batch)
+            rate = session / (time.perf_counter() - start)
+            bar.update(piece.done, note=f"{total.read:,} {self.library.kind}s, {rate:,.0f}/s")
+            if rows >= config.part_rows:
+                self.sink.commit(batches, rejects, Commit.of(part, position, line, total, spent()))
+                part, rows, batches, rejects = part + 1, 0, [], []
+        if rows:
+            self.sink.commit(batches, rejects, Commit.of(part, position, line, total, spent()))
+            part += 1
+        self.sink.wait()
+        self.sink.write_top(self.best)
+        self.sink.commit([], [], Commit.of(part, position, line, total, spent(), complete=True))
+        self.sink.wait()
+        bar.update(1)
+
+
+def _candidate_keys(library: ScreenInput) -> Callable[[pa.Table], list[str]] | None:
+    """The function whose keys identify molecules; None for designs, of which every row counts."""
+    if "smiles" not in library.named:
+        return None
+
+    def keys(table: pa.Table) -> list[str]:
+        asked = [table.column(name).to_pylist() for name in reversed(library.named)]
+        return molecule_keys([str(next(filter(None, forms), "")) for forms in zip(*asked, strict=True)])
+
+    return keys
