@@ -9,13 +9,13 @@ simulator has, so that no caller needs to know its class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 import xarray as xr
 
 from data.reading_summary import Reading
-from data.spec import Spec
+from data.spec import SimulationError, Spec
 from simulators.requests import DrawSettings
 
 
@@ -119,3 +119,32 @@ class DeclaresCost(Protocol):
 
     @property
     def declared_cost_s(self) -> float: ...
+
+
+@runtime_checkable
+class AnswersMany(Protocol):
+    """A simulator that answers many requests together at a smaller cost than one by one."""
+
+    def simulate_many(self, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:
+        """Answer requests, in their order.
+
+        Args:
+            inputs: requests as `Simulator.simulate` takes them.
+
+        Returns:
+            The answer to each request, or the error that `simulate` would raise for it.
+        """
+        ...
+
+
+def answer_each(simulator: Simulator, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:
+    """The answers to requests or their errors: together where the simulator can, else one after the other."""
+    if isinstance(simulator, AnswersMany):
+        return simulator.simulate_many(inputs)
+    answers: list[xr.Dataset | SimulationError] = []
+    for request in inputs:
+        try:
+            answers.append(simulator.simulate(request))
+        except SimulationError as error:
+            answers.append(error)
+    return answers

@@ -22,7 +22,7 @@ from jaxtyping import Int
 
 from data.errors import InputError
 from data.plain import entry
-from data.spec import SimulationError, Spec, check, dataset
+from data.spec import SimulationError, Spec, check
 from data.structures.batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
 from data.structures.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.adapter import Simulator
@@ -33,7 +33,8 @@ from surrogates.potentials.facts import PotentialFacts
 from surrogates.potentials.last_layer import LastLayer, distance, spread
 from surrogates.potentials.networks.architectures import ARCHITECTURES
 from surrogates.potentials.potential_spec import INPUTS, OPTIONAL, OUTPUTS, StructurePredictions
-from surrogates.trained import TrainedSurrogate, refuse_not_finite, with_weights
+from surrogates.potentials.structure_answers import answer_of, answer_requests, structures_of
+from surrogates.trained import TrainedSurrogate, with_weights
 
 #: Atom slots times neighbour slots of one batch of predictions, which fit the cache of a CPU, or fill a GPU.
 CPU_PAIRS, ACCELERATOR_PAIRS = 4_096, 1_048_576
@@ -142,23 +143,13 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
                 `not_converged`: the prediction is not finite.
         """
         check(inputs, INPUTS, optional=OPTIONAL)
-        one = Structures.from_arrays(
-            [inputs["numbers"].values],
-            [inputs["positions"].values],
-            charge=[int(inputs["charge"]) if "charge" in inputs else 0],
-            lattice=[inputs["cell"].values if "cell" in inputs else np.zeros((3, 3))],
-        )
+        one = structures_of([inputs])
         predictions = self.predict_structures(one, sizes=(round_up(int(one.sizes[0])),))
-        variables = self.spec.outputs
-        if predictions.stress is not None and one.volume[0] > 0:
-            variables = (*variables, OUTPUTS["stress"])
-        named: dict[str, Any] = {}
-        for variable in variables:
-            values = getattr(predictions, variable.name)
-            named[variable.name] = values if variable.dims[:1] == ("atom",) else values[0]
-        answer = dataset(variables, named)
-        refuse_not_finite(answer)
-        return answer
+        return answer_of(self, predictions, one, 0)
+
+    def simulate_many(self, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:
+        """Predict many structures in batches; see `simulators.adapter.AnswersMany`."""
+        return answer_requests(self, inputs)
 
     def predict(self, batch: StructureBatch, *, error_bars: bool = True) -> dict[str, np.ndarray]:
         """Predict for a batch of fixed shape (see `data.structures.batches.pad`), without the baseline.

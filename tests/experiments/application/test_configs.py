@@ -59,6 +59,9 @@ def test_a_simulator_is_built(name: str, tmp_path: Path) -> None:
     if name.startswith("openfoam") and shutil.which("icoFoam") is None:
         pytest.skip("OpenFOAM is not installed; `make openfoam` installs it")
     overrides = []
+    if name == "frames":
+        (tmp_path / "frames.xyz").write_text("1\nenergy=1.0\nH 0.0 0.0 0.0\n")
+        overrides = [f"simulator.file={tmp_path}/frames.xyz"]
     if name == "table":
         (tmp_path / "labels.csv").write_text("smiles,gap\nC,1.0\n")
         overrides = [f"simulator.file={tmp_path}/labels.csv", "simulator.outputs=[gap]"]
