@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,12 +10,11 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+from command_settings import assigned, flat, keys_of, read_yaml, refused
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from experiments.application.choices import CONF, EARLIER, groups, options
-from experiments.application.strict import OPEN
+from experiments.application.choices import CONF, EARLIER, groups
 from experiments.cli import STAGES, usage
 
 PAGES = ("README.md", "docs/*.md", "docs/guides/*.md")
@@ -36,40 +34,6 @@ CHOICES = {
     "data.test": "data=potentials",
     "data.calibration": "data=potentials",
 }
-#: Files that others of these packages begin with.
-BASES = {
-    "stage": [""],
-    "train": ["train", "first", "again", "pretrain", "finetune"],
-    "fields": ["model"],
-    "forecasts": ["model"],
-}
-
-
-@functools.cache
-def read_yaml(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) or {}
-
-
-def flat(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """The dotted name and the value of each key of a configuration below a prefix."""
-    for key, below in value.items() if isinstance(value, dict) else ():
-        name = f"{prefix}.{key}".strip(".")
-        yield name, below
-        yield from flat(below, name)
-
-
-@functools.cache
-def keys_of(stage: str) -> set[str]:
-    """Every key of a stage with any choice of its groups."""
-    keys = {name for name, _ in flat(read_yaml(CONF / f"{stage}.yaml"), "")}
-    for base, packages in BASES.items():
-        keys |= {name for package in packages for name, _ in flat(read_yaml(CONF / "base" / f"{base}.yaml"), package)}
-    for group in groups(stage):
-        folder, _, package = group.partition("@")
-        for path in (CONF / folder).rglob("*.yaml"):
-            whole = path.read_text(encoding="utf-8").startswith("# @package _global_")
-            keys |= {name for name, _ in flat(read_yaml(path), "" if whole else package or folder)}
-    return keys
 
 
 def values_of(stage: str, *overrides: str) -> dict[str, Any]:
@@ -101,23 +65,6 @@ def pages(repository: Path) -> Iterator[tuple[str, str]]:
             yield path.name, path.read_text(encoding="utf-8")
 
 
-def assigned(argument: str) -> tuple[str, Any]:
-    """The key and the value of an argument, read by Hydra's grammar where more than a word stands behind the sign."""
-    name, _, value = argument.partition("=")
-    if re.fullmatch(r"[\w./:,-]+", value):
-        return name.lstrip("+"), value
-    override = OverridesParser.create().parse_override(argument)
-    return override.key_or_group, override.value()
-
-
-def wrong(name: str, value: Any, of_groups: set[str], keys: set[str]) -> bool:
-    """Whether a command does not take `name=value`, as far as names tell."""
-    if name in of_groups and re.fullmatch(r"[a-z_/0-9]+", str(value)) and value != "null":
-        return value not in options(name)
-    above = name.rpartition(".")[0]
-    return name not in keys | of_groups and not any(part in OPEN or part == "rungs" for part in above.split("."))
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_options_in_the_help_exist_and_have_the_default_that_it_states(stage: str) -> None:
     matches = list(OPTION.finditer(help_of(stage)[1]))
@@ -142,7 +89,7 @@ def test_command_lines_of_the_help_and_of_the_pages_are_accepted(repository: Pat
     for where, (stage, *arguments) in lines:
         for argument in [a for a in arguments if not a.startswith("--")]:
             name, value = assigned(argument)
-            assert not wrong(name, value, set(groups(stage)), of_stage[stage]), f"{where}: {stage} {argument}"
+            assert not refused(name, value, set(groups(stage)), of_stage[stage]), f"{where}: {stage} {argument}"
 
 
 def test_settings_named_in_the_sentences_of_the_pages_exist(repository: Path) -> None:
@@ -158,4 +105,4 @@ def test_settings_named_in_the_sentences_of_the_pages_exist(repository: Path) ->
     pair = re.compile(r"(?:^|(?<=[ '\[]))\+?([a-z_]+[\w.@]*)=([^\s']*)")
     settings = [(page, *match) for page, span in spans for match in pair.findall(span)]
     assert len(settings) > 40
-    assert [s for s in settings if wrong(s[1], s[2], of_groups, keys)] == []
+    assert [s for s in settings if refused(s[1], s[2], of_groups, keys)] == []
