@@ -2,7 +2,9 @@
 
     file -> chunks of rows -> parsing processes -> graphs -> predict threads -> Parquet parts, top k
 
-The source depends on the kind of candidates: rows of numbers need no parsing processes (`screening_designs`).
+The source depends on the kind of candidates: rows of numbers need no parsing processes (`screening_designs`). If the
+surrogate stands on a cheaper simulator, that one is asked about each chunk before the prediction, in this process, and
+its cost is part of that of the screen.
 
 Every arrow is a bounded queue and every step keeps the order of the file. Memory therefore does not grow with the file,
 and a killed run resumes from its last committed part with the same results as an uninterrupted one. The parent process
@@ -34,6 +36,7 @@ from experiments.application.stage import show_readings
 from experiments.application.usage import PeakMemory, cpu_seconds
 from experiments.screening.candidate_chunks import Candidates, Reject
 from experiments.screening.candidate_sources import LibrarySource, Source, identity, open_source
+from experiments.screening.cheaper_answers import CHUNK_ROWS, PART_ROWS, answered, check_rung, stands_on_simulator
 from experiments.screening.ledger import Commit, Spent, Tally
 from experiments.screening.objective import Objective, hits, targets_of
 from experiments.screening.readings import StandardForms, candidates_read, standard_of, standard_said
@@ -69,11 +72,12 @@ class TableSurrogate(Protocol):
         """Compile the predictions for the expected sizes of tables."""
         ...
 
-    def predict_table(self, table: Any) -> dict[str, np.ndarray]:
+    def predict_table(self, table: Any, *on: Any) -> dict[str, np.ndarray]:
         """Predictions `<t>`, `<t>_std`, `<t>_low`, `<t>_high` for each target t, and `in_domain`, all (candidate,).
 
         Args:
             table: table of graphs, or of other inputs of the surrogate.
+            on: answers of the simulator on which the surrogate stands, if it stands on one.
         """
         ...
 
@@ -209,6 +213,10 @@ def screen_library(
             screen, or no row is a candidate.
     """
     began = time.perf_counter()
+    if stands_on_simulator(surrogate):
+        check_rung(surrogate)
+        chunk, part = min(config.chunk_rows, CHUNK_ROWS), min(config.part_rows, PART_ROWS)
+        config = replace(config, chunk_rows=chunk, part_rows=part, streams=1)
     fingerprint = {
         "surrogate": surrogate.fingerprint,
         "candidates": dict(library.identity),
@@ -286,18 +294,25 @@ class _Session:
         if source.parses:
             pool.start()
         self.surrogate.compile()
+        if stands_on_simulator(self.surrogate):
+            return
         for piece in islice(source.pieces(WARM_UP_ROWS, *source.start), 2):
             encoded = piece.load(pool).result()
             if len(encoded.lines):
                 self._predict(encoded)
                 return
 
-    def _predict(self, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally]:
+    def _predict(self, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally, list[Reject]]:
+        """The results of a chunk, its counts, and its rejected rows."""
         objective = self.config.objective
+        more: tuple[Any, ...] = ()
+        if len(encoded.lines) and stands_on_simulator(self.surrogate):
+            encoded, on = answered(self.surrogate, encoded)
+            more = (on,)
         tally = Tally(encoded.rows, len(encoded.lines))
         if not len(encoded.lines):
-            return None, tally
-        values = self.surrogate.predict_table(encoded.table)
+            return None, tally, encoded.rejects
+        values = self.surrogate.predict_table(encoded.table, *more)
         missing = objective.missing(targets_of(values))
         if missing:
             raise InputError(
@@ -313,7 +328,7 @@ class _Session:
             in_window=int((domain & objective.in_windows(values)).sum()),
             eligible=int(np.isfinite(batch.column("score").to_numpy()).sum()),
         )
-        return batch, tally
+        return batch, tally, encoded.rejects
 
     def _stream(
         self, pool: ParserPool, threads: ThreadPoolExecutor, spent: Callable[[], Spent], bar: ProgressBar
@@ -329,10 +344,10 @@ class _Session:
         pieces = self.library.source.pieces(config.chunk_rows, position, line)
         parsed = in_order(pieces, lambda piece: piece.load(pool), pool.workers + 2)
         predicted = in_order(parsed, lambda item: threads.submit(self._predict, item[1]), config.streams)
-        for (piece, encoded), (batch, tally) in predicted:
+        for (piece, _), (batch, tally, lost) in predicted:
             position, line = piece.end, piece.line
             total, rows, session = total + tally, rows + tally.read, session + tally.read
-            rejects += encoded.rejects
+            rejects += lost
             if batch is not None:
                 batches.append(batch)
                 self.best.add(batch)

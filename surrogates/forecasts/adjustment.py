@@ -36,7 +36,7 @@ from data.sphere.weather_layout import VARIABLES
 from data.sphere.window_store import WindowStore
 from data.terminal import progress_bar
 from surrogates.forecasts.facts import ClimateSettings, ForecastFacts
-from surrogates.forecasts.model import ForecastModel, Usual, rollout
+from surrogates.forecasts.model import ForecastModel, rollout
 from surrogates.forecasts.networks.harmonic_statistics import (
     FAINTEST,
     average_pairs,
@@ -44,6 +44,7 @@ from surrogates.forecasts.networks.harmonic_statistics import (
     gain_energy,
     mean_energy,
 )
+from surrogates.forecasts.networks.layers import Usual
 from surrogates.forecasts.sun import clock
 from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.learning.checkpoints import NOTE, RESTORE, load_arrays, read_note, save_arrays

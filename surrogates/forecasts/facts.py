@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from data.plain import FLAT, OMIT_DEFAULT, written_as
 from data.sphere.weather_layout import WeatherLayout
+from surrogates.forecasts.linear_step import LinearStepFacts
 from surrogates.forecasts.loss import ForecastLossSettings
 from surrogates.forecasts.model import ForecastModel, ForecastScale
 from surrogates.forecasts.networks.architectures import ARCHITECTURES
@@ -186,6 +187,7 @@ class ForecastFacts:
         times_of_day: universal times of the day, in hours, of these states; empty where there are no dates, or where
             an older version trained the forecaster.
         months: months of these states, 1 to 12; empty where `times_of_day` is.
+        first: the linear step on which the forecaster stands; None for none.
     """
 
     config: ForecastConfig
@@ -199,6 +201,7 @@ class ForecastFacts:
     #: Surrogates of earlier versions lack these two, and must keep their fingerprint.
     times_of_day: tuple[float, ...] = field(default=(), metadata=OMIT_DEFAULT)
     months: tuple[int, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    first: LinearStepFacts | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         refuse_unlike(channels=self.layout.channels, std=self.scale.std, low=self.low, high=self.high)
@@ -235,4 +238,5 @@ class ForecastFacts:
             damping=config.damping,
             truncation=config.truncation,
             adjusted=config.climate.days > 0,
+            on=self.first,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.processes.processor import tree_seconds
 from data.sphere.statistics import Moments
 from data.sphere.window_store import WindowStore
 from surrogates.forecasts.adjustment import adjust_climate
 from surrogates.forecasts.batches import WindowBatches
 from surrogates.forecasts.facts import ForecastConfig, ForecastFacts, LeadBands
+from surrogates.forecasts.linear_step import Anomalies, LinearStep, fit_linear_step, left_over
 from surrogates.forecasts.loss import ForecastLoss
 from surrogates.forecasts.model import ForecastModel, ForecastScale
 from surrogates.forecasts.networks.harmonic_statistics import gain_units
@@ -145,6 +148,7 @@ def fit_forecast_surrogate(
     calibration: Part | None = None,
     also: tuple[WindowStore, ...] = (),
     init: ForecastSurrogate | None = None,
+    on: str | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[ForecastSurrogate, FitResult]:
@@ -158,7 +162,10 @@ def fit_forecast_surrogate(
         run_dir: directory of checkpoints and history; with the same directory a run is resumed.
         also: further windows to learn from. Usual states, scales and the range of the climate come from `train` alone,
             because the further states may be ones that the simulator itself never reaches.
-        init: a forecaster whose weights and scales training starts from, such as for longer rollouts.
+        init: a forecaster whose weights and scales training starts from, such as for longer rollouts; the new one
+            stands on the same linear step.
+        on: the linear step on which it is to stand, one of `linear_step.NAMES`; None for none. Its fit is part of the
+            processor time.
         mesh: devices that share each batch; None for all of them.
         progress: whether to show a progress bar.
 
@@ -188,6 +195,10 @@ def fit_forecast_surrogate(
                 "its climate is adjusted", where="tune.surrogate", remedy="Give the forecaster before the adjustment"
             )
         scale = replace(init.facts.scale, mean_kept=scale.mean_kept)
+    first, began, processor = None, time.perf_counter(), tree_seconds()
+    if on is not None and init is None:
+        first, scale = stand(on, Anomalies(store, train, usual, hours, scale.seasons), scale, config)
+    extra = time.perf_counter() - began, tree_seconds() - processor
     spectral_unit = None
     if config.loss.spectral_weight and config.truncation is not None:
         harmonics = Harmonics(layout.grid, config.truncation)
@@ -198,7 +209,8 @@ def fit_forecast_surrogate(
         raise InputError(str(error), where="model.loss") from error
     # The climate is adjusted once the networks are trained, so training begins without the adjustment.
     plain = replace(config, climate=replace(config.climate, days=0.0))
-    facts = ForecastFacts(plain, layout, scale, store.fingerprint, statistics.low, statistics.high)
+    stands = init.facts.first if init is not None else None if first is None else first.facts
+    facts = ForecastFacts(plain, layout, scale, store.fingerprint, statistics.low, statistics.high, first=stands)
     if layout.calendar:
         hours_of_day, months = times_learned(store.times[train[0] : train[1]])
         facts = replace(facts, times_of_day=hours_of_day, months=months)
@@ -222,7 +234,10 @@ def fit_forecast_surrogate(
     model = facts.model(usual, static.astype(np.float32), training.seed)
     if init is not None:
         _take_over(model, init)
+    if first is not None and model.first is not None:
+        model.first.take(first)
     result = fit(model, loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
+    result = replace(result, seconds=result.seconds + extra[0], core_seconds=result.core_seconds + extra[1])
     assert isinstance(result.model, ForecastModel)
     forecaster = ForecastSurrogate(result.model, facts)
     if config.climate.days:
@@ -242,6 +257,25 @@ def fit_forecast_surrogate(
         errors = forecast_errors(forecaster, store, calibration, config.steps)
         forecaster = forecaster.with_facts(bands=LeadBands.fit(errors, layout.grid.weights))
     return forecaster, result
+
+
+def stand(
+    name: str, anomalies: Anomalies, scale: ForecastScale, config: ForecastConfig
+) -> tuple[LinearStep, ForecastScale]:
+    """Fit the linear step on which a forecaster is to stand, and the scale of what it leaves.
+
+    Raises:
+        InputError: other settings say what a step begins from.
+    """
+    if config.usual == "day":
+        raise InputError("a linear step needs usual states of the training", where="on", remedy="Set on=null")
+    if config.damping != 1:
+        raise InputError(
+            f"{name} has a damping of its own", where="model.damping", remedy="Leave it out, or set on=null"
+        )
+    step = fit_linear_step(name, anomalies, config.history)
+    left = left_over(step, anomalies, config.history, len(scale.std))
+    return step, replace(scale, increment_std=left)
 
 
 def _refuse_unlike_halves(store: WindowStore) -> None:

@@ -3,7 +3,8 @@
 A network sees the anomalies of some past states from the usual states of their hours, in units of their spread, with
 static fields and the sun's light. Its outputs are the increments of the anomalies in a step, in units of their typical
 size. With an increment of 0 a forecast keeps its anomaly while the usual state follows the time, which is persistence
-where there is no daily cycle.
+where there is no daily cycle. A model that stands on a linear step begins from the anomaly of that step instead, which
+is among the inputs of its networks.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.sphere.weather_layout import WeatherLayout
+from surrogates.forecasts.linear_step import LinearStepFacts, LinearStepModule
 from surrogates.forecasts.networks.architectures import ARCHITECTURES, SphereConfig, SphereShape
 from surrogates.forecasts.networks.harmonic_statistics import average_pairs, coefficient_mask
 from surrogates.forecasts.networks.harmonics import Harmonics
+from surrogates.forecasts.networks.layers import Usual
 from surrogates.forecasts.sun import SOLAR_CONSTANT, insolation, later, year_phase
 from surrogates.learning.nn.ensemble import apply_members, stack_members
 from surrogates.learning.normalise import refuse_not_positive, refuse_unlike
@@ -37,7 +40,8 @@ class ForecastScale:
 
     Attributes:
         std: standard deviation of the anomalies of each channel, in its unit.
-        increment_std: root mean square increment of the anomalies in a step, in the unit of each channel.
+        increment_std: root mean square of what the networks learn of a step, in the unit of each channel: the increment
+            of the anomalies, or what a linear step leaves of it.
         hours: hours of the day that have usual states of their own; (0,) if all share one.
         day: steps of a day if the usual state is that of the days before; 0 if it is a table of the training.
         day_weights: weights of yesterday, of the day before it, and so on; their sum is 1.
@@ -68,10 +72,6 @@ class ForecastScale:
         return self.day * len(self.day_weights)
 
 
-class Usual(nnx.Variable[Array]):
-    """Arrays that are saved with the weights and not trained, such as usual states and static fields."""
-
-
 class ForecastModel(nnx.Module):
     """Networks of one shape with different initial weights, stacked along the first axis of each weight.
 
@@ -91,6 +91,7 @@ class ForecastModel(nnx.Module):
             ones would be noise that grows. None keeps all.
         adjusted: whether a correction of the climate, initially 0, follows each step; see
             `surrogates.forecasts.adjustment`. It needs a truncation.
+        on: the linear step on which it stands; None for persistence with `damping`.
         rngs: random keys of the initial weights.
     """
 
@@ -111,6 +112,7 @@ class ForecastModel(nnx.Module):
         damping: float = 1.0,
         truncation: int | None = None,
         adjusted: bool = False,
+        on: LinearStepFacts | None = None,
     ) -> None:
         self.layout, self.scale = layout, scale
         self.members, self.history, self.noise = members, history, noise
@@ -120,7 +122,9 @@ class ForecastModel(nnx.Module):
         self.usual = Usual(jnp.asarray(usual))
         self.static = Usual(jnp.asarray(static)) if static.shape[-1] else None
         channels = len(layout.channels)
-        inputs = history * channels + static.shape[-1] + (2 + 2 * scale.seasons if self.sun else 0)
+        self.first = None if on is None else LinearStepModule(on, (*layout.grid.shape, channels), history)
+        states = history + (on is not None)
+        inputs = states * channels + static.shape[-1] + (2 + 2 * scale.seasons if self.sun else 0)
         shape = SphereShape(layout.grid, inputs, channels, noise)
 
         self.networks = stack_members(lambda rngs: ARCHITECTURES.network(config, shape, rngs), members, rngs)
@@ -165,25 +169,42 @@ class ForecastModel(nnx.Module):
                 usual = [self.usual_at(days, seconds, -k) for k in range(self.history - 1, -1, -1)]
                 to_come = self.usual_at(days, seconds, 1)
             frames = past[:, self.scale.before :]
-            return self._advance(one, frames, usual, to_come, forcings, noise)
+            anomalies = [frames[:, k] - usual[k] for k in range(self.history)]
+            estimate = self._first(anomalies, days, seconds)
+            return self._advance(one, past[:, -1], anomalies, estimate, to_come, forcings, noise)
 
         new: Array = apply_members(self.networks, self.members, advance, past, noise)
         return new
 
+    def _first(
+        self, anomalies: list[Float[Array, "batch latitude longitude channel"]], days: Array, seconds: Array
+    ) -> Float[Array, "batch latitude longitude channel"]:
+        """The anomalies to which a step leads if the networks add nothing."""
+        if self.first is None:
+            return self.damping * anomalies[-1]
+        to_come, _ = later(days, seconds, self.step_s)
+        return self.first(anomalies, year_phase(to_come) * float(self.scale.seasons))
+
     def _advance(
-        self, one: Any, past: Array, usual: list[Array], to_come: Array, forcings: list[Array], noise: Array | None
-    ) -> Array:
+        self,
+        one: Any,
+        present: Float[Array, "batch latitude longitude channel"],
+        anomalies: list[Float[Array, "batch latitude longitude channel"]],
+        first: Float[Array, "batch latitude longitude channel"],
+        to_come: Float[Array, "batch latitude longitude channel"],
+        forcings: list[Array],
+        noise: Array | None,
+    ) -> Float[Array, "batch latitude longitude channel"]:
         std, step = jnp.asarray(self.scale.std), jnp.asarray(self.scale.increment_std)
-        anomalies = [past[:, k] - usual[k] for k in range(self.history)]
-        seen = [a / std for a in anomalies]
-        wide = [jnp.broadcast_to(k, (len(past), *k.shape[1:])) for k in forcings]
+        seen = [a / std for a in (anomalies if self.first is None else [*anomalies, first])]
+        wide = [jnp.broadcast_to(k, (len(present), *k.shape[1:])) for k in forcings]
         gain = one(jnp.concatenate([*seen, *wide], axis=-1), noise)
         if self.harmonics is not None:
             added = self.harmonics.forward(gain)
             if self.shift is not None:
-                added += self._adjustment(added + self.damping * self.harmonics.forward(anomalies[-1] / step))
+                added += self._adjustment(added + self.harmonics.forward(first / step))
             gain = self.harmonics.backward(added)
-        anomaly = self.damping * anomalies[-1] + gain * step
+        anomaly = first + gain * step
         area = jnp.asarray(self.layout.grid.weights, jnp.float32)[None, ..., None]
         if self.scale.mean_kept:
             kept = jnp.asarray(self.scale.mean_kept)
@@ -192,7 +213,7 @@ class ForecastModel(nnx.Module):
         if self.pressure:
             at = jnp.asarray(self.pressure)
             # The mean is of differences, because that of values near 100,000 Pa loses digits in float32.
-            lost = jnp.mean((past[:, -1][..., at] - new[..., at]) * area, axis=(1, 2), keepdims=True)
+            lost = jnp.mean((present[..., at] - new[..., at]) * area, axis=(1, 2), keepdims=True)
             new = new.at[..., at].add(lost)
         return new
 

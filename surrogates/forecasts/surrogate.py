@@ -261,7 +261,8 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
         if layout.calendar:
             inputs.append(Variable("seconds_since_1970", (), "s", "float64", "universal time of the present state"))
         outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
-        attrs = {**layout.attrs, "surrogate": self.fingerprint[:12]}
+        on = {} if self.facts.first is None else {"on": self.facts.first.name}
+        attrs = {**layout.attrs, "surrogate": self.fingerprint[:12], **on}
         return Spec(tuple(inputs), tuple(outputs), tuple(coords), attrs)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:

@@ -20,6 +20,7 @@ from data.sphere.window_store import WindowStore
 from data.splits import counts
 from surrogates.forecasts.facts import ForecastConfig, ForecastSettings
 from surrogates.forecasts.fit import fit_forecast_surrogate
+from surrogates.forecasts.linear_step import NAMES
 from surrogates.forecasts.networks.architectures import ARCHITECTURES
 from surrogates.forecasts.references import ClimatologyForecast, Forecasts, Persistence
 from surrogates.forecasts.scores import Protocol, plain, score
@@ -110,16 +111,19 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         data: stores and parts.
         config: settings of the forecaster.
         training: training recipe.
-        init: forecaster to continue from, if any.
+        init: forecaster to continue from, if any; the new one stands on what it stands on.
+        on: the linear step on which a new one is to stand, one of `FITTED_RUNGS`; None for none.
     """
 
     data: ForecastData
     config: ForecastConfig
     training: TrainConfig
     init: ForecastSurrogate | None = None
+    on: str | None = None
 
     KIND = "forecasts"
     DATA = ForecastData
+    FITTED_RUNGS = NAMES
     EVALUATED_WITH = frozenset()
 
     @classmethod
@@ -130,7 +134,8 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         training = build(TrainConfig, settings["train"], where="train")
         tuned = settings["tune"]["surrogate"]
         init = None if tuned is None else ForecastSurrogate.load(surrogate_directory(tuned, "tune.surrogate"))
-        return cls(data, config, training, init)
+        name = on.name if isinstance(on, FittedRung) and init is None else None
+        return cls(data, config, training, init, name)
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> ForecastConfig:
@@ -142,6 +147,8 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         """The settings of `tune` that only potentials have, and the baseline; see `Task.unused_in_training`."""
         why = "a forecaster is fine-tuned by tune.surrogate alone"
         others = {f"tune.{name}": why for name in ("head", "replay", "frozen_body")}
+        if settings["tune"]["surrogate"] is not None:
+            others["on"] = "a forecaster that is fine-tuned stands on what it stood on before"
         every = super().unused_in_training(settings)
         return {**{key: why for key, why in every.items() if key != "tune"}, **others}
 
@@ -165,7 +172,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         return {
             "states": "".join(s.fingerprint for s in (parts.read.store, *parts.read.also)),
             "parts": content_hash(self.rows(parts)),
-            "network": content_hash(to_plain(self.config)),
+            "network": content_hash(to_plain(self.config) if self.on is None else [to_plain(self.config), self.on]),
             "first weights": "" if self.init is None else self.init.fingerprint,
         }
 
@@ -181,6 +188,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
             calibration=parts.span("calibration"),
             also=parts.read.also,
             init=self.init,
+            on=self.on,
             progress=progress,
         )
 

@@ -20,6 +20,7 @@ from data.splits import canonical
 from data.store.records import RecordStore
 from experiments.application.usage import cpu_seconds
 from experiments.screening.cascade.rungs import Rung
+from experiments.screening.cheaper_answers import CHUNK_ROWS, stands_on_simulator
 from simulators.campaigns.campaign import AGAIN, CampaignConfig, run_campaign
 
 #: Molecules that a surrogate answers between two writes.
@@ -68,8 +69,9 @@ def answer(
 def _predict(rung: Rung, smiles: list[str], names: Sequence[str], folder: Path) -> pd.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
     frames = []
-    for first in range(0, len(smiles), CHUNK):
-        some = smiles[first : first + CHUNK]
+    size = CHUNK_ROWS if stands_on_simulator(rung.model) else CHUNK
+    for first in range(0, len(smiles), size):
+        some = smiles[first : first + size]
         # The molecules name the file, so that another list never takes these answers for its own.
         path = folder / f"answers-{content_hash(some)[:16]}.parquet"
         if not path.is_file():
@@ -95,7 +97,15 @@ def _predicted(rung: Rung, smiles: list[str], names: Sequence[str]) -> pd.DataFr
     table, bad = encode(smiles)
     lost = dict(bad)
     good = np.array([i for i in range(len(smiles)) if i not in lost], np.int64)
-    values = rung.model.predict_table(table) if len(good) else {}
+    status = dict.fromkeys(lost, "invalid_input")
+    on: tuple[np.ndarray, ...] = ()
+    if len(good) and stands_on_simulator(rung.model):
+        answers = rung.model.ask_rung([smiles[i] for i in good])
+        for row in np.flatnonzero(~answers.ok).tolist():
+            kind, _, message = (answers.reasons[row] or "not_converged: not finite").partition(": ")
+            status[int(good[row])], lost[int(good[row])] = kind, f"{answers.simulator.name}: {message}"
+        table, good, on = table.take(np.flatnonzero(answers.ok)), good[answers.ok], (answers.values[answers.ok],)
+    values = rung.model.predict_table(table, *on) if len(good) else {}
     columns: dict[str, object] = {}
     for name in names:
         for column in (name, f"{name}_std"):
@@ -107,7 +117,7 @@ def _predicted(rung: Rung, smiles: list[str], names: Sequence[str]) -> pd.DataFr
     if len(good):
         domain[good] = values["in_domain"]
     columns["in_domain"] = domain
-    columns["status"] = ["invalid_input" if i in lost else OK for i in range(len(smiles))]
+    columns["status"] = [status.get(i, OK) for i in range(len(smiles))]
     columns["message"] = [lost.get(i, "") for i in range(len(smiles))]
     return pd.DataFrame(columns)
 

@@ -64,6 +64,10 @@ class SphereShape:
     conditions: int = 0
 
 
+class Usual(nnx.Variable[Array]):
+    """Arrays that are saved with the weights and not trained, such as usual states and static fields."""
+
+
 class Constant:
     """An array that is a constant of the program: neither trained nor saved; two are equal if their values are.
 

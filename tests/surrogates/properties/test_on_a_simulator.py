@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 from rdkit import Chem
@@ -22,6 +24,10 @@ from data.reading_summary import Reading
 from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
 from data.splits import Split
 from experiments.campaigns.cheaper_simulator import CampaignRung
+from experiments.screening.cascade.rung_answers import _predicted
+from experiments.screening.cascade.rungs import Rung
+from experiments.screening.library_screen import ScreenConfig, screen
+from experiments.screening.objective import Objective
 from simulators.chemistry.conformers import ConformerConfig
 from simulators.chemistry.from_smiles import FromSmiles
 from simulators.chemistry.xtb import XTB
@@ -181,6 +187,43 @@ def test_a_failure_of_the_cheaper_one_is_the_failure_of_the_answer(standing: Pro
     with pytest.raises(SimulationError, match="no answer for CCO") as caught:
         failing.simulate(dataset(standing.spec.inputs, {"smiles": "CCO"}))
     assert caught.value.kind == "not_converged"
+
+
+def test_a_screen_asks_the_cheaper_one_and_lists_what_it_does_not_answer(
+    standing: PropertySurrogate, tmp_path: Path
+) -> None:
+    rows = ["CCO", "CCN", "C1CC", "CC=O", "CCCN"]
+    (tmp_path / "rows.smi").write_text("\n".join(rows) + "\n")
+    cheap = Cheap(fails=("CCN",))
+    summary = screen(
+        standing.with_rung(cheap), tmp_path / "rows.smi", tmp_path / "out",
+        ScreenConfig(workers=1, objective=Objective(maximize="gap")), progress=False,
+    )  # fmt: skip
+    assert (summary.read, summary.valid) == (5, 3)
+    assert cheap.asked == ["CCO", "CCN", "CC=O", "CCCN"]
+    with open(tmp_path / "out" / "rejects.csv", newline="") as file:
+        rejects = {row["line"]: row["reason"] for row in csv.DictReader(file)}
+    assert rejects["2"] == "cheap: not_converged: no answer for CCN"
+    assert set(rejects) == {"2", "3"}
+    results = pq.read_table(next((tmp_path / "out" / "results").glob("*.parquet"))).to_pylist()
+    assert [row["line"] for row in results] == [1, 4, 5]
+    for row in results:
+        answer = standing.with_rung(Cheap()).simulate(dataset((SMILES,), {"smiles": row["smiles"]}))
+        assert row["prediction"] == pytest.approx(float(answer["gap"]), abs=1e-4)
+    # A rung of a cascade does the same.
+    frame = _predicted(Rung(0, "on", standing.with_rung(cheap)), rows, ["gap"])
+    assert frame["status"].tolist() == ["ok", "not_converged", "invalid_input", "ok", "ok"]
+    assert frame["message"][1] == "cheap: no answer for CCN"
+    assert np.isfinite(frame["gap"]).tolist() == [True, False, False, True, True]
+
+
+def test_a_screen_on_another_simulator_is_refused_before_it_begins(standing: PropertySurrogate, tmp_path: Path) -> None:
+    (tmp_path / "rows.smi").write_text("CCO\n")
+    lost = standing.with_facts()
+    lost._rung = Cheap(shift=1.0)
+    with pytest.raises(InputError, match="stands on cheap, not on this cheap"):
+        screen(lost, tmp_path / "rows.smi", tmp_path / "out", ScreenConfig(workers=1), progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_spec_provenance_and_fingerprint_say_what_it_stands_on(

@@ -1,0 +1,63 @@
+"""Candidates of a surrogate that stands on a cheaper simulator: that one is asked about each chunk first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from data.rejects import KEPT_TEXT
+from experiments.screening.candidate_chunks import Encoded, Reject, pack_text
+
+#: Rows of a chunk and of a Parquet part, of which a killed screen loses at most two: a simulator takes far longer for a
+#: molecule than a network.
+CHUNK_ROWS, PART_ROWS = 128, 512
+
+
+def stands_on_simulator(surrogate: Any) -> bool:
+    """Whether predictions need the answers of another simulator."""
+    return getattr(surrogate, "standing", None) is not None
+
+
+def check_rung(surrogate: Any) -> None:
+    """Refuse a surrogate whose cheaper simulator cannot be asked here, before anything is screened.
+
+    Raises:
+        InputError: that simulator cannot be rebuilt, or another version of it is installed.
+    """
+    surrogate.ask_rung([])
+
+
+def answered(surrogate: Any, encoded: Any) -> tuple[Encoded, Float[np.ndarray, "molecule column"]]:
+    """The rows of a chunk for which the cheaper simulator has an answer, and the columns of these answers.
+
+    The other rows become rejects with the reason.
+
+    Args:
+        surrogate: a `PropertySurrogate` that stands on a simulator.
+        encoded: an `Encoded` chunk of molecules.
+    """
+    smiles = [encoded.text[a:b].tobytes().decode() for a, b in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
+    forms = smiles if encoded.standard is None else [s or t for s, t in zip(encoded.standard, smiles, strict=True)]
+    answers = surrogate.ask_rung(forms)
+    if answers.ok.all():
+        return encoded, answers.values
+    rows = np.flatnonzero(answers.ok)
+    name = answers.simulator.name
+    lost = [
+        Reject(int(encoded.lines[i]), smiles[i][:KEPT_TEXT], f"{name}: {answers.reasons[i] or 'not finite'}")
+        for i in np.flatnonzero(~answers.ok).tolist()
+    ]
+    text, offsets = pack_text([smiles[i] for i in rows])
+    kept = replace(
+        encoded,
+        table=encoded.table.take(rows),
+        text=text,
+        offsets=offsets,
+        lines=encoded.lines[rows],
+        rejects=sorted(encoded.rejects + lost, key=lambda reject: reject.line),
+        standard=None if encoded.standard is None else [encoded.standard[i] for i in rows],
+    )
+    return kept, answers.values[rows]
