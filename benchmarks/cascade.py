@@ -164,7 +164,7 @@ def boosting(all_of: Molecules, labels: int, seed: int) -> Int[np.ndarray, " lab
 
 
 @dataclass(frozen=True)
-class Prepared:
+class FirstLabels:
     """What a cascade knows before it draws: labelled rows, and a model of the others."""
 
     labelled: Int[np.ndarray, " row"]
@@ -172,17 +172,17 @@ class Prepared:
     std: Float[np.ndarray, " molecule"]
 
 
-def prepare(all_of: Molecules, labels: int, seed: int, trees: int) -> Prepared:
+def prepare(all_of: Molecules, labels: int, seed: int, trees: int) -> FirstLabels:
     """Label some molecules at random and some in rounds, where the model expects the largest gaps."""
     rows = np.random.default_rng(seed).choice(len(all_of.gap), max(40, int(RANDOM * labels)), replace=False)
     for number in range(ROUNDS):
         mean, _ = forest(all_of, rows, seed + 1000 * number, trees)
         rows = np.append(rows, best(mean, int(CHOSEN * labels) // ROUNDS, rows))
-    return Prepared(rows, *forest(all_of, rows, seed + 1000 * ROUNDS, trees))
+    return FirstLabels(rows, *forest(all_of, rows, seed + 1000 * ROUNDS, trees))
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CascadeRepeat:
     """One repeat of a cascade.
 
     Attributes:
@@ -196,7 +196,7 @@ class Outcome:
     promised: bool
 
 
-def screen(all_of: Molecules, ready: Prepared, budget: int, draws: int, top: float, seed: int) -> Outcome:
+def screen(all_of: Molecules, ready: FirstLabels, budget: int, draws: int, top: float, seed: int) -> CascadeRepeat:
     """Draw, set the threshold, and label what lies above it.
 
     Args:
@@ -224,12 +224,12 @@ def screen(all_of: Molecules, ready: Prepared, budget: int, draws: int, top: flo
     cut = strictest_weighted_threshold(labels, RECALL, 1 - CONFIDENCE)
     paid = np.union1d(ready.labelled, rows)
     if cut is None:
-        return Outcome(len(paid), float(hit[paid].sum() / hit.sum()), False)
+        return CascadeRepeat(len(paid), float(hit[paid].sum() / hit.sum()), False)
     paid = np.union1d(paid, rest[score[rest] >= cut])
-    return Outcome(len(paid), float(hit[paid].sum() / hit.sum()), len(paid) <= budget)
+    return CascadeRepeat(len(paid), float(hit[paid].sum() / hit.sum()), len(paid) <= budget)
 
 
-def summary(runs: Sequence[Outcome], count: int) -> dict[str, float]:
+def summary(runs: Sequence[CascadeRepeat], count: int) -> dict[str, float]:
     """Numbers of the repeats of a cascade among `count` molecules."""
     promised = [run for run in runs if run.promised]
     numbers = {
@@ -297,7 +297,7 @@ def with_network(all_of: Molecules, options: Any) -> Iterator[tuple[str, dict[st
         options.seconds,
         options.out / "network",
     )
-    ready = Prepared(trained.labelled, trained.mean, trained.std)
+    ready = FirstLabels(trained.labelled, trained.mean, trained.std)
     order = best(trained.mean, round(0.05 * count) - len(trained.labelled), trained.labelled)
     for top in options.tops:
         hit = all_of.top(top)[1]

@@ -38,13 +38,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of both measurements (%(default)s)")
     options = parser.parse_args(argv)
     pin(options.cores)
-    from data.sphere.weather_layout import Channel, WeatherLayout
+    from data.sphere.weather_layout import WeatherChannel, WeatherLayout
     from data.sphere.window_store import WindowStore
     from data.sphere.writing import Segment, write_windows
     from simulators.atmosphere.reanalysis.regrid import global_grid
 
     names = ("temperature", "geopotential", "u_component_of_wind", "v_component_of_wind", "specific_humidity")
-    channels = tuple(Channel(n, 50.0 * (k + 1)) for n in names for k in range(LEVELS))
+    channels = tuple(WeatherChannel(n, 50.0 * (k + 1)) for n in names for k in range(LEVELS))
     layout = WeatherLayout(global_grid(ROWS, COLUMNS, True), channels)
     rng = np.random.default_rng(0)
     state = rng.normal(size=(ROWS, COLUMNS, len(channels))).astype(np.float32)

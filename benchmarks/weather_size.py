@@ -18,7 +18,7 @@ PART = """
 import json, resource, sys, time
 import jax, numpy as np
 from flax import nnx
-from data.sphere.weather_layout import Channel, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherLayout
 from simulators.atmosphere.reanalysis.regrid import global_grid
 from surrogates.learning.devices import data_mesh, replicate, shard_batch
 from surrogates.forecasts.batches import ForecastBatch
@@ -35,7 +35,7 @@ network = {
     "conv": ConvConfig(patch=4), "sfno": SFNOConfig(width=32), "mesh": SphereMeshConfig(refinements=4, remat=True),
 }[kind]
 names = ("temperature", "geopotential", "u_component_of_wind", "v_component_of_wind", "specific_humidity")
-channels = tuple(Channel(n, 50.0 * (k + 1)) for n in names for k in range(13))
+channels = tuple(WeatherChannel(n, 50.0 * (k + 1)) for n in names for k in range(13))
 layout = WeatherLayout(global_grid(121, 240, True), channels)
 ones = (1.0,) * len(channels)
 config = ForecastConfig(network=network)

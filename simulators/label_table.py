@@ -48,7 +48,7 @@ class TableLabels:
 
 
 @dataclass(frozen=True)
-class Table:
+class LabelTable:
     """A simulator that looks molecules up in a table; see `simulators.adapter.Simulator`.
 
     Molecules are the same if their canonical SMILES are (`data.identity`). A molecule with several rows has the mean of
@@ -118,7 +118,7 @@ class Table:
         """Whether the units of the outputs are known."""
         return bool(self.units)
 
-    def with_units(self, units: Mapping[str, str]) -> Table:
+    def with_units(self, units: Mapping[str, str]) -> LabelTable:
         """A copy with these units of some outputs, and "1" for the others."""
         return replace(self, units=tuple(units.get(name, "1") for name in self.outputs))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.faults.kills import tree
 from data.spec import Coordinate, Variable
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from data.store.records import RecordStore
@@ -21,7 +21,7 @@ from data.store.records import RecordStore
 NAMES = ("records", "fields", "windows", "prepared", "screen", "run", "checkpoints", "forecasts", "command")
 LAYOUT = WeatherLayout(
     WeatherGrid((-60.0, -20.0, 20.0, 60.0), tuple(np.arange(6) * 60.0)),
-    (Channel("temperature", 500.0), Channel("2m_temperature")),
+    (WeatherChannel("temperature", 500.0), WeatherChannel("2m_temperature")),
     step_hours=6.0,
 )
 

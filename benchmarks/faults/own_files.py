@@ -144,11 +144,11 @@ def read_screen(path: Path) -> object:
 def _make_windows(path: Path) -> None:
     import xarray as xr
 
-    from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+    from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
     from data.sphere.writing import Segment, write_windows
 
     grid = WeatherGrid((-45.0, 45.0), (0.0, 120.0, 240.0))
-    layout = WeatherLayout(grid, (Channel("2m_temperature"),), static=("land_sea_mask",), step_hours=6.0)
+    layout = WeatherLayout(grid, (WeatherChannel("2m_temperature"),), static=("land_sea_mask",), step_hours=6.0)
     times = np.datetime64("2001-01-01", "ns") + np.arange(9) * np.timedelta64(6, "h")
     dims = ("time", "latitude", "longitude")
     coords = {"time": times, "latitude": list(grid.latitude), "longitude": list(grid.longitude)}

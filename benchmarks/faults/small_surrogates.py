@@ -15,7 +15,7 @@ from data.molecules.featurise import encode
 from data.molecules.graphs import Bucket
 from data.parameters import ParameterLayout
 from data.spec import Coordinate, Variable, dataset
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from surrogates.fields.bands import Bands
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.networks.fno import FNOConfig
@@ -135,7 +135,7 @@ def parameters() -> ParameterSurrogate:
 def forecasts() -> ForecastSurrogate:
     """Temperature and pressure on a grid of 4 x 8."""
     grid = WeatherGrid((-67.5, -22.5, 22.5, 67.5), tuple(45.0 * i for i in range(8)))
-    channels = (Channel("temperature", 500.0), Channel("surface_pressure"))
+    channels = (WeatherChannel("temperature", 500.0), WeatherChannel("surface_pressure"))
     layout = WeatherLayout(grid, channels, calendar=False)
     scale = ForecastScale((5.0, 100.0), (1.0, 20.0), (0,))
     bands = LeadBands(((1.0, 20.0),) * 2, ((1.5, 1.5),) * 2, 0.1, 30)

@@ -18,13 +18,13 @@ from benchmarks.faults.broken_files import FaultReader
 from benchmarks.faults.mutations import CHANGES
 from benchmarks.faults.own_files import make_screen, read_screen
 from benchmarks.faults.small_surrogates import MAKERS, asked
-from benchmarks.faults.stored_results import RESULTS, Result
+from benchmarks.faults.stored_results import RESULTS, StoredResult
 from data.checksums import SEAL, TABLE
 from data.errors import InputError
 from data.files import write_json
 from data.plain import to_plain
 from data.spec import SimulationError, Variable
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from data.splits import Split
@@ -93,7 +93,9 @@ def _resumed(path: Path) -> object:
 
 def _windows(path: Path, _: int) -> None:
     grid = WeatherGrid((-45.0, 45.0), (0.0, 90.0, 180.0, 270.0))
-    layout = WeatherLayout(grid, (Channel("temperature", 0.5),), step_hours=24.0, level_units="1", calendar=False)
+    layout = WeatherLayout(
+        grid, (WeatherChannel("temperature", 0.5),), step_hours=24.0, level_units="1", calendar=False
+    )
     states = 280 + np.random.default_rng(0).random((6, 2, 4, 1), np.float32)
     times = np.datetime64("2001-01-01", "ns") + np.arange(6) * np.timedelta64(24, "h")
     write_windows(
@@ -137,7 +139,7 @@ def _config(path: Path, _: int) -> None:
     (path / CONFIG).write_text(json.dumps({"stage": "train", "train": {"epochs": 3, "seed": 0}, "data": [1, 2]}))
 
 
-def _result(one: Result, path: Path, _: int) -> None:
+def _result(one: StoredResult, path: Path, _: int) -> None:
     one.make(path)
     unsealed(path)
 

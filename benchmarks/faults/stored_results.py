@@ -40,7 +40,7 @@ from understudy.stages import Run
 
 
 @dataclass(frozen=True)
-class Result:
+class StoredResult:
     """A file of a directory that is read again.
 
     Attributes:
@@ -182,26 +182,28 @@ def _references(path: Path) -> None:
 
 
 #: Name -> the file.
-RESULTS: Mapping[str, Result] = {
-    "library": Result(CARD, make_library, read_library),
-    "library_progress": Result(PROGRESS, _begun_library, _resumed_library),
-    "claim": Result(MARK, _claimed, marked_kind),
-    "comparison": Result(result.FILE, _comparison, _compared),
-    "learning_curve": Result("learning_curve.json", _run, _page(accuracy_sections.learning_curve)),
-    "costs_page": Result("costs.json", _run, _page(screen_sections.costs)),
-    "metrics_page": Result("metrics.json", _run, _page(findings.paragraph, screen_sections.funnel)),
-    "evaluation": Result(
+RESULTS: Mapping[str, StoredResult] = {
+    "library": StoredResult(CARD, make_library, read_library),
+    "library_progress": StoredResult(PROGRESS, _begun_library, _resumed_library),
+    "claim": StoredResult(MARK, _claimed, marked_kind),
+    "comparison": StoredResult(result.FILE, _comparison, _compared),
+    "learning_curve": StoredResult("learning_curve.json", _run, _page(accuracy_sections.learning_curve)),
+    "costs_page": StoredResult("costs.json", _run, _page(screen_sections.costs)),
+    "metrics_page": StoredResult("metrics.json", _run, _page(findings.paragraph, screen_sections.funnel)),
+    "evaluation": StoredResult(
         "evaluation.parquet", _run, _page(accuracy_sections.accuracy, accuracy_sections.calibration), json=False
     ),
-    "metrics": Result("metrics.json", _run, lambda path: Run("train", path).metrics),
-    "reading": Result("reading.json", _read_files, reading_table),
-    "screen_settings": Result("screen.json", _screen, render_screen),
-    "screen_metrics": Result("metrics.json", _screen, render_screen),
-    "top": Result("top.csv", _screen, lambda path: Run("screen", path).top(), json=False),
-    "top_page": Result("top.csv", _screen, render_screen, json=False),
-    "recheck": Result("recheck.csv", _screen, render_screen, json=False),
-    "round": Result("round.json", _round, _rounds),
-    "store_manifest": Result(MANIFEST, _store, _records),
-    "store_begun": Result(BEGUN, _begun_store, clear_begun),
-    "training_references": Result(NOTE, _references, lambda path: TrainingReferences.load(path, forecasts().layout)),
+    "metrics": StoredResult("metrics.json", _run, lambda path: Run("train", path).metrics),
+    "reading": StoredResult("reading.json", _read_files, reading_table),
+    "screen_settings": StoredResult("screen.json", _screen, render_screen),
+    "screen_metrics": StoredResult("metrics.json", _screen, render_screen),
+    "top": StoredResult("top.csv", _screen, lambda path: Run("screen", path).top(), json=False),
+    "top_page": StoredResult("top.csv", _screen, render_screen, json=False),
+    "recheck": StoredResult("recheck.csv", _screen, render_screen, json=False),
+    "round": StoredResult("round.json", _round, _rounds),
+    "store_manifest": StoredResult(MANIFEST, _store, _records),
+    "store_begun": StoredResult(BEGUN, _begun_store, clear_begun),
+    "training_references": StoredResult(
+        NOTE, _references, lambda path: TrainingReferences.load(path, forecasts().layout)
+    ),
 }

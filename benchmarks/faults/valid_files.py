@@ -323,7 +323,7 @@ def make_library(path: Path, seed: int) -> None:
     """A prepared library of two parts."""
     from data.checksums import TABLE
     from data.molecules.featurise import encode
-    from data.molecules.library import Prepared, PreparedLibrary, write_part
+    from data.molecules.library import PreparedLibrary, PreparedMolecules, write_part
     from experiments.screening.candidate_chunks import pack_text
 
     path.mkdir()
@@ -332,7 +332,9 @@ def make_library(path: Path, seed: int) -> None:
         smiles = _rng(seed + number).permutation(SMILES).tolist()
         table, _ = encode(smiles)
         text, offsets = pack_text(smiles)
-        part = Prepared(table, text, offsets, np.arange(2, len(smiles) + 2), [""] * len(smiles) if seed % 2 else None)
+        part = PreparedMolecules(
+            table, text, offsets, np.arange(2, len(smiles) + 2), [""] * len(smiles) if seed % 2 else None
+        )
         parts.append(write_part(path, number, part))
     PreparedLibrary(path, tuple(parts), 0, {"path": "a.smi"}).save()
     # Whoever crafts one makes its checksums too, or leaves them out.

@@ -39,7 +39,7 @@ _OF_ROWS = ("atom_counts", "bond_counts", "lines")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedMolecules:
     """Some molecules of a library.
 
     Attributes:
@@ -56,12 +56,12 @@ class Prepared:
     lines: Int[np.ndarray, " row"]
     standard: list[str] | None = None
 
-    def rows(self, first: int, last: int) -> Prepared:
+    def rows(self, first: int, last: int) -> PreparedMolecules:
         """The molecules from `first` to before `last`; arrays are views."""
         offsets = self.offsets[first : last + 1]
         table = self.table.take(slice(first, last))
         standard = None if self.standard is None else self.standard[first:last]
-        return Prepared(
+        return PreparedMolecules(
             table, self.text[offsets[0] : offsets[-1]], offsets - offsets[0], self.lines[first:last], standard
         )
 
@@ -94,7 +94,7 @@ class LibraryPart:
             raise ValueError(f"{self.file} has another number of bonds than of ends of bonds")
 
 
-def write_part(directory: Path, number: int, prepared: Prepared) -> LibraryPart:
+def write_part(directory: Path, number: int, prepared: PreparedMolecules) -> LibraryPart:
     """Write one file, atomically, and say what is in it."""
     table = prepared.table
     arrays = {
@@ -121,7 +121,7 @@ def write_part(directory: Path, number: int, prepared: Prepared) -> LibraryPart:
     return LibraryPart(name, len(table), described)
 
 
-def read_part(directory: Path, part: LibraryPart) -> Prepared:
+def read_part(directory: Path, part: LibraryPart) -> PreparedMolecules:
     """The molecules of one file, mapped into memory and checked.
 
     Raises:
@@ -156,7 +156,7 @@ def read_part(directory: Path, part: LibraryPart) -> Prepared:
         standard = arrays["standard"].tobytes().decode("utf-8", "replace").split("\n")[:-1]
         if len(standard) != part.rows:
             raise _corrupt(path, f"{len(standard)} standard forms of {part.rows} molecules")
-    return Prepared(table, arrays["text"], arrays["offsets"].astype(np.int32), arrays["lines"], standard)
+    return PreparedMolecules(table, arrays["text"], arrays["offsets"].astype(np.int32), arrays["lines"], standard)
 
 
 def _contradiction(arrays: Mapping[str, np.ndarray]) -> str | None:

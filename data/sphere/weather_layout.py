@@ -90,7 +90,7 @@ def is_amount(variable: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Channel:
+class WeatherChannel:
     """A variable, or a variable at one level.
 
     Attributes:
@@ -183,7 +183,7 @@ class WeatherLayout:
     """
 
     grid: WeatherGrid
-    channels: tuple[Channel, ...]
+    channels: tuple[WeatherChannel, ...]
     static: tuple[str, ...] = ()
     step_hours: float = 6.0
     level_units: str = PRESSURE_UNITS

@@ -84,7 +84,7 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ActiveOutcome:
     """The outcome of a run of active learning.
 
     Attributes:
@@ -153,7 +153,7 @@ class ActiveLearning:
         """Number of calculations so far, failed ones included."""
         return sum(int(row["asked"]) for row in self.rounds)
 
-    def run(self) -> Outcome:
+    def run(self) -> ActiveOutcome:
         """Run the rounds that are not done yet.
 
         Raises:
@@ -172,7 +172,7 @@ class ActiveLearning:
             self.rounds.append(row)
             self.console.print(round_line(row))
         assert self.potential is not None
-        return Outcome(self.potential, Structures.concatenate(self.learned), self.rounds, ended)
+        return ActiveOutcome(self.potential, Structures.concatenate(self.learned), self.rounds, ended)
 
     def _hold_to_the_same(self) -> None:
         """Refuse a directory whose rounds depend on other settings; the budget and the goal may change."""

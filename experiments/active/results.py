@@ -14,7 +14,7 @@ from data.formats.rows import Row
 from data.identity import frame_keys
 from data.molecules.writing import write_extxyz
 from data.structures.structures import Structures
-from experiments.active.active_learning import Outcome
+from experiments.active.active_learning import ActiveOutcome
 from experiments.active.stopping import StopConfig
 from experiments.application.stage_costs import Ledger
 from experiments.pages.formatting import count, number
@@ -45,7 +45,7 @@ def write_frames(frames: Structures, path: Path) -> None:
     write_extxyz(path, rows)
 
 
-def metrics(outcome: Outcome, config: StopConfig, ledger: Ledger) -> dict[str, float]:
+def metrics(outcome: ActiveOutcome, config: StopConfig, ledger: Ledger) -> dict[str, float]:
     """The metrics of a run, as written to `metrics.json`."""
     last = outcome.rounds[-1]
     run_metrics = {
@@ -92,7 +92,7 @@ def error_axis(axes: Axes, values: Sequence[float]) -> None:
     axes.set_ylim(low, high)
 
 
-def write_report(outcome: Outcome, config: StopConfig, ledger: Ledger, run_dir: Path) -> dict[str, float]:
+def write_report(outcome: ActiveOutcome, config: StopConfig, ledger: Ledger, run_dir: Path) -> dict[str, float]:
     """Write `metrics.json`, `active.json`, `active.svg`, `labels.xyz` and `surrogate/`, and return the metrics."""
     run_metrics = metrics(outcome, config, ledger)
     write_json(run_dir / "active.json", {"stopped_by": outcome.stopped_by, "rounds": outcome.rounds})

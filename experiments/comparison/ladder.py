@@ -19,7 +19,7 @@ _POWERS = {1: "", 2: "²", 3: "³"}
 
 
 @dataclass(frozen=True, order=True)
-class Rung:
+class Resolution:
     """A grid and a time step.
 
     Attributes:

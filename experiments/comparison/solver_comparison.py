@@ -29,7 +29,7 @@ from experiments.application.stage import instantiate
 from experiments.comparison.comparison_page import write_page
 from experiments.comparison.contenders import Contender, Problem, Settings
 from experiments.comparison.grid_solver import GridSolver
-from experiments.comparison.ladder import Rung, self_check
+from experiments.comparison.ladder import Resolution, self_check
 from experiments.comparison.resolution import Answer, GridError, grid_error
 from experiments.comparison.result import Comparison, compare, show
 from simulators.fluids.spectral.resample import resample
@@ -118,7 +118,7 @@ def solver_contender(solver: GridSolver, points: int) -> Contender:
         states = resample(initial, solver.points, dim=solver.dim)
         return resample(jax.vmap(solver.solve)(states, parameters), points, dim=solver.dim)[:, 1:]
 
-    return Contender(Rung(solver.points, solver.step, solver.dim).name, "solver", run)
+    return Contender(Resolution(solver.points, solver.step, solver.dim).name, "solver", run)
 
 
 def surrogate_contender(
@@ -298,7 +298,7 @@ def compare_with_solver(
         settings.title,
         contenders,
         problem,
-        reference=Rung(reference.points, reference.step, reference.dim).name,
+        reference=Resolution(reference.points, reference.step, reference.dim).name,
         reference_difference=difference,
         settings=Settings(cores=cores, batch_sizes=tuple(settings.batch_sizes), repeats=settings.repeats),
     )

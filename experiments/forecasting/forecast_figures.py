@@ -16,7 +16,7 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data.sphere.weather_layout import LEAD, VARIABLES, Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import LEAD, VARIABLES, WeatherChannel, WeatherGrid, WeatherLayout
 from experiments.pages.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILLION, Drawing, draw
 
 COLOURS = (BLUE, GREY, GREEN, ORANGE, PURPLE, VERMILLION)
@@ -24,7 +24,7 @@ COLOURS = (BLUE, GREY, GREEN, ORANGE, PURPLE, VERMILLION)
 FULL = 0.5
 
 
-def title(channel: Channel, layout: WeatherLayout) -> str:
+def title(channel: WeatherChannel, layout: WeatherLayout) -> str:
     """Title of a channel, such as "temperature, 500 hPa"."""
     name = VARIABLES[channel.variable].long_name if channel.variable in VARIABLES else channel.variable
     if channel.level is None:
@@ -32,7 +32,7 @@ def title(channel: Channel, layout: WeatherLayout) -> str:
     return f"{name}, {channel.level:g} hPa" if layout.level_units == "hPa" else f"{name}, sigma {channel.level:.2g}"
 
 
-def units(channel: Channel) -> str:
+def units(channel: WeatherChannel) -> str:
     """Unit of a channel as text for figures, such as "m/s"."""
     unit = VARIABLES[channel.variable].units if channel.variable in VARIABLES else "1"
     return {"m s-1": "m/s", "m2 s-2": "m²/s²", "kg kg-1": "kg/kg", "s-1": "1/s", "Pa s-1": "Pa/s"}.get(unit, unit)

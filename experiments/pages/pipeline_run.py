@@ -140,7 +140,7 @@ class CostRow:
 
 
 @dataclass(frozen=True)
-class Failures:
+class StageFailures:
     """What did not work in a stage.
 
     Attributes:
@@ -186,8 +186,8 @@ class PipelineRun:
     curve: tuple[CurvePoint, ...]
     costs: tuple[CostRow, ...]
     parts: tuple[Path, ...]
-    rejects: Failures | None
-    labels: Mapping[str, Failures]
+    rejects: StageFailures | None
+    labels: Mapping[str, StageFailures]
     absent: Mapping[str, str]
 
     def metric(self, key: str) -> float | None:

@@ -14,7 +14,7 @@ from data.errors import InputError
 from data.store.records import RecordStore
 from experiments.pages.accuracy_sections import why_absent
 from experiments.pages.formatting import absent, count, escape, metric, percent, plural, table
-from experiments.pages.pipeline_run import Failures, PipelineRun
+from experiments.pages.pipeline_run import PipelineRun, StageFailures
 from experiments.pages.reproduce import command
 
 PACKAGES = (
@@ -82,7 +82,7 @@ def failures(run: PipelineRun) -> str:
     return "".join(blocks)
 
 
-def _reasons(failures: Failures, what: str) -> str:
+def _reasons(failures: StageFailures, what: str) -> str:
     if not failures.reasons:
         return ""
     rows = [[escape(kind), count(n)] for kind, n in list(failures.reasons.items())[:12]]

@@ -26,10 +26,10 @@ from experiments.pages.pipeline_run import (
     BASELINES,
     CostRow,
     CurvePoint,
-    Failures,
     HeldOutPredictions,
     PipelineRun,
     RecheckedMolecules,
+    StageFailures,
     Target,
     TargetPredictions,
 )
@@ -252,7 +252,7 @@ def _recheck(frame: pd.DataFrame, names: Sequence[str]) -> RecheckedMolecules | 
     )
 
 
-def _rejects(path: Path, examples: int = 8) -> Failures | None:
+def _rejects(path: Path, examples: int = 8) -> StageFailures | None:
     """Counted line by line, so that a file of any size is read in little memory."""
     reasons: Counter[str] = Counter()
     shown: dict[str, tuple[str, str, str]] = {}
@@ -266,10 +266,10 @@ def _rejects(path: Path, examples: int = 8) -> Failures | None:
             reasons[kind] += 1
             if kind not in shown and len(shown) < examples:
                 shown[kind] = (f"line {row.get('line')}: {plain(str(row.get('text')))}", kind, reason)
-    return Failures(None, dict(reasons.most_common()), tuple(shown.values()))
+    return StageFailures(None, dict(reasons.most_common()), tuple(shown.values()))
 
 
-def _store_failures(path: Path, examples: int = 6) -> Failures | None:
+def _store_failures(path: Path, examples: int = 6) -> StageFailures | None:
     """Outcome of a campaign from its store: how many succeeded, and why the others did not."""
     from data.store.records import RecordStore
 
@@ -277,4 +277,4 @@ def _store_failures(path: Path, examples: int = 6) -> Failures | None:
         status, message, smiles = ([str(v) for v in store.column(name)] for name in ("status", "message", "smiles"))
     reasons = Counter(s for s in status if s != "ok")
     shown = [(x, s, m) for x, s, m in zip(smiles, status, message, strict=True) if s != "ok"]
-    return Failures(sum(s == "ok" for s in status), dict(reasons.most_common()), tuple(shown[:examples]))
+    return StageFailures(sum(s == "ok" for s in status), dict(reasons.most_common()), tuple(shown[:examples]))

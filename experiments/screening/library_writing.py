@@ -22,7 +22,7 @@ from data.files import list_as_is, remove_listed, sweep, sync_directory, write_j
 from data.formats.cells import safe_row
 from data.json_files import read_plain
 from data.molecules.graph_tables import GraphTable
-from data.molecules.library import CARD, REMEDY, LibraryPart, Prepared, PreparedLibrary, read_part, write_part
+from data.molecules.library import CARD, REMEDY, LibraryPart, PreparedLibrary, PreparedMolecules, read_part, write_part
 from data.plain import to_plain
 from data.terminal import progress_bar
 from experiments.application.stage import show_readings
@@ -170,7 +170,7 @@ def prepare(
         return PrepareSummary(done.rows, valid, _bytes(library), time.perf_counter() - began, resumed)
 
 
-def _forms(part: Prepared) -> StandardForms:
+def _forms(part: PreparedMolecules) -> StandardForms:
     text = part.text.tobytes()
     smiles = (text[a:b].decode() for a, b in itertools.pairwise(part.offsets.tolist()))
     return StandardForms.of(zip(smiles, part.standard or [], strict=bool(part.standard)))
@@ -224,7 +224,7 @@ def _commit(out: Path, done: Done, waiting: list[Encoded], name: str) -> None:
         [e.offsets[:-1].astype(np.int64) + size for e, size in zip(waiting, sizes[:-1], strict=True)]
     )
     table = GraphTable.concat([e.table for e in waiting])
-    prepared = Prepared(
+    prepared = PreparedMolecules(
         table,
         np.concatenate([e.text for e in waiting]),
         np.append(offsets, sizes[-1]),

@@ -13,7 +13,7 @@ import pytest
 from data.costs import CostWarning, core_seconds, cost_basis, label_core_seconds, training_core_seconds
 from data.parameters import read_parameters
 from data.spec import Variable
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from data.store.columns import FIRST_FACTS
 from data.store.records import RecordStore
@@ -62,7 +62,9 @@ def test_a_training_costs_processor_time_and_an_old_one_says_that_it_is_wall_tim
 
 
 def test_windows_say_how_their_labels_were_counted_and_those_from_before_warn_where_it_is_used(tmp_path: Path) -> None:
-    layout = WeatherLayout(WeatherGrid((-45.0, 45.0), (0.0, 180.0)), (Channel("2m_temperature"),), step_hours=6.0)
+    layout = WeatherLayout(
+        WeatherGrid((-45.0, 45.0), (0.0, 180.0)), (WeatherChannel("2m_temperature"),), step_hours=6.0
+    )
     times = np.datetime64("2001-01-01", "ns") + np.arange(3) * np.timedelta64(6, "h")
     states = Segment.of(layout.unstack(np.full((3, 2, 2, 1), 280.0, np.float32), ("time",), {"time": times}))
     store = write_windows(tmp_path / "w", [states], layout, fingerprint="f" * 64, label_core_seconds=5.0)

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 
 ROWS, COLUMNS = 6, 12
 GRID = WeatherGrid(tuple(np.linspace(-75, 75, ROWS)), tuple(np.arange(COLUMNS) * 30.0))
 LAYOUT = WeatherLayout(
-    GRID, (Channel("temperature", 0.5), Channel("surface_pressure")), step_hours=24.0, level_units="1", calendar=False
+    GRID,
+    (WeatherChannel("temperature", 0.5), WeatherChannel("surface_pressure")),
+    step_hours=24.0,
+    level_units="1",
+    calendar=False,
 )
 
 

@@ -19,7 +19,7 @@ from simulators.atmosphere.core.dycore import DynamicalCore
 from simulators.atmosphere.shallow_water.simulator import ShallowWater
 from simulators.chemistry.xtb import XTB
 from simulators.fluids.ngsolve.flow import NGSolveFlow
-from simulators.fluids.openfoam.body import Body
+from simulators.fluids.openfoam.body import BodyInChannel
 from simulators.fluids.openfoam.simulator import OpenFOAM
 from simulators.fluids.shapes import ShapeRanges
 from simulators.fluids.spectral.exponax import Exponax
@@ -94,7 +94,7 @@ def test_a_coarse_grid_keeps_what_it_resolves() -> None:
 
 
 def test_abilities_are_told_from_methods() -> None:
-    assert isinstance(OpenFOAM(Body(cells=8)), ReadsFiles)
+    assert isinstance(OpenFOAM(BodyInChannel(cells=8)), ReadsFiles)
     assert not isinstance(NGSolveFlow(), HasResolutions)
     assert not isinstance(XTB(), DrawsRequests | HasResolutions | ReadsFiles)
 

@@ -17,7 +17,7 @@ from simulators.chemistry.pyscf import PySCF
 from simulators.chemistry.variables import Geometry
 from simulators.chemistry.xtb import XTB
 from simulators.fluids.ngsolve.flow import NGSolveFlow
-from simulators.fluids.openfoam.body import Body
+from simulators.fluids.openfoam.body import BodyInChannel
 from simulators.fluids.openfoam.simulator import OpenFOAM
 from simulators.fluids.spectral.exponax import Exponax
 from simulators.testing import Misbehaving, request
@@ -30,7 +30,7 @@ SMILES = dataset(FromSmiles(XTB()).spec.inputs, {"smiles": "CO"})
 
 ROUND = NGSolveFlow(varied=("aspect", "angle")).with_mesh(0.4, 2)
 AN_ELLIPSE = {"aspect": 1.5, "angle": 0.3}
-BODY = OpenFOAM(Body(cells=8))
+BODY = OpenFOAM(BodyInChannel(cells=8))
 A_BODY = {"reynolds": 10.0, "body_width": 0.1, "body_height": 0.1, "body_x": 0.2, "body_y": 0.2}
 BURGERS = Exponax("burgers", 32, dt=0.05, varied=("viscosity",))
 CORE = DynamicalCore(5, 3, days=0.5, save_hours=12)
@@ -66,7 +66,7 @@ TABLE = [
     ),
     (
         BODY,
-        OpenFOAM(Body(cells=9)),
+        OpenFOAM(BodyInChannel(cells=9)),
         BODY.spec.request(A_BODY),
         BODY.spec.request(A_BODY | {"body_y": 0.01}),
     ),

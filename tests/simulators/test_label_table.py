@@ -14,7 +14,7 @@ from data.errors import InputError
 from data.spec import SimulationError, dataset
 from data.store.records import RecordStore
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
-from simulators.label_table import Table
+from simulators.label_table import LabelTable
 
 ROWS = {
     "smiles": ["CCO", "OCC", "c1ccccc1", "C[13CH3]", "C(", "N"],
@@ -29,12 +29,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "labels.csv"
 
 
-def ask(table: Table, smiles: str) -> xr.Dataset:
+def ask(table: LabelTable, smiles: str) -> xr.Dataset:
     return table.simulate(dataset(table.spec.inputs, {"smiles": smiles}))
 
 
 def test_a_molecule_is_found_however_it_is_written(path: Path) -> None:
-    table = Table(str(path), ("gap", "dipole"), units=("eV", "Debye"))
+    table = LabelTable(str(path), ("gap", "dipole"), units=("eV", "Debye"))
     for smiles in ("C1=CC=CC=C1", "c1ccccc1", "[cH:3]1ccccc1"):
         answer = ask(table, smiles)
         assert answer["gap"].item() == 5.0
@@ -43,34 +43,34 @@ def test_a_molecule_is_found_however_it_is_written(path: Path) -> None:
 
 
 def test_several_rows_of_a_molecule_give_their_mean_and_are_counted(path: Path) -> None:
-    table = Table(str(path), ("gap", "dipole"))
+    table = LabelTable(str(path), ("gap", "dipole"))
     assert ask(table, "CCO")["gap"].item() == 8.5
     rows = table.provenance["rows"]
     assert rows["molecules_with_several_rows"] == rows["molecules_with_differing_labels"] == 1
     assert rows["left_out"] == 1  # "C("
-    assert Table(str(path), ("dipole",)).provenance["rows"]["molecules_with_differing_labels"] == 0
+    assert LabelTable(str(path), ("dipole",)).provenance["rows"]["molecules_with_differing_labels"] == 0
 
 
 @pytest.mark.parametrize("smiles", ["CCC", "N"])
 def test_a_molecule_without_a_label_is_refused(path: Path, smiles: str) -> None:
     with pytest.raises(SimulationError, match=r"not in the table|has no gap") as caught:
-        ask(Table(str(path), ("gap", "dipole")), smiles)
+        ask(LabelTable(str(path), ("gap", "dipole")), smiles)
     assert caught.value.kind == "invalid_input"
 
 
 def test_the_fingerprint_is_that_of_the_labels_and_not_of_the_cost(path: Path) -> None:
-    table = Table(str(path), ("gap",))
-    assert table.fingerprint == Table(str(path), ("gap",), cost_s=3.6).fingerprint
-    assert table.fingerprint != Table(str(path), ("dipole",)).fingerprint
+    table = LabelTable(str(path), ("gap",))
+    assert table.fingerprint == LabelTable(str(path), ("gap",), cost_s=3.6).fingerprint
+    assert table.fingerprint != LabelTable(str(path), ("dipole",)).fingerprint
     path.write_text(path.read_text().replace("5.0", "5.5"))
-    assert table.fingerprint != Table(str(path), ("gap",)).fingerprint
+    assert table.fingerprint != LabelTable(str(path), ("gap",)).fingerprint
     again = pickle.loads(pickle.dumps(table))
     assert again.fingerprint == table.fingerprint
     assert ask(again, "CCO")["gap"].item() == 8.5
 
 
 def test_a_campaign_counts_the_declared_cost(path: Path, tmp_path: Path) -> None:
-    table = Table(str(path), ("gap",), cost_s=3.6)
+    table = LabelTable(str(path), ("gap",), cost_s=3.6)
     requests = [dataset(table.spec.inputs, {"smiles": s}) for s in ("CCO", "CC", "CCCC")]
     config = CampaignConfig(workers=1, give_up_after=None)
     summary = run_campaign(table, requests, tmp_path / "labels.zarr", config, progress=False)
@@ -93,9 +93,9 @@ def test_a_campaign_counts_the_declared_cost(path: Path, tmp_path: Path) -> None
 )
 def test_invalid_settings_are_refused(path: Path, changes: dict, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
-        Table(**{"file": str(path), "outputs": ("gap",), **changes})
+        LabelTable(**{"file": str(path), "outputs": ("gap",), **changes})
 
 
 def test_a_table_without_the_column_is_refused_by_name(path: Path) -> None:
     with pytest.raises(InputError, match="energy"):
-        ask(Table(str(path), ("energy",)), "CCO")
+        ask(LabelTable(str(path), ("energy",)), "CCO")

@@ -24,13 +24,13 @@ from data.formats.cells import safe_frame
 from data.json_files import read_plain
 from experiments.screening.cascade import rung_answers
 from experiments.screening.cascade.population import (
-    Failures,
+    FailurePolicy,
     Population,
     screened_population,
     simulated_population,
 )
 from experiments.screening.cascade.rung_answers import OK, answer
-from experiments.screening.cascade.rungs import Rung
+from experiments.screening.cascade.rungs import CascadeRung
 from experiments.screening.cascade.settings import CalibrationSettings
 from experiments.screening.library_screen import ScreenConfig
 from experiments.screening.library_screen import screen as screen_file
@@ -62,11 +62,11 @@ class Cascade:
         show: whether to print progress.
     """
 
-    rungs: Sequence[Rung]
+    rungs: Sequence[CascadeRung]
     rule: HitRule
     promise: Promise
     calibration: CalibrationSettings
-    failures: Failures
+    failures: FailurePolicy
     screen: ScreenConfig
     campaign: CampaignConfig
     out: Path
@@ -293,7 +293,7 @@ class Cascade:
             safe_frame(pd.concat(failed, ignore_index=True)).to_csv(temporary, index=False)
         return kept, funnel
 
-    def _failed(self, frame: pd.DataFrame, rung: Rung) -> pd.DataFrame:
+    def _failed(self, frame: pd.DataFrame, rung: CascadeRung) -> pd.DataFrame:
         rows = frame[frame[f"status_{rung.number}"] != OK]
         next_step = "passed on" if self.failures.policy == "pass" and rung.number < self.promise.stages else "left out"
         return pd.DataFrame(

@@ -14,8 +14,8 @@ from rich.table import Table
 from data.errors import InputError
 from data.settings import build, existing_file
 from experiments.screening.cascade.cascade_screen import Cascade, cascade_screen_config
-from experiments.screening.cascade.population import Failures
-from experiments.screening.cascade.rungs import Rung, build_rungs, check_rungs
+from experiments.screening.cascade.population import FailurePolicy
+from experiments.screening.cascade.rungs import CascadeRung, build_rungs, check_rungs
 from experiments.screening.cascade.settings import CalibrationSettings, hit_rule
 from experiments.screening.library_screen import ScreenConfig
 from experiments.screening.objective import Objective
@@ -44,7 +44,7 @@ def run_cascade(config: DictConfig, objective: Objective, how: ScreenConfig, can
     names = [str(name) for name in config.cascade]
     settings: Any = OmegaConf.to_container(config.rungs, resolve=True)
     calibration = build(CalibrationSettings, config.calibration, where="calibration")
-    failures = build(Failures, {"policy": config.failures}, where="failures")
+    failures = build(FailurePolicy, {"policy": config.failures}, where="failures")
     campaign = replace(build(CampaignConfig, config.campaign, where="campaign"), give_up_after=None)
     conformers = build(ConformerConfig, config.conformers, where="conformers")
     promise = build(
@@ -71,13 +71,13 @@ def run_cascade(config: DictConfig, objective: Objective, how: ScreenConfig, can
     show_funnel(rungs, cascade.run(path), out)
 
 
-def _targets(rung: Rung, objective: Objective) -> Sequence[str]:
+def _targets(rung: CascadeRung, objective: Objective) -> Sequence[str]:
     """Scalar outputs of the first rung, in order, without error bars."""
     scalars = [v.name for v in rung.model.spec.outputs if not v.dims]
     return [name for name in scalars if not name.endswith("_std")] or list(objective.windows)
 
 
-def show_funnel(rungs: Sequence[Rung], metrics: Mapping[str, float], out: Path) -> None:
+def show_funnel(rungs: Sequence[CascadeRung], metrics: Mapping[str, float], out: Path) -> None:
     """Print the funnel by rung.
 
     Args:

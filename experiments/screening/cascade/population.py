@@ -16,7 +16,7 @@ from data.molecules.files import read
 from data.molecules.tally import TableTally
 from data.rejects import RejectLog
 from experiments.screening.cascade.rung_answers import answer
-from experiments.screening.cascade.rungs import Rung
+from experiments.screening.cascade.rungs import CascadeRung
 from experiments.screening.ledger import result_parts
 from simulators.campaigns.campaign import CampaignConfig
 from surrogates.cascade.design import Draws, DrawStream, importance
@@ -29,7 +29,7 @@ LOWEST = -200.0
 
 
 @dataclass(frozen=True)
-class Failures:
+class FailurePolicy:
     """What becomes of a candidate on which a rung fails: "pass" for the next rung, "list" to leave it out."""
 
     policy: str = "pass"
@@ -53,7 +53,7 @@ class Population:
         failures: what becomes of a candidate without an answer.
     """
 
-    def __init__(self, parts: Sequence[Path], rule: HitRule, failures: Failures) -> None:
+    def __init__(self, parts: Sequence[Path], rule: HitRule, failures: FailurePolicy) -> None:
         self._parts, self.rule, self._failures = list(parts), rule, failures
         self.total = 0
         self.expected = 0.0
@@ -141,7 +141,7 @@ class Population:
         return sampled[kept].reset_index(drop=True), result
 
 
-def first_scores(frame: pd.DataFrame, rule: HitRule, failures: Failures) -> Float[np.ndarray, " row"]:
+def first_scores(frame: pd.DataFrame, rule: HitRule, failures: FailurePolicy) -> Float[np.ndarray, " row"]:
     """Scores of the first rung.
 
     Args:
@@ -157,7 +157,13 @@ def first_scores(frame: pd.DataFrame, rule: HitRule, failures: Failures) -> Floa
 
 
 def simulated_population(
-    rung: Rung, candidates: Path, smiles: str, names: Sequence[str], out: Path, campaign: CampaignConfig, show: bool
+    rung: CascadeRung,
+    candidates: Path,
+    smiles: str,
+    names: Sequence[str],
+    out: Path,
+    campaign: CampaignConfig,
+    show: bool,
 ) -> tuple[list[Path], int]:
     """Answers of a simulator as the first rung, for all candidates of a file.
 

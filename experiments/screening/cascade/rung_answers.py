@@ -19,7 +19,7 @@ from data.spec import content_hash, dataset, input_hash
 from data.splits import canonical
 from data.store.records import RecordStore
 from experiments.application.usage import cpu_seconds
-from experiments.screening.cascade.rungs import Rung
+from experiments.screening.cascade.rungs import CascadeRung
 from experiments.screening.cheaper_answers import CHUNK_ROWS, stands_on_simulator
 from simulators.campaigns.campaign import AGAIN, CampaignConfig, run_campaign
 
@@ -45,7 +45,7 @@ class RungCost:
 
 
 def answer(
-    rung: Rung, smiles: Sequence[str], names: Sequence[str], out: Path, campaign: CampaignConfig, show: bool
+    rung: CascadeRung, smiles: Sequence[str], names: Sequence[str], out: Path, campaign: CampaignConfig, show: bool
 ) -> pd.DataFrame:
     """The answers of a rung for molecules, in their order.
 
@@ -66,7 +66,7 @@ def answer(
     return _simulate(rung, list(smiles), names, out, campaign, show)
 
 
-def _predict(rung: Rung, smiles: list[str], names: Sequence[str], folder: Path) -> pd.DataFrame:
+def _predict(rung: CascadeRung, smiles: list[str], names: Sequence[str], folder: Path) -> pd.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
     frames = []
     size = CHUNK_ROWS if stands_on_simulator(rung.model) else CHUNK
@@ -93,7 +93,7 @@ def _predict(rung: Rung, smiles: list[str], names: Sequence[str], folder: Path) 
     return pd.concat(frames, ignore_index=True) if frames else _predicted(rung, [], names)
 
 
-def _predicted(rung: Rung, smiles: list[str], names: Sequence[str]) -> pd.DataFrame:
+def _predicted(rung: CascadeRung, smiles: list[str], names: Sequence[str]) -> pd.DataFrame:
     table, bad = encode(smiles)
     lost = dict(bad)
     good = np.array([i for i in range(len(smiles)) if i not in lost], np.int64)
@@ -122,13 +122,13 @@ def _predicted(rung: Rung, smiles: list[str], names: Sequence[str]) -> pd.DataFr
     return pd.DataFrame(columns)
 
 
-def store_path(out: Path, rung: Rung) -> Path:
+def store_path(out: Path, rung: CascadeRung) -> Path:
     """The store of the answers of a simulator."""
     return out / f"rung-{rung.number}.zarr"
 
 
 def _simulate(
-    rung: Rung, smiles: list[str], names: Sequence[str], out: Path, campaign: CampaignConfig, show: bool
+    rung: CascadeRung, smiles: list[str], names: Sequence[str], out: Path, campaign: CampaignConfig, show: bool
 ) -> pd.DataFrame:
     simulator, path = rung.model, store_path(out, rung)
     forms = canonical(smiles)
@@ -164,7 +164,7 @@ def _simulate(
     return frame.iloc[[where[form] for form in forms]].reset_index(drop=True)
 
 
-def cost(rung: Rung, out: Path) -> RungCost:
+def cost(rung: CascadeRung, out: Path) -> RungCost:
     """What a rung has cost, over all sessions."""
     if rung.learned:
         return _cost_of(out / f"rung-{rung.number}")

@@ -19,7 +19,7 @@ from surrogates.saved import load_surrogate, read_card, surrogate_directory
 
 
 @dataclass(frozen=True)
-class Rung:
+class CascadeRung:
     """One rung.
 
     Attributes:
@@ -55,7 +55,7 @@ class Rung:
         return str(self.model.spec.output(name).units)
 
 
-def build_rungs(names: Sequence[str], settings: Mapping[str, Any], conformers: ConformerConfig) -> list[Rung]:
+def build_rungs(names: Sequence[str], settings: Mapping[str, Any], conformers: ConformerConfig) -> list[CascadeRung]:
     """The rungs that a command names, cheap to expensive.
 
     Args:
@@ -79,22 +79,22 @@ def build_rungs(names: Sequence[str], settings: Mapping[str, Any], conformers: C
     return [_build(number, str(name), settings.get(name) or {}, conformers) for number, name in enumerate(names)]
 
 
-def _build(number: int, name: str, settings: Mapping[str, Any], conformers: ConformerConfig) -> Rung:
+def _build(number: int, name: str, settings: Mapping[str, Any], conformers: ConformerConfig) -> CascadeRung:
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "labels.zarr").exists():
         directory = surrogate_directory(name, f"cascade.{number}")
-        rung = Rung(number, name, load_surrogate(directory))
+        rung = CascadeRung(number, name, load_surrogate(directory))
         if FAMILIES[read_card(directory)["kind"]].candidates != "molecules":
             inputs = ", ".join(v.name for v in rung.model.spec.inputs)
             raise rung.refuse(f"takes {inputs}, not SMILES", "Name a surrogate of properties of molecules")
         return rung
     overrides = [f"simulator.{key}={_override(value)}" for key, value in settings.items()]
     simulator = named_simulator(name, overrides, key=f"cascade.{number}")
-    rung = Rung(number, name, simulator, declared=hasattr(simulator, "declared_cost_s"))
+    rung = CascadeRung(number, name, simulator, declared=hasattr(simulator, "declared_cost_s"))
     return replace(rung, model=_of_smiles(rung, simulator, conformers))
 
 
-def _of_smiles(rung: Rung, simulator: Simulator, conformers: ConformerConfig) -> Simulator:
+def _of_smiles(rung: CascadeRung, simulator: Simulator, conformers: ConformerConfig) -> Simulator:
     inputs = {v.name: v for v in simulator.spec.inputs}
     if set(inputs) == {SMILES.name}:
         return simulator
@@ -124,7 +124,7 @@ def _override(value: Any) -> str:
     return f"'{text}'"
 
 
-def check_rungs(rungs: Sequence[Rung], names: Sequence[str]) -> list[Rung]:
+def check_rungs(rungs: Sequence[CascadeRung], names: Sequence[str]) -> list[CascadeRung]:
     """The rungs, after all of them were checked to give the same quantities.
 
     A table whose units are not stated takes those of the first rung, and says so.
@@ -136,7 +136,7 @@ def check_rungs(rungs: Sequence[Rung], names: Sequence[str]) -> list[Rung]:
     Raises:
         InputError: a rung lacks an output, or has it in another unit; the message names the rung.
     """
-    checked: list[Rung] = []
+    checked: list[CascadeRung] = []
     for rung in rungs:
         outputs: dict[str, Variable] = {v.name: v for v in rung.model.spec.outputs}
         if lacking := [name for name in names if name not in outputs]:
@@ -159,7 +159,7 @@ def check_rungs(rungs: Sequence[Rung], names: Sequence[str]) -> list[Rung]:
     return checked
 
 
-def _with_units(rung: Rung, first: Rung, names: Sequence[str]) -> Rung:
+def _with_units(rung: CascadeRung, first: CascadeRung, names: Sequence[str]) -> CascadeRung:
     model = rung.model
     if getattr(model, "states_units", True):
         return rung

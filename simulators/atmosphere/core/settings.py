@@ -14,7 +14,7 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.extras import install_command
 from data.spec import SimulationError
-from data.sphere.weather_layout import PRESSURE_UNITS, SIGMA_UNITS, Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import PRESSURE_UNITS, SIGMA_UNITS, WeatherChannel, WeatherGrid, WeatherLayout
 from simulators.atmosphere.core.checks import check_common, choice, not_negative, positive, whole_steps
 
 INSTALL = f"Install it with `{install_command('weather')}`"
@@ -183,7 +183,10 @@ class CoreSettings:
     @cached_property
     def state_layout(self) -> WeatherLayout:
         """Layout of the states of `run`: temperature and winds of all layers, and surface pressure."""
-        channels = (*(Channel(v, level) for v in STATE for level in self.sigma), Channel("surface_pressure"))
+        channels = (
+            *(WeatherChannel(v, level) for v in STATE for level in self.sigma),
+            WeatherChannel("surface_pressure"),
+        )
         return self._layout(channels, SIGMA_UNITS)
 
     @cached_property
@@ -191,7 +194,7 @@ class CoreSettings:
         """Layout of the states of an answer."""
         names = (*STATE, *(("geopotential",) if self.geopotential else ()))
         levels = self.levels or self.sigma
-        channels = (*(Channel(v, level) for v in names for level in levels), Channel("surface_pressure"))
+        channels = (*(WeatherChannel(v, level) for v in names for level in levels), WeatherChannel("surface_pressure"))
         return self._layout(channels, PRESSURE_UNITS if self.levels else SIGMA_UNITS)
 
     @property
@@ -200,7 +203,7 @@ class CoreSettings:
         forced = "Held and Suarez 1994" if self.forcing == "held_suarez" else "none"
         return {"solver": f"dinosaur {dinosaur_version()}, {self.name}, steps of {self.step:g} min", "forcing": forced}
 
-    def _layout(self, channels: tuple[Channel, ...], units: str) -> WeatherLayout:
+    def _layout(self, channels: tuple[WeatherChannel, ...], units: str) -> WeatherLayout:
         return WeatherLayout(
             self.grid, channels, step_hours=self.save_hours, level_units=units, calendar=False, attrs=self.facts
         )

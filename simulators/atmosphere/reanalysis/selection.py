@@ -14,7 +14,15 @@ import xarray as xr
 from jaxtyping import Int
 
 from data.errors import InputError
-from data.sphere.weather_layout import LEVEL, PRESSURE_UNITS, TIME, VARIABLES, Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import (
+    LEVEL,
+    PRESSURE_UNITS,
+    TIME,
+    VARIABLES,
+    WeatherChannel,
+    WeatherGrid,
+    WeatherLayout,
+)
 from simulators.atmosphere.reanalysis.cf import (
     check_variable,
     ordered_grid,
@@ -166,10 +174,10 @@ class ReanalysisSelection(ReanalysisSettings):
         Raises:
             InputError: a variable or a level is missing.
         """
-        channels: list[Channel] = []
+        channels: list[WeatherChannel] = []
         for name in self._chosen:
             if LEVEL not in self.source[self._read_as(name)].dims:
-                channels.append(Channel(name))
+                channels.append(WeatherChannel(name))
                 continue
             have = list(self._opened.levels.get(self._read_as(name), self._levels.tolist()))
             requested = self._levels_of(name)
@@ -179,7 +187,7 @@ class ReanalysisSelection(ReanalysisSettings):
                     f"no level {lacking[0]:g} hPa in it", where=self.where,
                     remedy=f"It has {', '.join(f'{v:g}' for v in have)}",
                 )  # fmt: skip
-            channels += [Channel(name, float(v)) for v in (requested or sorted(have))]
+            channels += [WeatherChannel(name, float(v)) for v in (requested or sorted(have))]
         static = tuple(v for v in self.static if v in self.source and v not in self._chosen)
         return WeatherLayout(
             self.target,

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.spec import SimulationError, Spec, Variable, check, content_hash
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from simulators.atmosphere.core.budgets import areas
 from simulators.atmosphere.core.checks import check_common, choice, positive
 from simulators.atmosphere.core.core_spec import horizontal, initial, output, times
@@ -100,7 +100,7 @@ class ShallowWater:
     @cached_property
     def layout(self) -> WeatherLayout:
         """Layout of the states."""
-        channels = tuple(Channel(name) for name in STATE)
+        channels = tuple(WeatherChannel(name) for name in STATE)
         return WeatherLayout(self.grid, channels, step_hours=self.save_hours, calendar=False, attrs=self.facts)
 
     @cached_property

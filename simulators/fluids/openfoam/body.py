@@ -25,7 +25,7 @@ GAP = 0.05
 
 
 @dataclass(frozen=True)
-class Body:
+class BodyInChannel:
     """A body in plane channel flow, with a parabolic inflow; steady, laminar, second order (central).
 
     The Reynolds number is mean velocity x body height / viscosity. Coefficients of drag and lift are force per depth

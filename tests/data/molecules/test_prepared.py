@@ -9,15 +9,15 @@ import pytest
 
 from data.errors import CorruptStoreError, InputError
 from data.molecules.featurise import encode
-from data.molecules.library import CARD, Prepared, PreparedLibrary, read_part, write_part
+from data.molecules.library import CARD, PreparedLibrary, PreparedMolecules, read_part, write_part
 
 SMILES = ["CCO", "c1ccccc1", "C#N", "CC(=O)N"]
 
 
-def prepared_part() -> Prepared:
+def prepared_part() -> PreparedMolecules:
     text = np.frombuffer("".join(SMILES).encode(), np.uint8)
     offsets = np.cumsum([0, *map(len, SMILES)])
-    return Prepared(encode(SMILES)[0], text, offsets, np.array([2, 3, 5, 9]))
+    return PreparedMolecules(encode(SMILES)[0], text, offsets, np.array([2, 3, 5, 9]))
 
 
 def library(path: Path) -> PreparedLibrary:

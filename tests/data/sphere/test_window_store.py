@@ -20,13 +20,15 @@ from hypothesis import strategies as st
 from data.checksums import TABLE
 from data.errors import CorruptStoreError, InputError
 from data.sphere.statistics import Moments, climatology, window_weights
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 
 GRID = WeatherGrid((-60.0, -20.0, 20.0, 60.0), tuple(np.arange(6) * 60.0))
 LAYOUT = WeatherLayout(
-    GRID, (Channel("temperature", 500.0), Channel("temperature", 850.0), Channel("2m_temperature")), step_hours=6.0
+    GRID,
+    (WeatherChannel("temperature", 500.0), WeatherChannel("temperature", 850.0), WeatherChannel("2m_temperature")),
+    step_hours=6.0,
 )
 
 

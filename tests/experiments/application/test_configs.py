@@ -17,7 +17,7 @@ from data.errors import InputError
 from data.plain import from_plain, to_plain
 from data.settings import build
 from data.spec import check, input_hash
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
 from experiments.application.choices import options as options_of
@@ -167,9 +167,9 @@ def states_of(analysis: Path, path: Path) -> Path:
         times = np.datetime64("2001-01-01", "ns") + np.arange(40) * np.timedelta64(24, "h")
         states = data.load().expand_dims(time=times).copy(deep=True)
     states["temperature"] = states["temperature"] + xr.DataArray(0.1 * np.arange(40), {"time": times})
-    channels = [Channel(name, level) for name in ("temperature", *WINDS) for level in (100.0, 500.0, 1000.0)]
+    channels = [WeatherChannel(name, level) for name in ("temperature", *WINDS) for level in (100.0, 500.0, 1000.0)]
     grid = WeatherGrid(*(tuple(float(v) for v in states[d].values) for d in ("latitude", "longitude")))
-    layout = WeatherLayout(grid, (*channels, Channel("surface_pressure")), step_hours=24.0, calendar=False)
+    layout = WeatherLayout(grid, (*channels, WeatherChannel("surface_pressure")), step_hours=24.0, calendar=False)
     write_windows(path, [Segment.of(states)], layout, fingerprint="f" * 64)
     return path
 

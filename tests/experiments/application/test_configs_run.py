@@ -18,7 +18,7 @@ from ase.io import write
 from hydra import compose, initialize_config_dir
 
 from data.spec import Coordinate, Variable
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from data.store.records import RecordStore
 from experiments import cli
@@ -148,7 +148,7 @@ def material(data: str, folder: Path) -> list[str]:
         return [*more, "data.parts=[8,3,9,4]"]
     if data == "forecasts":
         latitude, longitude = tuple(np.linspace(-80, 80, 9)), tuple(np.arange(18) * 20.0)
-        layout = WeatherLayout(WeatherGrid(latitude, longitude), (Channel("2m_temperature"),), step_hours=6.0)
+        layout = WeatherLayout(WeatherGrid(latitude, longitude), (WeatherChannel("2m_temperature"),), step_hours=6.0)
         times = np.datetime64("2001-01-01", "ns") + np.arange(90) * np.timedelta64(6, "h")
         values = 280 + np.random.default_rng(0).normal(size=(90, 9, 18, 1)).astype(np.float32)
         states = Segment.of(layout.unstack(values, ("time",), {"time": times}))

@@ -23,7 +23,7 @@ from experiments.comparison import break_even as fr
 from experiments.comparison.comparison_page import render, write_page
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from experiments.comparison.cost_figure import frontier_drawing
-from experiments.comparison.ladder import Rung, refuse_weak_reference, self_check
+from experiments.comparison.ladder import Resolution, refuse_weak_reference, self_check
 from experiments.comparison.measure import measure
 from experiments.comparison.resolution import grid_error
 from experiments.comparison.result import Comparison, compare, read, show
@@ -269,8 +269,12 @@ def test_a_reference_that_cannot_judge_is_refused():
         self_check(same * np.nan, same)
 
 
-def test_a_rung_names_its_grid_and_step():
-    assert [Rung(*r).name for r in [(32, 0.1), (64, 0.05), (128, 1.0, 1)]] == ["32² dt 0.1", "64² dt 0.05", "128 dt 1"]
+def test_a_resolution_names_its_grid_and_step():
+    assert [Resolution(*r).name for r in [(32, 0.1), (64, 0.05), (128, 1.0, 1)]] == [
+        "32² dt 0.1",
+        "64² dt 0.05",
+        "128 dt 1",
+    ]
 
 
 # The frontier

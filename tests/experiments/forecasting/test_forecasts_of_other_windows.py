@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 
 from data.errors import InputError
 from data.files import write_json
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
@@ -29,7 +29,7 @@ from surrogates.forecasts.scores import Protocol, ensemble_metrics, score
 
 #: Half a year a year, so that the other half is unknown, in six years of daily states.
 GRID = WeatherGrid((30.0, 40.0, 50.0), (0.0, 10.0, 20.0, 30.0))
-LAYOUT = WeatherLayout(GRID, (Channel("mean_sea_level_pressure"),), step_hours=24.0)
+LAYOUT = WeatherLayout(GRID, (WeatherChannel("mean_sea_level_pressure"),), step_hours=24.0)
 
 
 def field(times: np.ndarray, seed: int) -> np.ndarray:
@@ -291,7 +291,11 @@ def test_forecasts_made_elsewhere_begin_once_at_each_time(tmp_path: Path, dim: s
 
 
 #: Two variables, one of them on two levels.
-ON_LEVELS = (Channel("geopotential", 500.0), Channel("geopotential", 850.0), Channel("2m_temperature"))
+ON_LEVELS = (
+    WeatherChannel("geopotential", 500.0),
+    WeatherChannel("geopotential", 850.0),
+    WeatherChannel("2m_temperature"),
+)
 STARTS = np.arange(5, 30)
 #: What files of the same forecasts look like elsewhere: a change of the Dataset, and of how it is kept.
 ELSEWHERE: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {

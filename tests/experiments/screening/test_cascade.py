@@ -20,7 +20,7 @@ from benchmarks.faults.small_surrogates import properties
 from data.errors import InputError
 from data.molecules.featurise import encode
 from experiments.screening.cascade.cascade_screen import Cascade, cascade_screen_config
-from experiments.screening.cascade.population import Failures, Population, first_scores
+from experiments.screening.cascade.population import FailurePolicy, Population, first_scores
 from experiments.screening.cascade.rungs import build_rungs, check_rungs
 from experiments.screening.cascade.settings import CalibrationSettings, hit_rule
 from experiments.screening.library_screen import ScreenConfig
@@ -70,7 +70,7 @@ def cascade(ladder: Path, out: Path, **changes: object) -> Cascade:
         rule,
         Promise(settings["recall"], settings["confidence"], 1),  # type: ignore[arg-type]
         CalibrationSettings(labels=settings["labels"], sampling=settings["sampling"]),  # type: ignore[arg-type]
-        Failures(settings["policy"]),  # type: ignore[arg-type]
+        FailurePolicy(settings["policy"]),  # type: ignore[arg-type]
         cascade_screen_config(ScreenConfig(workers=1), objective),
         CampaignConfig(workers=1, give_up_after=None),
         out,
@@ -105,7 +105,7 @@ def test_three_rungs_combine_the_answers_and_the_middle_one_saves_labels(ladder:
     run.mkdir()
     (run / "labels.zarr").mkdir()
     (run / "config.yaml").write_text(
-        f"simulator:\n  _target_: simulators.label_table.Table\n  file: {ladder / 'middle.csv'}\n"
+        f"simulator:\n  _target_: simulators.label_table.LabelTable\n  file: {ladder / 'middle.csv'}\n"
         "  outputs: [gap]\n  cost_s: 0.1\n"
     )
     tables = {"table": {"file": str(ladder / "last.csv"), "outputs": ["gap"], "cost_s": 10.0}}
@@ -113,7 +113,7 @@ def test_three_rungs_combine_the_answers_and_the_middle_one_saves_labels(ladder:
     rule = hit_rule(objective, ["gap"])
     how = CalibrationSettings(labels=350, sampling="uniform")
     metrics = Cascade(
-        check_rungs(rungs, rule.names), rule, Promise(0.7, 0.8, 2), how, Failures(),
+        check_rungs(rungs, rule.names), rule, Promise(0.7, 0.8, 2), how, FailurePolicy(),
         cascade_screen_config(ScreenConfig(workers=1), objective), CampaignConfig(workers=1, give_up_after=None),
         tmp_path / "out", show=False,
     ).run(ladder / "candidates.smi")  # fmt: skip
@@ -263,7 +263,7 @@ def test_draws_from_blocks_are_those_from_one_table(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "whole.parquet")
     for number, first in enumerate(range(0, 300, 70)):
         frame.iloc[first : first + 70].to_parquet(tmp_path / f"{number}.parquet")
-    rule, failures = HitRule({"gap": (1.0, np.inf)}), Failures()
+    rule, failures = HitRule({"gap": (1.0, np.inf)}), FailurePolicy()
     whole = Population([tmp_path / "whole.parquet"], rule, failures)
     parts = Population([tmp_path / f"{n}.parquet" for n in range(5)], rule, failures)
     cut = whole.cut_of(40)

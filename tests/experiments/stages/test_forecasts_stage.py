@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from small_weather import GRID, store
 
 from data.errors import InputError
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
@@ -128,7 +128,7 @@ def rain(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def test_an_ensemble_and_precipitation_have_sections_of_their_own(tmp_path: Path) -> None:
-    channels = (Channel("2m_temperature"), Channel("total_precipitation_24hr"))
+    channels = (WeatherChannel("2m_temperature"), WeatherChannel("total_precipitation_24hr"))
     layout = WeatherLayout(GRID, channels, step_hours=24.0)
     times = np.datetime64("2001-01-01", "ns") + np.arange(200) * np.timedelta64(24, "h")
     drawn = rain(np.random.default_rng(0), (200, *GRID.shape, 2))
@@ -232,7 +232,7 @@ def test_runs_of_a_core_are_held_against_its_other_runs(tmp_path: Path) -> None:
     latitude, longitude = np.linspace(-75, 75, 10), np.arange(16) * 22.5
     grid = WeatherGrid(tuple(latitude), tuple(longitude))
     layout = WeatherLayout(
-        grid, (Channel("u_component_of_wind", 0.5),), step_hours=24.0, level_units="1", calendar=False
+        grid, (WeatherChannel("u_component_of_wind", 0.5),), step_hours=24.0, level_units="1", calendar=False
     )
     jet = 20.0 * np.sin(2 * np.deg2rad(latitude)) ** 2
     wave = 3.0 * np.sqrt(2) * np.cos(np.deg2rad(longitude) + 2 * np.pi * np.arange(8)[:, None] / 8)
@@ -270,7 +270,7 @@ def test_the_climate_of_states_and_their_mirror_images_is_that_of_both() -> None
     latitude, longitude = np.linspace(-75, 75, 4), np.arange(8) * 45.0
     layout = WeatherLayout(
         WeatherGrid(tuple(latitude), tuple(longitude)),
-        (Channel("temperature", 0.5), Channel("v_component_of_wind", 0.5)),
+        (WeatherChannel("temperature", 0.5), WeatherChannel("v_component_of_wind", 0.5)),
         step_hours=24.0, level_units="1", calendar=False,
     )  # fmt: skip
     states = np.random.default_rng(0).normal(size=(20, 4, 8, 2)) + np.arange(4)[:, None, None]

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from surrogates.forecasts import adjustment
@@ -33,7 +33,7 @@ LATITUDE = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(ROWS)[0]))
 GRID = WeatherGrid(tuple(LATITUDE), tuple(np.arange(COLUMNS) * 360 / COLUMNS))
 LAYOUT = WeatherLayout(
     GRID,
-    (Channel("temperature", 0.5), Channel("v_component_of_wind", 0.5)),
+    (WeatherChannel("temperature", 0.5), WeatherChannel("v_component_of_wind", 0.5)),
     static=("a", "b", "c", "d"),
     step_hours=24.0,
     level_units="1",

@@ -18,7 +18,7 @@ from small_weather import COLUMNS, LAYOUT, ROWS, states, store
 from data.errors import CorruptStoreError, InputError
 from data.plain import from_plain, to_plain
 from data.spec import SimulationError
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from simulators.adapter import Simulator
@@ -351,7 +351,7 @@ def test_windows_of_two_stores_are_learned_from_together(tmp_path: Path, monkeyp
 
 
 def test_half_of_the_windows_of_a_training_are_mirrored(tmp_path: Path) -> None:
-    layout = replace(LAYOUT, channels=(Channel("temperature", 0.5), Channel("v_component_of_wind", 0.5)))
+    layout = replace(LAYOUT, channels=(WeatherChannel("temperature", 0.5), WeatherChannel("v_component_of_wind", 0.5)))
     random = np.random.default_rng(0)
     states = random.normal(size=(40, ROWS, COLUMNS, 2)).astype(np.float32)
     times = np.datetime64("2001-01-01", "ns") + np.arange(40) * np.timedelta64(24, "h")
@@ -392,7 +392,7 @@ def test_hemispheres_that_are_told_apart_are_not_mirrored(tmp_path: Path) -> Non
 
     north = replace(LAYOUT, grid=WeatherGrid(tuple(np.linspace(0, 75, ROWS)), LAYOUT.grid.longitude))
     assert "does not mirror at the equator" in refused(north)
-    assert "how ozone mirrors is not known" in refused(replace(LAYOUT, channels=(Channel("ozone"),)))
+    assert "how ozone mirrors is not known" in refused(replace(LAYOUT, channels=(WeatherChannel("ozone"),)))
     assert "seasons tell the hemispheres apart" in refused(replace(LAYOUT, calendar=True))
     land = np.zeros(LAYOUT.grid.shape, np.float32)
     land[0] = 1
@@ -448,7 +448,7 @@ def test_amounts_are_never_negative_and_other_variables_are_left_alone(
     trained: ForecastSurrogate, windows: WindowStore
 ) -> None:
     layout = trained.facts.layout
-    amount = Channel("total_precipitation_6hr")
+    amount = WeatherChannel("total_precipitation_6hr")
     rainy = trained.with_facts(layout=replace(layout, channels=(amount, *layout.channels[1:])))
     past = windows.read(np.array([3]), trained.history)
     # States below zero, from which the network's answers are below zero as well.

@@ -13,7 +13,7 @@ import xarray as xr
 from small_weather import COLUMNS, LAYOUT, ROWS, store
 
 from data.sphere.statistics import Climatology
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from surrogates.forecasts.metrics import EnsembleScores, ForecastScores, region_weights, zonal_spectrum
 from surrogates.forecasts.references import (
@@ -186,5 +186,5 @@ def test_a_layout_without_precipitation_reads_nothing() -> None:
         raise AssertionError("read")
         yield
 
-    assert climates(WeatherLayout(GRID, (Channel("2m_temperature"),), 6.0), blocks()) == []
+    assert climates(WeatherLayout(GRID, (WeatherChannel("2m_temperature"),), 6.0), blocks()) == []
     assert DRY["total_precipitation_24hr"] == 2.5e-4

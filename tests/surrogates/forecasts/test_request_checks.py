@@ -14,7 +14,7 @@ from small_weather import LAYOUT, states
 from data.errors import InputError
 from data.plain import from_plain, to_plain
 from data.spec import SimulationError
-from data.sphere.weather_layout import Channel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from surrogates.forecasts.facts import ForecastConfig, ForecastFacts
@@ -166,7 +166,7 @@ def windows(path: Path, layout: WeatherLayout) -> WindowStore:
     ("change", "said"),
     [
         ({"step_hours": 48.0}, "48 h from one to the next, 24 h are needed"),
-        ({"channels": (Channel("temperature", 0.5),)}, "without surface_pressure"),
+        ({"channels": (WeatherChannel("temperature", 0.5),)}, "without surface_pressure"),
         ({"channels": LAYOUT.channels[::-1]}, "another order"),
         ({"calendar": True}, "with dates, without dates are needed"),
         ({"level_units": "hPa"}, "levels in hPa, 1 is needed"),

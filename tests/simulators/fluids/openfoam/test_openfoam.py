@@ -20,7 +20,7 @@ from data.spec import SimulationError, Spec, check
 from data.store.records import RecordStore
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
-from simulators.fluids.openfoam.body import Body
+from simulators.fluids.openfoam.body import BodyInChannel
 from simulators.fluids.openfoam.cases import CASES, Cavity
 from simulators.fluids.openfoam.directory import Directory
 from simulators.fluids.openfoam.files import read_field, read_table, units_of
@@ -70,7 +70,7 @@ def cavity() -> tuple[OpenFOAM, xr.Dataset]:
 
 @cache
 def body(cells: int, shape: str = "ellipse", **changes: float) -> xr.Dataset:
-    simulator = OpenFOAM(Body(shape=shape, cells=cells))  # type: ignore[arg-type]
+    simulator = OpenFOAM(BodyInChannel(shape=shape, cells=cells))  # type: ignore[arg-type]
     return simulator.simulate(simulator.spec.request(CIRCLE | changes))
 
 
@@ -309,7 +309,7 @@ def test_a_bad_request_is_named() -> None:
         with pytest.raises(SimulationError, match=message) as caught:
             simulator.simulate(broken)
         assert caught.value.kind == "invalid_input"
-    past = OpenFOAM(Body())
+    past = OpenFOAM(BodyInChannel())
     for change, message in (({"body_y": 0.06}, "the body leaves a gap of 0.01 m"), ({"reynolds": -1.0}, "above 0")):
         with pytest.raises(SimulationError, match=message):
             past.simulate(past.spec.request(CIRCLE | change))
@@ -342,7 +342,7 @@ def test_a_flow_that_blows_up_is_no_answer() -> None:
 
 @needs_openfoam
 def test_a_steady_flow_above_its_targets_is_not_converged(tmp_path: Path) -> None:
-    simulator = OpenFOAM(Body(cells=4, max_iterations=3))
+    simulator = OpenFOAM(BodyInChannel(cells=4, max_iterations=3))
     with pytest.raises(SimulationError, match=r"simpleFoam stopped after 3 iterations above its .*: Ux ") as caught:
         simulator.simulate(simulator.spec.request(CIRCLE))
     assert caught.value.kind == "not_converged"
@@ -396,7 +396,7 @@ def test_results_that_do_not_fit_are_named() -> None:
 
 def test_a_missing_program_names_what_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    for simulator in (channel(), OpenFOAM(Cavity()), OpenFOAM(Body())):
+    for simulator in (channel(), OpenFOAM(Cavity()), OpenFOAM(BodyInChannel())):
         with pytest.raises(SimulationError, match=r"`make openfoam` or `apt-get install openfoam`") as caught:
             simulator.simulate(xr.Dataset())
         assert caught.value.kind == "missing_component"
