@@ -101,7 +101,7 @@ def solved(
         answer = np.asarray(solver.trajectories(states, batch_parameters))
         if not np.isfinite(answer).all():
             raise InputError(
-                f"a trajectory on {Rung(solver.points, solver.step, solver.dim).name} is not finite",
+                f"a trajectory on {Resolution(solver.points, solver.step, solver.dim).name} is not finite",
                 where="comparison",
                 remedy="Take a shorter step for it",
             )

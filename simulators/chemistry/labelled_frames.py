@@ -1,7 +1,7 @@
 """Frames with labels as a simulator: geometries whose energies and forces are known, at a declared cost.
 
-It is for geometries what `simulators.label_table` is for molecules: methods that decide which frames to compute can be tried
-on a public set, where every answer is known.
+It is for geometries what `simulators.label_table` is for molecules: methods that decide which frames to compute can be
+tried on a public set, where every answer is known.
 """
 
 from __future__ import annotations
