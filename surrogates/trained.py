@@ -213,6 +213,11 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
             surrogate = cls.restore(facts, arrays, card)
         return surrogate.with_rung(load_surrogate(directory / NESTED)) if (directory / NESTED).is_dir() else surrogate
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What another process of a campaign rebuilds this surrogate from; compiled functions are left out."""
+        arrays = jax.device_get(self.arrays())
+        return _rebuilt, (type(self), self.facts, arrays, dict(self.card_entries()), self._rung)
+
     @classmethod
     def fresh_arrays(cls, facts: Any) -> Any:
         """Arrays like those that `arrays` returns for a surrogate of these facts: of the same shapes and dtypes."""
@@ -229,6 +234,12 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
         """
         # Only the structure is made: every array is among those that were read.
         return cls(with_weights(nnx.eval_shape(facts.model), arrays), facts)
+
+
+def _rebuilt(kind: type[Any], facts: Any, arrays: Any, entries: Mapping[str, Any], rung: Simulator | None) -> Any:
+    surrogate = kind.restore(facts, arrays, entries)
+    surrogate._rung = rung
+    return surrogate
 
 
 def with_weights(model: Model, weights: Any) -> Model:

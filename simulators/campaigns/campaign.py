@@ -9,6 +9,7 @@ simulator with a `declared_cost_s`, such as a table of labels, has that cost ins
 
 from __future__ import annotations
 
+import logging
 import pickle
 import time
 from collections import Counter
@@ -32,6 +33,7 @@ from simulators.campaigns.summary import CampaignSummary, Reasons
 from simulators.workers.interrupts import Interrupts
 from simulators.workers.worker import WorkerAnswer, request_values
 
+LOG = logging.getLogger(__name__)
 #: Separates the key of a request and the number of a later attempt, after a recorded failure.
 AGAIN = "+"
 
@@ -73,7 +75,8 @@ def run_campaign(
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise InputError(f"{simulator.name} cannot be sent to another process: {error}") from error
     with _open(simulator, store) as records:
-        campaign = _Campaign(records, config, pickled, total, progress, key, declared_cost(simulator))
+        added = _outputs_without_column(simulator, records)
+        campaign = _Campaign(records, config, pickled, total, progress, key, declared_cost(simulator), added)
         summary = campaign.run(iter(inputs))
     if progress:
         summary.show(simulator.name)
@@ -113,6 +116,34 @@ def _open(simulator: Simulator, path: Path) -> RecordStore:
     return records
 
 
+def _outputs_without_column(simulator: Simulator, records: RecordStore) -> frozenset[str]:
+    """Outputs of a simulator for which a store has no column; records of the store go without them.
+
+    A surrogate keeps its fingerprint when a later version of the program adds an output to its spec, such as
+    `in_domain`, so that a store that was begun before has no place for it.
+
+    Raises:
+        InputError: the simulator does not give an output that the records hold.
+    """
+    outputs = [v.name for v in simulator.spec.outputs]
+    if absent := [name for name in records.outputs if name not in outputs]:
+        raise InputError(
+            f"holds {', '.join(absent)}, which {simulator.name} does not give",
+            where=str(records.path),
+            remedy="Name another store",
+        )
+    added = [name for name in outputs if name not in records.outputs]
+    if added:
+        LOG.warning(
+            "%s was begun by an earlier version, in which %s did not give %s: its records go without. "
+            "Name another store to keep them",
+            records.path,
+            simulator.name,
+            ", ".join(added),
+        )
+    return frozenset(added)
+
+
 @dataclass
 class _Campaign:
     """The state of one call of `run_campaign`."""
@@ -124,6 +155,7 @@ class _Campaign:
     show: bool
     key: str
     declared: float | None = None
+    left_out: frozenset[str] = frozenset()
     failed: Counter[str] = field(default_factory=Counter)
     done: int = 0
     cached: int = 0
@@ -225,8 +257,9 @@ class _Campaign:
             "attempts": job.attempts,
             "log": answer.log,
         }
+        outputs = {name: value for name, value in answer.values.items() if name not in self.left_out}
         try:
-            self.records.append(job.key, {**job.values, **answer.values}, **facts)
+            self.records.append(job.key, {**job.values, **outputs}, **facts)
         except (InputError, TypeError, ValueError):
             # Inputs of a wrong shape do not fit the columns, so that only key and message are stored.
             if answer.status != "invalid_input":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from saved_files import SURROGATES, unpack
 
-from data.errors import CorruptStoreError
+from data.errors import CorruptStoreError, InputError
 from data.spec import dataset
+from data.store.records import RecordStore
+from simulators.campaigns.campaign import run_campaign
 from surrogates.family import FAMILIES
 from surrogates.saved import CARD, load_surrogate
 
@@ -31,6 +34,25 @@ def test_a_saved_surrogate_answers_as_before(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(answer[output].values, values, rtol=1e-5, atol=1e-6, err_msg=output)
     assert surrogate.labels_fingerprint == record["labels_fingerprint"]
     assert dict(surrogate.scores) == record["scores"]
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_a_campaign_that_a_saved_surrogate_began_resumes(name: str, tmp_path: Path) -> None:
+    # Later versions added outputs to the spec of some kinds, such as `in_domain`.
+    directory, record = unpack(f"surrogates/{name}", tmp_path / "surrogate")
+    surrogate = load_surrogate(directory)
+    spec = surrogate.spec
+    outputs = [v for v in spec.outputs if v.name in record["answer"]]
+    attrs = {**spec.attrs, "fingerprint": record["fingerprint"]}
+    assert pickle.loads(pickle.dumps(surrogate)).fingerprint == record["fingerprint"]
+    if name == "forecasts":
+        with pytest.raises(InputError, match="appear twice"):
+            run_campaign(surrogate, [], tmp_path / "s", progress=False)
+        return
+    RecordStore.create(
+        tmp_path / "s", spec.inputs, outputs, coords=spec.coords, provenance=surrogate.provenance, attrs=attrs
+    ).close()
+    assert run_campaign(surrogate, [], tmp_path / "s", progress=False, none_answered=True).requested == 0
 
 
 @pytest.mark.parametrize("name", SURROGATES)

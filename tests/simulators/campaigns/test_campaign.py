@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -307,6 +308,24 @@ def test_labels_of_two_methods_are_not_mixed(tmp_path: Path) -> None:
     run_campaign(Misbehaving(str(tmp_path)), [request(1.0)], tmp_path / "s", ALONE, progress=False)
     with pytest.raises(InputError, match="another store"):
         run_campaign(Misbehaving(str(tmp_path), version=2), [request(1.0)], tmp_path / "s", ALONE, progress=False)
+
+
+def test_a_store_of_before_an_output_existed_is_filled_without_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulator = Misbehaving(str(tmp_path))
+    attrs, (square, threads) = {"fingerprint": simulator.fingerprint}, simulator.spec.outputs
+    facts: dict[str, Any] = {"provenance": simulator.provenance, "attrs": attrs}
+    RecordStore.create(tmp_path / "s", simulator.spec.inputs, [square], **facts).close()
+    run_campaign(simulator, [request(3.0)], tmp_path / "s", ALONE, progress=False)
+    with RecordStore.open(tmp_path / "s") as records:
+        assert records.outputs == ("y",)
+        assert records.column("y").tolist() == [9.0]
+    assert "omp_threads" in caplog.text
+    other = replace(threads, name="cores")
+    RecordStore.create(tmp_path / "t", simulator.spec.inputs, [square, other], **facts).close()
+    with pytest.raises(InputError, match="holds cores, which testing:misbehaving does not give"):
+        run_campaign(simulator, [request(3.0)], tmp_path / "t", ALONE, progress=False)
 
 
 def test_a_request_costs_little_beyond_its_simulation(tmp_path: Path) -> None:
