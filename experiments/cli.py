@@ -31,21 +31,21 @@ class Stage(NamedTuple):
 STAGES: dict[str, Stage] = {
     "pipeline": Stage(
         "experiments.stages.pipeline",
-        "library to report: label, train, evaluate, screen and re-check",
+        "label, train, score, screen and re-check in one run, and report it",
         True,
     ),
-    "simulate": Stage("experiments.stages.simulate", "run a simulator over many inputs, into a Zarr store"),
+    "simulate": Stage("experiments.stages.simulate", "run a simulator on many inputs, and store the answers in Zarr"),
     "active": Stage(
-        "experiments.stages.active", "learn a potential from few labels, which its own dynamics choose", True
+        "experiments.stages.active", "train a potential on few labels, which its own dynamics choose", True
     ),
-    "windows": Stage("experiments.stages.windows", "write states of the atmosphere for training"),
+    "windows": Stage("experiments.stages.windows", "write states of the atmosphere in the layout that training reads"),
     "train": Stage("experiments.stages.train", "train a surrogate on labels", True),
-    "evaluate": Stage("experiments.stages.evaluate", "score a surrogate on other files"),
-    "prepare": Stage(
-        "experiments.stages.prepare", "featurise a library once, so that it can be screened fast and repeatedly"
+    "evaluate": Stage(
+        "experiments.stages.evaluate", "score a surrogate on other files, or compare it with other methods"
     ),
+    "prepare": Stage("experiments.stages.prepare", "featurise a library once, so that repeated screens of it are fast"),
     "screen": Stage("experiments.stages.screen", "stream candidates through a surrogate and keep the best"),
-    "report": Stage("experiments.stages.report", "write the HTML page of a run"),
+    "report": Stage("experiments.stages.report", "write the HTML page of a pipeline run"),
 }
 
 EXAMPLES = """\
@@ -62,9 +62,11 @@ def usage() -> str:
         "usage: understudy STAGE [key=value ...]\n\n"
         f"Stages\n{stages}\n\n"
         f"Examples\n{EXAMPLES}\n\n"
-        "understudy STAGE --help shows what a stage takes. Each is a Hydra application: key=value overrides,\n"
-        "--multirun sweeps, --cfg job prints the configuration.\n"
-        "Exit status: 0 success, 2 usage or input error, 130 stopped by Ctrl-C, SIGTERM or SIGUSR1."
+        "understudy STAGE --help explains the options of a stage, with their units and defaults. Each stage is a\n"
+        "Hydra application: key=value sets an option, --multirun runs every combination of comma-separated values,\n"
+        "and --cfg job prints all options.\n"
+        "Exit status: 0 success, 2 usage or input error, 130 stopped by Ctrl-C, SIGTERM or SIGUSR1 (the same command\n"
+        "resumes), 1 an error of the program itself."
     )
 
 
