@@ -140,6 +140,15 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
         return standing
 
     @property
+    def stands_on(self) -> Mapping[str, str]:
+        """What the Spec says of the cheaper method on which it stands; empty if there is none.
+
+        `on` is its name. `on_fingerprint` is that of a simulator or a surrogate; a method that is fitted to the
+        training samples has none, because it is part of the surrogate.
+        """
+        return {} if self.standing is None else self.standing.attrs()
+
+    @property
     def rung(self) -> Simulator:
         """The cheaper simulator, which is rebuilt from its description if it was not given.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -63,6 +63,11 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
         super().__init__(model, facts)
         self._compiled: dict[int, Callable[..., tuple[Array, Array]]] = {}
 
+    @property
+    def stands_on(self) -> Mapping[str, str]:
+        """See `TrainedSurrogate.stands_on`."""
+        return {} if self.facts.coarse is None else {"on": "coarse"}
+
     @cached_property
     def spec(self) -> Spec:
         """The spec of the simulator; a calibrated surrogate adds a standard deviation and a band."""
@@ -82,7 +87,7 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
             tuple(inputs),
             tuple(outputs),
             tuple(layout.axes),
-            {**layout.attrs, "surrogate": self.fingerprint[:12]},
+            {**layout.attrs, "surrogate": self.fingerprint[:12], **self.stands_on},
         )
 
     # Prediction

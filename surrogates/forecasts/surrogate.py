@@ -10,7 +10,7 @@ print(model.forecast(state, steps=40))  # dims prediction_timedelta, level, lati
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -227,6 +227,11 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
 
     # As a simulator
 
+    @property
+    def stands_on(self) -> Mapping[str, str]:
+        """See `TrainedSurrogate.stands_on`."""
+        return {} if self.facts.first is None else {"on": self.facts.first.name}
+
     @cached_property
     def spec(self) -> Spec:
         """Inputs are state variables; outputs their forecasts of `steps` steps, with bands if these are calibrated.
@@ -261,8 +266,7 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
         if layout.calendar:
             inputs.append(Variable("seconds_since_1970", (), "s", "float64", "universal time of the present state"))
         outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
-        on = {} if self.facts.first is None else {"on": self.facts.first.name}
-        attrs = {**layout.attrs, "surrogate": self.fingerprint[:12], **on}
+        attrs = {**layout.attrs, "surrogate": self.fingerprint[:12], **self.stands_on}
         return Spec(tuple(inputs), tuple(outputs), tuple(coords), attrs)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:

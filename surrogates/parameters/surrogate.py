@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -64,6 +65,11 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
         """Names of the parameters, in the order of the columns of a table."""
         return self.facts.layout.columns
 
+    @property
+    def stands_on(self) -> Mapping[str, str]:
+        """See `TrainedSurrogate.stands_on`."""
+        return {} if self.facts.line is None else {"on": "linear"}
+
     @cached_property
     def spec(self) -> Spec:
         """The spec of the simulator with a standard deviation of each output, and an interval if it is calibrated."""
@@ -82,7 +88,7 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             {
                 **layout.attrs,
                 "surrogate": self.fingerprint[:12],
-                **({} if self.facts.line is None else {"on": "linear"}),
+                **self.stands_on,
             },
         )
 

@@ -103,6 +103,12 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         return f"{ARCHITECTURES.name_of(self.facts.config.network)}:{self.fingerprint[:8]}"
 
     @property
+    def stands_on(self) -> Mapping[str, str]:
+        """See `TrainedSurrogate.stands_on`."""
+        baseline = self.facts.head.baseline
+        return {} if baseline is None else {"on": str(baseline["name"]), "on_fingerprint": str(baseline["fingerprint"])}
+
+    @property
     def spec(self) -> Spec:
         """Inputs and outputs; energies, deviations, bounds and `in_domain` only if the active head has them."""
         head, config = self.facts.head, self.facts.config
@@ -117,7 +123,7 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
             absent |= {"forces_low", "forces_high"}
         if self.facts.novelty is None or self.last_layer is None:
             absent |= {"in_domain"}
-        return Spec(INPUTS, tuple(v for name, v in OUTPUTS.items() if name not in absent))
+        return Spec(INPUTS, tuple(v for name, v in OUTPUTS.items() if name not in absent), (), self.stands_on)
 
     @property
     def labels_fingerprint(self) -> str:

@@ -166,7 +166,7 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
                 outputs.append(Variable(f"{name}_low", (), unit, "float64", f"lower end of the interval of {name}"))
                 outputs.append(Variable(f"{name}_high", (), unit, "float64", f"upper end of the interval of {name}"))
         outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
-        return Spec((SMILES,), tuple(outputs), (), {} if self.facts.on is None else self.facts.on.attrs())
+        return Spec((SMILES,), tuple(outputs), (), self.stands_on)
 
     @property
     def name(self) -> str:

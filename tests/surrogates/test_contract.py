@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,8 +34,12 @@ from data.structures.batches import Shape
 from data.structures.structures import Structures
 from simulators.adapter import Simulator
 from surrogates.family import FAMILIES
+from surrogates.fields.coarse_darcy import CoarseDarcy
 from surrogates.forecasts.batches import ForecastBatch
+from surrogates.forecasts.linear_step import LinearStepFacts
 from surrogates.learning.box import IN_DOMAIN
+from surrogates.learning.normalise import Standardise
+from surrogates.learning.rung import Line, Standing
 from surrogates.saved import CARD, load_surrogate
 from surrogates.trained import Surrogate, TrainedSurrogate, with_weights
 
@@ -297,6 +302,72 @@ def test_its_fingerprint_changes_with_weights_and_not_with_scores(kind: str) -> 
     assert len(surrogate.fingerprint) == 64
     assert surrogate.with_facts(scores={"test/mae": 7.0}).fingerprint == surrogate.fingerprint
     assert with_other_weights(surrogate).fingerprint != surrogate.fingerprint
+
+
+CHEAP = {"name": "cheap", "fingerprint": "cd" * 32}
+#: Facts of a surrogate of each kind that stands on something -> what its Spec says of that.
+STANDING: dict[str, Callable[[Any, str], dict[str, Any]]] = {
+    "properties": lambda facts, digest: {
+        "on": Standing(
+            {**CHEAP, "fingerprint": digest},
+            {"cheap": "eV"},
+            Standardise(("cheap",), (0.0,), (1.0,)),
+            Line((0.0,) * len(facts.standardise.names), ((1.0,),) * len(facts.standardise.names)),
+            0.1,
+        )
+    },
+    "potentials": lambda facts, digest: {
+        "heads": {facts.active: replace(facts.head, baseline={**CHEAP, "fingerprint": digest})}
+    },
+}
+#: The same for methods that are fitted to the training samples, and so are a part of the surrogate.
+FITTED: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    "fields": (
+        "coarse",
+        lambda facts: {
+            "coarse": CoarseDarcy(4.0, 1.0, 0.0, 1.0),
+            "scale": replace(
+                facts.scale,
+                static_mean=(*facts.scale.static_mean, 0.0),
+                static_std=(*facts.scale.static_std, 1.0),
+            ),
+        },
+    ),
+    "parameters": (
+        "linear",
+        lambda facts: {
+            "line": Line(
+                (0.0,) * len(facts.layout.targets), ((0.5,) * facts.inputs.features,) * len(facts.layout.targets)
+            )
+        },
+    ),
+    "forecasts": ("damped_persistence", lambda facts: {"first": LinearStepFacts("damped_persistence")}),
+}
+
+
+@EVERY
+def test_its_spec_and_fingerprint_say_what_it_stands_on(kind: str) -> None:
+    surrogate, _ = surrogate_of(kind)
+    assert "on" not in surrogate.spec.attrs
+    assert not surrogate.stands_on
+    prints = {surrogate.fingerprint}
+    if kind in STANDING:
+        for digest in ("cd" * 32, "ef" * 32):
+            above = surrogate.with_facts(**STANDING[kind](surrogate.facts, digest))
+            assert {k: v for k, v in above.spec.attrs.items() if k.startswith("on")} == above.stands_on
+            assert above.stands_on == {"on": "cheap", "on_fingerprint": digest}
+            assert digest in json.dumps(above.provenance if kind == "properties" else to_plain(above.facts))
+            prints.add(above.fingerprint)
+        assert len(prints) == 3  # another version of what it stands on makes another surrogate
+    elif kind in FITTED:
+        name, changes = FITTED[kind]
+        above = surrogate.with_facts(**changes(surrogate.facts))
+        assert above.spec.attrs["on"] == name
+        assert above.fingerprint not in prints
+        assert name in FAMILIES[kind].task.FITTED_RUNGS
+    else:
+        assert not FAMILIES[kind].task.FITTED_RUNGS
+        assert FAMILIES[kind].task.RUNG_OUTPUTS is None
 
 
 @EVERY

@@ -1,0 +1,174 @@
+"""Trains a surrogate on its cheaper rung and the same network without it, at equal processor time, by kind.
+
+Both sides have the same samples, parts, settings and seed. The side without the rung trains for as many more epochs as
+the processor time of the rung, asked once a sample, allows. Forecasts: daily fields over Iberia in 20 winters, on
+a linear model and on damped persistence, beside the linear autoregression, damped persistence and climatology alone.
+Parameters: the curves of Robertson's problem, on a line through the inputs. Potentials: frames of ethanol, on GFN2-xTB.
+A training that is finished in `--out` is not repeated. `benchmarks.rungs` is the same for molecular properties.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Result, arguments, data_file, pin, report
+
+#: Leads of forecasts that are reported, in days.
+LEADS = (1, 2, 3, 5, 10)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A training that is done with and without a rung.
+
+    Attributes:
+        name: what is learned.
+        on: the rung.
+        epochs: epochs of the side with the rung.
+        settings: overrides of `understudy train` that both sides have.
+        errors: name of each error -> its metric, its unit, and what it is multiplied by.
+        references: names of other errors -> value, by name of the error.
+    """
+
+    name: str
+    on: str
+    epochs: int
+    settings: Sequence[str]
+    errors: Mapping[str, tuple[str, str, float]]
+    references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+def forecasts(options: Namespace, folder: Path) -> list[Pair]:
+    """Windows of a file of daily states, and the errors of the references on the tested winters."""
+    from understudy.stages import windows
+
+    source = data_file(options.data, "ncep_iberia_djf.nc", "weather")
+    if not (folder / "windows").is_dir():
+        windows(out=str(folder / "windows"), **{"source.path": str(source), "run.dir": str(folder / "reading")})
+    channel = "mean_sea_level_pressure"
+    errors = {f"sea-level pressure, day {d}": (f"test/rmse/{channel}/{24 * d}h", "Pa", 1.0) for d in LEADS}
+    alone = reference_errors(folder / "windows", channel)
+    settings = ["task=weather/forecasts", f"data.file={folder / 'windows'}", f"model.history={options.history}"]
+    known = {system: {f"sea-level pressure, day {d}": v[d] for d in LEADS} for system, v in alone.items()}
+    name = f"Forecasts over Iberia, {options.history} states"
+    return [Pair(name, on, options.epochs or 50, settings, errors, known) for on in ("linear", "damped_persistence")]
+
+
+def reference_errors(store: Path, channel: str) -> dict[str, dict[int, float]]:
+    """Root mean square errors of reference forecasts on the test part, by system and lead in days."""
+    from data.sphere.window_store import WindowStore
+    from surrogates.forecasts.references import ClimatologyForecast, LinearAutoregression, Persistence, Regressed
+    from surrogates.forecasts.scores import Protocol, plain, score
+    from surrogates.forecasts.task import SCORED, ForecastData, split_in_time
+
+    windows, last = WindowStore.open(store), max(LEADS)
+    spans = split_in_time(len(windows), ForecastData(file=str(store)).parts)
+    train, valid, climatology = spans["train"], spans["valid"], windows.climatology(spans["train"])
+    systems: dict[str, Any] = {
+        "linear autoregression": LinearAutoregression.fit(windows, train, valid, climatology, last),
+        "damped persistence": Regressed.fit(Persistence(), windows, train, climatology, last, most=len(windows)),
+        "climatology": ClimatologyForecast(windows.layout, climatology),
+    }
+    scores = score(systems, Protocol(windows, spans["test"], last, SCORED), climatology)
+    errors = {name: plain(scores, name, "test") for name in systems}
+    return {name: {d: e[f"test/rmse/{channel}/{24 * d}h"] for d in LEADS} for name, e in errors.items()}
+
+
+def parameters(options: Namespace, folder: Path) -> list[Pair]:
+    """A store of Robertson's problem."""
+    from understudy.stages import simulate
+
+    store = folder / "robertson.zarr"
+    count = {"sampling.count": 400, "out": str(store), "run.dir": str(folder / "robertson")}
+    simulate("simulator=robertson", "sampling=robertson", **count)
+    errors = {"typical error as a factor, minus 1": ("test/factor_error", "relative", 1.0)}
+    settings = ["task=kinetics/robertson", f"data.file={store}", "model.ensemble=1"]
+    return [Pair("Robertson's fractions, 280 labels", "linear", options.epochs or 150, settings, errors)]
+
+
+def potentials(options: Namespace, folder: Path) -> list[Pair]:
+    """Some frames of ethanol."""
+    frames = {}
+    for name, count in (("train", 60), ("test_MD", 100)):
+        lines = data_file(options.data, f"rmd17_ethanol_{name}.xyz").read_text().splitlines(keepends=True)
+        size = int(lines[0]) + 2
+        frames[name] = folder / f"ethanol_{name}.xyz"
+        frames[name].parent.mkdir(parents=True, exist_ok=True)
+        frames[name].write_text("".join(lines[: count * size]))
+    test = frames["test_MD"].stem
+    errors = {"forces": (f"test/{test}/forces_mae_mev_per_angstrom", "meV/Angstrom", 1.0)}
+    settings = [
+        "task=molecules/potentials", f"data.train={frames['train']}", f"data.test=[{frames['test_MD']}]",
+        "model=ace_small",
+    ]  # fmt: skip
+    return [Pair("Ethanol, 60 frames", "xtb", options.epochs or 60, settings, errors)]
+
+
+KINDS: Mapping[str, Callable[[Namespace, Path], list[Pair]]] = {
+    "forecasts": forecasts,
+    "parameters": parameters,
+    "potentials": potentials,
+}
+
+
+def trained(pair: Pair, on: str | None, epochs: int, folder: Path) -> Mapping[str, float]:
+    """The metrics of a training, which is done unless its metrics are there."""
+    from understudy.stages import Run, train
+
+    if (folder / "metrics.json").is_file():
+        return Run("train", folder).metrics
+    rung = [] if on is None else [f"on={on}"]
+    settings = [*pair.settings, *rung, f"train.epochs={epochs}", "train.mlflow=false", f"run.dir={folder}"]
+    return train(*settings).metrics
+
+
+def spent(metrics: Mapping[str, float]) -> float:
+    """Processor time of a training and of the answers of its rung, s."""
+    rung = metrics.get("on/core_seconds", metrics.get("baseline/core_seconds", 0.0))
+    return metrics["train/core_seconds"] + rung
+
+
+def compare(pair: Pair, folder: Path) -> list[Result]:
+    """Train both sides and compare them with each other and with the references."""
+    above = trained(pair, pair.on, pair.epochs, folder / f"on_{pair.on}_{pair.epochs}")
+    longer = math.ceil(pair.epochs * spent(above) / above["train/core_seconds"])
+    alone = trained(pair, None, longer, folder / f"alone_{longer}")
+    results = []
+    for name, (metric, unit, factor) in pair.errors.items():
+        head, value = f"{pair.name}, on {pair.on}: {name}", factor * above[metric]
+        results.append(Result.against(head, value, unit, "the same network alone", factor * alone[metric]))
+        for system, known in pair.references.items():
+            results.append(Result.against(head, value, unit, system, known[name]))
+    head = f"{pair.name}, on {pair.on}: training, with the rung, {pair.epochs} epochs"
+    results.append(Result.against(head, spent(above), "core-s", f"alone, {longer} epochs", spent(alone)))
+    return results
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=sorted(KINDS), help="kinds (all)")
+    parser.add_argument("--epochs", type=int, default=None, help="epochs with the rung (by kind)")
+    parser.add_argument("--history", type=int, default=2, help="past states of forecasters (%(default)s)")
+    parser.add_argument("--on", nargs="*", default=[], help="only these rungs (all)")
+    options = parser.parse_args(argv)
+    pin(options.cores)
+    results: list[Result] = []
+    for kind in options.kinds:
+        folder = (options.out / "rung_pairs" / kind).resolve()
+        for pair in KINDS[kind](options, folder):
+            if not options.on or pair.on in options.on:
+                results += compare(pair, folder / f"history_{options.history}" if kind == "forecasts" else folder)
+    report("rung_pairs", results, options.out, argv)
+
+
+if __name__ == "__main__":
+    from benchmarks.common import run
+
+    sys.exit(run(main))
