@@ -25,7 +25,7 @@ from data.spec import SimulationError, Spec, Variable, check, content_hash, data
 from data.splits import Split
 from experiments.campaigns.cheaper_simulator import CampaignRung
 from experiments.screening.cascade.rung_answers import _predicted
-from experiments.screening.cascade.rungs import Rung
+from experiments.screening.cascade.rungs import CascadeRung
 from experiments.screening.library_screen import ScreenConfig, screen
 from experiments.screening.objective import Objective
 from simulators.chemistry.conformers import ConformerConfig
@@ -211,7 +211,7 @@ def test_a_screen_asks_the_cheaper_one_and_lists_what_it_does_not_answer(
         answer = standing.with_rung(Cheap()).simulate(dataset((SMILES,), {"smiles": row["smiles"]}))
         assert row["prediction"] == pytest.approx(float(answer["gap"]), abs=1e-4)
     # A rung of a cascade does the same.
-    frame = _predicted(Rung(0, "on", standing.with_rung(cheap)), rows, ["gap"])
+    frame = _predicted(CascadeRung(0, "on", standing.with_rung(cheap)), rows, ["gap"])
     assert frame["status"].tolist() == ["ok", "not_converged", "invalid_input", "ok", "ok"]
     assert frame["message"][1] == "cheap: no answer for CCN"
     assert np.isfinite(frame["gap"]).tolist() == [True, False, False, True, True]
