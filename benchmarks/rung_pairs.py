@@ -13,11 +13,12 @@ import math
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Result, arguments, data_file, pin, report
+from data.spec import content_hash
 
 #: Leads of forecasts that are reported, in days.
 LEADS = (1, 2, 3, 5, 10)
@@ -157,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=None, help="epochs with the rung (by kind)")
     parser.add_argument("--history", type=int, default=2, help="past states of forecasters (%(default)s)")
     parser.add_argument("--on", nargs="*", default=[], help="only these rungs (all)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the trainings")
     options = parser.parse_args(argv)
     pin(options.cores)
     results: list[Result] = []
@@ -164,7 +166,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = (options.out / "rung_pairs" / kind).resolve()
         for pair in KINDS[kind](options, folder):
             if not options.on or pair.on in options.on:
-                results += compare(pair, folder / f"history_{options.history}" if kind == "forecasts" else folder)
+                pair = replace(pair, settings=[*pair.settings, *options.set])
+                # Other settings have other folders, in which finished trainings are found again.
+                results += compare(pair, folder / content_hash(list(pair.settings))[:12])
     report("rung_pairs", results, options.out, argv)
 
 
