@@ -13,7 +13,7 @@ from data.fields.field_reading import read_fields
 from data.fields.samples import Fields
 from experiments.comparison import break_even
 from experiments.comparison.result import Comparison, break_even_words, read, speed_words
-from surrogates.fields.surrogate import FieldSurrogate
+from surrogates.abilities import TakesFields
 from surrogates.trained import Surrogate
 
 if TYPE_CHECKING:
@@ -40,14 +40,12 @@ def fields(store: str | Path, surrogate: Surrogate) -> Fields:
     Raises:
         InputError: the surrogate is not one of fields, or the file cannot be read.
     """
-    if not isinstance(surrogate, FieldSurrogate):
+    if not isinstance(surrogate, TakesFields):
         raise InputError(
             f"{surrogate.name} is no surrogate of fields",
             remedy="Load one that understudy train task=fluids/fields or task=fluids/trajectories made",
         )
-    layout = surrogate.facts.layout
-    names = [v.name for v in (layout.initial, *layout.static, *layout.parameters) if v]
-    return read_fields(Path(store), inputs=names)[0]
+    return read_fields(Path(store), inputs=surrogate.sample_inputs)[0]
 
 
 def comparison(directory: str | Path) -> SolverComparison:

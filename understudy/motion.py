@@ -9,9 +9,9 @@ from data.errors import InputError
 from data.molecules.files import read
 from data.structures.structures import Structures
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
+from surrogates.potentials.dynamics.force_field import ForceField
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxed, Relaxer
 from surrogates.potentials.dynamics.trajectory import run_dynamics
-from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.trained import Surrogate
 
 
@@ -73,8 +73,8 @@ def dynamics(
     return run_dynamics(Dynamics(_potential(potential), DynamicsConfig(**settings)), table, out, resume=resume)
 
 
-def _potential(surrogate: Surrogate) -> PotentialSurrogate:
-    if not isinstance(surrogate, PotentialSurrogate):
+def _potential(surrogate: Surrogate) -> ForceField:
+    if not isinstance(surrogate, ForceField):
         raise InputError(
             f"{surrogate.name} is no potential: it has no forces to follow",
             remedy="Load one that understudy train task=molecules/potentials made",

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,7 @@ from experiments.screening.screen_summary import ScreenSummary, show_summary
 from experiments.screening.sink import Sink, TopK, result_batch
 from experiments.screening.workers import ParserPool, in_order
 from simulators.chemistry.standardise import check_steps
+from surrogates.abilities import PredictsTables
 
 __all__ = [
     "Objective",
@@ -58,28 +59,6 @@ __all__ = [
 
 #: Rows that are parsed and predicted before time is measured, so that everything is compiled.
 WARM_UP_ROWS = 2048
-
-
-class TableSurrogate(Protocol):
-    """The interface of a surrogate that screening needs."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the weights, the calibration and the labels."""
-        ...
-
-    def compile(self) -> None:
-        """Compile the predictions for the expected sizes of tables."""
-        ...
-
-    def predict_table(self, table: Any, *on: Any) -> dict[str, np.ndarray]:
-        """Predictions `<t>`, `<t>_std`, `<t>_low`, `<t>_high` for each target t, and `in_domain`, all (candidate,).
-
-        Args:
-            table: table of graphs, or of other inputs of the surrogate.
-            on: answers of the simulator on which the surrogate stands, if it stands on one.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -170,7 +149,7 @@ class ScreenConfig:
 
 
 def screen(
-    surrogate: TableSurrogate, candidates: Path, out: Path, config: ScreenConfig, *, progress: bool = True
+    surrogate: PredictsTables, candidates: Path, out: Path, config: ScreenConfig, *, progress: bool = True
 ) -> ScreenSummary:
     """Screen a file of candidates, or resume a screen that was stopped.
 
@@ -204,7 +183,7 @@ def screen(
 
 
 def screen_library(
-    surrogate: TableSurrogate, library: ScreenInput, out: Path, config: ScreenConfig, *, progress: bool = True
+    surrogate: PredictsTables, library: ScreenInput, out: Path, config: ScreenConfig, *, progress: bool = True
 ) -> ScreenSummary:
     """Screen candidates of any kind; see `screen`.
 
@@ -257,7 +236,7 @@ def screen_library(
 class _Session:
     """One session of a screen: from the last committed part to the end of the file."""
 
-    surrogate: TableSurrogate
+    surrogate: PredictsTables
     library: ScreenInput
     sink: Sink
     best: TopK

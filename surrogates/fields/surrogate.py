@@ -90,6 +90,11 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
             {**layout.attrs, "surrogate": self.fingerprint[:12], **self.stands_on},
         )
 
+    @property
+    def sample_inputs(self) -> list[str]:
+        """Names of the inputs of a sample: the initial field, other fields, and numbers."""
+        return [v.name for v in self.spec.inputs]
+
     # Prediction
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:

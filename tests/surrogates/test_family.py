@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from saved_files import unpack
 
+from benchmarks.faults.small_surrogates import MAKERS
 from data.errors import InputError
+from surrogates.abilities import PredictsTables, TakesFields
 from surrogates.family import FAMILIES, RENAMED, family_of
+from surrogates.potentials.dynamics.force_field import ForceField
 from surrogates.saved import CARD, load_surrogate, read_card
 
 
@@ -57,3 +60,24 @@ def test_a_kind_is_described_in_its_folder(kind: str) -> None:
     assert kind == task.KIND
     assert task.__module__ == f"surrogates.{kind}.task"
     assert dataclasses.is_dataclass(task.DATA)
+
+
+#: Kind -> its abilities.
+ABILITIES = {
+    "properties": {PredictsTables},
+    "potentials": {ForceField},
+    "fields": {TakesFields},
+    "meshes": set(),
+    "parameters": {PredictsTables},
+    "forecasts": set(),
+}
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_surrogate_has_the_abilities_of_its_kind(kind: str) -> None:
+    surrogate = MAKERS[kind]()
+    assert {ability for ability in (PredictsTables, TakesFields, ForceField) if isinstance(surrogate, ability)} == (
+        ABILITIES[kind]
+    )
+    # A screen asks the table for what it ranks, and those surrogates answer tables.
+    assert (FAMILIES[kind].candidates is not None) == (PredictsTables in ABILITIES[kind])

@@ -10,10 +10,11 @@ from typing import Any
 from data.errors import InputError
 from data.spec import Variable
 from experiments.campaigns.named_simulator import named_simulator
-from simulators.adapter import Simulator
+from simulators.adapter import DeclaresCost, Simulator
 from simulators.chemistry.conformers import ConformerConfig
 from simulators.chemistry.from_smiles import SMILES, FromSmiles
 from simulators.chemistry.variables import CELL, GEOMETRY
+from surrogates.abilities import PredictsTables
 from surrogates.family import FAMILIES
 from surrogates.saved import load_surrogate, read_card, surrogate_directory
 
@@ -39,7 +40,7 @@ class CascadeRung:
     @property
     def learned(self) -> bool:
         """Whether it is a trained surrogate, which answers many molecules at a time."""
-        return hasattr(self.model, "predict_table")
+        return isinstance(self.model, PredictsTables)
 
     @property
     def key(self) -> str:
@@ -90,7 +91,7 @@ def _build(number: int, name: str, settings: Mapping[str, Any], conformers: Conf
         return rung
     overrides = [f"simulator.{key}={_override(value)}" for key, value in settings.items()]
     simulator = named_simulator(name, overrides, key=f"cascade.{number}")
-    rung = CascadeRung(number, name, simulator, declared=hasattr(simulator, "declared_cost_s"))
+    rung = CascadeRung(number, name, simulator, declared=isinstance(simulator, DeclaresCost))
     return replace(rung, model=_of_smiles(rung, simulator, conformers))
 
 

@@ -22,9 +22,10 @@ from jaxtyping import Array, Float, Int
 
 from data.structures.batches import Shape, System, choose_sizes, pad, round_up, shapes
 from data.structures.structures import Structures
+from surrogates.potentials.dynamics.force_field import ForceField
 from surrogates.potentials.dynamics.relax import free_coordinates, refuse_baseline, refuse_constraints
 from surrogates.potentials.energy import EnergyAndForces
-from surrogates.potentials.surrogate import PotentialSurrogate, pairs_budget
+from surrogates.potentials.surrogate import pairs_budget
 
 #: Angstrom beyond the cutoff that neighbour lists reach.
 MARGIN = 1.0
@@ -106,7 +107,7 @@ class Dynamics:
         config: see `DynamicsConfig`.
     """
 
-    def __init__(self, potential: PotentialSurrogate, config: DynamicsConfig) -> None:
+    def __init__(self, potential: ForceField, config: DynamicsConfig) -> None:
         self.potential = potential
         self.config = config
         graph, self._weights = nnx.split(potential.model)

@@ -22,8 +22,9 @@ from data.spec import SimulationError
 from data.structures.batches import Shape, System, choose_sizes, pad, round_up, shapes
 from data.structures.structures import Structures
 from data.terminal import progress_bar
+from surrogates.potentials.dynamics.force_field import ForceField
 from surrogates.potentials.dynamics.optimisers import OPTIMISERS
-from surrogates.potentials.surrogate import PotentialSurrogate, pairs_budget
+from surrogates.potentials.surrogate import pairs_budget
 
 RUNNING, CONVERGED, OUT_OF_STEPS, STALE, BROKEN = range(5)
 ENDS = {CONVERGED: "converged", OUT_OF_STEPS: "out_of_steps", BROKEN: "broken"}
@@ -101,7 +102,7 @@ class Relaxer:
         config: see `RelaxConfig`.
     """
 
-    def __init__(self, potential: PotentialSurrogate, config: RelaxConfig) -> None:
+    def __init__(self, potential: ForceField, config: RelaxConfig) -> None:
         self.potential = potential
         self.config = config
         self.optimiser = OPTIMISERS[config.optimiser]
@@ -309,7 +310,7 @@ class _End:
         return replace(structures.take(rows), positions=self.positions[structures.atoms_of(rows)], _neighbours={})
 
 
-def refuse_baseline(potential: PotentialSurrogate) -> None:
+def refuse_baseline(potential: ForceField) -> None:
     """Refuse potentials that need a baseline, because its forces are not available on the device.
 
     Raises:
