@@ -28,12 +28,15 @@ class Family:
         earlier_name: word of the kind in cards of earlier versions, if it had another one. Fingerprints hash this
             word, so that those of surrogates that were saved before do not change.
         candidates: what a screen ranks by a surrogate of this kind; None if it cannot rank candidates.
+        study: what an evaluation compares surrogates of this kind with besides files: their solver ("comparison"), or
+            reference forecasts ("forecasts"); None for files alone.
     """
 
     name: str
     word: str
     earlier_name: str = ""
     candidates: Literal["molecules", "numbers"] | None = None
+    study: Literal["comparison", "forecasts"] | None = None
 
     @property
     def hashed_name(self) -> str:
@@ -56,10 +59,10 @@ class Family:
 _ALL = (
     Family("properties", "Property", "molecular", candidates="molecules"),
     Family("potentials", "Potential", "potential"),
-    Family("fields", "Field", "field"),
+    Family("fields", "Field", "field", study="comparison"),
     Family("meshes", "Mesh", "mesh"),
     Family("parameters", "Parameter", "parametric", candidates="numbers"),
-    Family("forecasts", "Forecast", "weather"),
+    Family("forecasts", "Forecast", "weather", study="forecasts"),
 )
 #: Word of a kind -> the kind.
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}

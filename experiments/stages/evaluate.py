@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,11 @@ from data.structures.frame_settings import KeySettings
 from data.terminal import show_pairs
 from experiments.application.run_directory import rejects_path
 from experiments.application.stage import StageSettings, application, reading_shown
-from surrogates.family import FAMILIES
+from surrogates.family import FAMILIES, Family
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.learning.learned_from import read_hashes
 from surrogates.saved import load_surrogate, read_card, surrogate_directory
 
-#: Groups that compare a surrogate with something else than files, and the kind of surrogate that each one is about.
-STUDIES = {"comparison": "fields", "forecasts": "forecasts"}
 #: Keys that only some kinds of surrogates use, and why the others do not.
 ONLY_SOME = {
     "data.test": "is scored by forecasts=held_out forecasts.file=WINDOWS",
@@ -78,7 +76,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         return
     directory = surrogate_directory(settings.surrogate, "surrogate")
     family = FAMILIES[read_card(directory)["kind"]]
-    refuse_other_studies(family.name, studies, files)
+    refuse_other_studies(family, studies, files)
     enable_compilation_cache()
     chosen = {**asdict(settings.data), "head": settings.head}
     surrogate = family.task.ready(load_surrogate(directory), chosen)
@@ -87,16 +85,15 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     with RejectLog(rejects_path(run_dir)) as rejects, reading_shown(readings, run_dir):
         metrics |= family.task.evaluate(surrogate, files, chosen, rejects, readings, learned=read_hashes(directory))
     for name in studies:
-        study = forecast_study if name == "forecasts" else solver_study
-        metrics |= study(surrogate, directory, config, run_dir)
+        metrics |= STUDIES[name](surrogate, directory, config, run_dir)
     write_metrics(metrics, studies, run_dir)
 
 
-def refuse_other_studies(kind: str, studies: Sequence[str], files: Sequence[Path]) -> None:
+def refuse_other_studies(family: Family, studies: Sequence[str], files: Sequence[Path]) -> None:
     """Refuse studies of other kinds of surrogates, and an evaluation on nothing.
 
     Args:
-        kind: word of the kind.
+        family: the kind of the surrogate.
         studies: chosen keys of `STUDIES`.
         files: files to score on.
 
@@ -104,12 +101,13 @@ def refuse_other_studies(kind: str, studies: Sequence[str], files: Sequence[Path
         InputError: a study is about another kind, or there is neither a file nor a study.
     """
     for name in studies:
-        if STUDIES[name] != kind:
-            problem = f"it compares surrogates of {STUDIES[name]}, and this is one of {kind}"
+        if family.study != name:
+            others = " or ".join(other.name for other in FAMILIES.values() if other.study == name)
+            problem = f"it compares surrogates of {others}, and this is one of {family.name}"
             raise InputError(problem, where=name, remedy="Leave it out")
     if files or studies:
         return
-    if kind == STUDIES["forecasts"]:
+    if family.study == "forecasts":
         raise InputError(
             "the states to forecast are not named",
             where="forecasts",
@@ -130,6 +128,13 @@ def solver_study(surrogate: Any, directory: Path | None, config: DictConfig, run
     from experiments.comparison.solver_comparison import compare_with_solver
 
     return compare_with_solver(surrogate, config.comparison, run_dir, len(os.sched_getaffinity(0)))[1]
+
+
+#: Group of the configuration -> the study that it sets; `Family.study` says which surrogates have it.
+STUDIES: Mapping[str, Callable[[Any, Path | None, DictConfig, Path], dict[str, float]]] = {
+    "comparison": solver_study,
+    "forecasts": forecast_study,
+}
 
 
 def write_metrics(metrics: dict[str, float], studies: Sequence[str], run_dir: Path) -> None:
