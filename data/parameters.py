@@ -138,6 +138,8 @@ class ParameterTable:
         failed: kind of failure -> records of the store that hold it.
         failed_seconds: core-seconds that those took.
         unused: other outputs of the store, by name, and how they are learned.
+        cheaper: answers of a cheaper simulator to the same inputs, on which a surrogate stands; None for none.
+        cheaper_costs: metrics of these answers: `on/core_seconds` of all, `on/requests` and `on/failed`.
     """
 
     layout: ParameterLayout
@@ -148,6 +150,8 @@ class ParameterTable:
     failed: Mapping[str, int]
     failed_seconds: float = 0.0
     unused: Mapping[str, str] = field(default_factory=dict)
+    cheaper: Float[np.ndarray, "sample answer"] | None = None
+    cheaper_costs: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -166,7 +170,9 @@ class ParameterTable:
 
     def take(self, rows: Int[np.ndarray, " n"]) -> ParameterTable:
         """Some of the samples."""
-        return replace(self, values=self.values[rows], labels=self.labels[rows], seconds=self.seconds[rows])
+        cheaper = None if self.cheaper is None else self.cheaper[rows]
+        values, labels, seconds = self.values[rows], self.labels[rows], self.seconds[rows]
+        return replace(self, values=values, labels=labels, seconds=seconds, cheaper=cheaper)
 
     def input_keys(self) -> list[str]:
         """A key for each sample: the same for the same inputs."""
@@ -175,7 +181,7 @@ class ParameterTable:
     def content(self) -> str:
         """SHA-256 (hex) of the numbers."""
         digest = hashlib.sha256()
-        for array in (self.values, self.labels):
+        for array in (self.values, self.labels, *([] if self.cheaper is None else [self.cheaper])):
             digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, "<f8").tobytes())
         return digest.hexdigest()
 

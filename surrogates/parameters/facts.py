@@ -15,7 +15,7 @@ from data.plain import OMIT_DEFAULT
 from surrogates.learning.box import Box
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.normalise import Standardise, constant, moments, refuse_not_positive, refuse_unlike
-from surrogates.learning.rung import Line
+from surrogates.learning.rung import Line, Standing
 from surrogates.parameters.network import ParameterConfig, Perceptrons
 from surrogates.parameters.quantities import Quantities
 
@@ -96,6 +96,8 @@ class ParameterFacts:
         scores: errors on held-out data, by metric with its unit in the key.
         line: the first estimate of each target, as `quantities` converts them, from the input features: the networks
             learn what it leaves, which `outputs` scales; None if they learn the targets themselves.
+        on: the cheaper simulator whose answers are further input features, and the line through them that is the first
+            estimate instead; None if there is none.
     """
 
     config: ParameterConfig
@@ -107,12 +109,17 @@ class ParameterFacts:
     conformal: Mapping[str, Conformal] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     line: Line | None = field(default=None, metadata=OMIT_DEFAULT)
+    on: Standing | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.line is not None:
             refuse_unlike(targets=self.layout.targets, line=self.line.offset)
             if any(len(weights) != self.inputs.features for weights in self.line.weights):
                 raise ValueError(f"the line must have {self.inputs.features} weights for each target")
+        if self.on is not None:
+            refuse_unlike(targets=self.layout.targets, line=self.on.line.offset)
+            if self.line is not None:
+                raise ValueError("there is one first estimate: line or on")
         refuse_unlike(columns=self.layout.columns, inputs=self.inputs.mean)
         if self.outputs.names != self.layout.targets:
             raise ValueError(f"outputs must be scaled as {', '.join(self.layout.targets)}")
@@ -129,6 +136,30 @@ class ParameterFacts:
         """The conversion of the targets to the quantities that the networks learn."""
         return Quantities.of(self.layout, self.config)
 
+    @property
+    def features(self) -> int:
+        """Number of input features of the networks, with the answers of the cheaper simulator."""
+        return self.inputs.features + (0 if self.on is None else len(self.on.scale.names))
+
+    def seen(
+        self, values: Float[np.ndarray, "row column"], cheaper: Float[np.ndarray, "row answer"] | None
+    ) -> Float[np.ndarray, "row feature"]:
+        """Input features of the networks, float32; `cheaper` are answers of the simulator that it stands on, if any."""
+        features = self.inputs.apply(values)
+        if self.on is None or cheaper is None:
+            return features
+        return np.concatenate([features, self.on.scale.apply(cheaper).astype(np.float32)], axis=1)
+
+    def first_estimate(
+        self, values: Float[np.ndarray, "row column"], cheaper: Float[np.ndarray, "row answer"] | None
+    ) -> Float[np.ndarray, "row target"]:
+        """The first estimate of each target, as `quantities` converts them; 0 if the surrogate stands on nothing."""
+        if self.on is not None and cheaper is not None:
+            return self.on.line.apply(self.on.scale.apply(cheaper))
+        if self.line is not None:
+            return self.line.apply(self.inputs.apply(values))
+        return np.zeros((len(values), len(self.layout.targets)))
+
     def model(self, seed: int = 0) -> Perceptrons:
         """An ensemble with initial weights."""
-        return Perceptrons(self.inputs.features, len(self.layout.targets), self.config, nnx.Rngs(seed))
+        return Perceptrons(self.features, len(self.layout.targets), self.config, nnx.Rngs(seed))

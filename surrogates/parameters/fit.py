@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
 from surrogates.learning.normalise import Standardise
-from surrogates.learning.rung import Line
+from surrogates.learning.rung import Line, RungColumns, Standing
 from surrogates.parameters.facts import InputScale, ParameterFacts
 from surrogates.parameters.network import ParameterConfig, Perceptrons
 from surrogates.parameters.quantities import Quantities
@@ -113,6 +113,7 @@ def fit_parameter_surrogate(
     *,
     calibration: ParameterTable | None = None,
     linear: bool = False,
+    on: RungColumns | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[ParameterSurrogate, FitResult]:
@@ -126,6 +127,7 @@ def fit_parameter_surrogate(
         run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
         calibration: samples for the intervals, disjoint from `train` and `valid`; None for no intervals.
         linear: whether a line through the input features is fitted first, and the networks learn what it leaves.
+        on: the cheaper simulator whose answers are `cheaper` of each part, with its cost; None if there is none.
         mesh: devices that share each batch; None for all devices.
         progress: whether to show a progress bar.
 
@@ -139,23 +141,28 @@ def fit_parameter_surrogate(
             raise InputError(f"the {name} part has other columns", remedy="Give samples of the same simulator")
     inputs = InputScale.fit(train.values, layout.units, config.harmonics)
     quantities = Quantities.of(layout, config)
-    line = Line.fit(inputs.apply(train.values), quantities.learned(train.labels)) if linear else None
+    learned = quantities.learned(train.labels)
+    line = Line.fit(inputs.apply(train.values), learned) if linear else None
+    standing = None
+    if on is not None and train.cheaper is not None:
+        standing = Standing.fit(on.simulator, on.outputs, train.cheaper, learned, on.cost_s)
+    whole = Standardise.fit(layout.targets, learned)
+    domain = Box.of(layout.columns, train.values)
+    facts = ParameterFacts(config, layout, inputs, whole, domain, train.fingerprint, line=line, on=standing)
 
     def left(table: ParameterTable) -> Float[np.ndarray, "sample target"]:
         """What the networks learn."""
-        learned = quantities.learned(table.labels)
-        return learned if line is None else learned - line.apply(inputs.apply(table.values))
+        return quantities.learned(table.labels) - facts.first_estimate(table.values, table.cheaper)
 
     outputs = Standardise.fit(layout.targets, left(train))
-    domain = Box.of(layout.columns, train.values)
-    facts = ParameterFacts(config, layout, inputs, outputs, domain, train.fingerprint, line=line)
+    facts = replace(facts, outputs=outputs)
     mesh = mesh or data_mesh()
     # The batch is no longer than the data, or it would be filled with rows of weight 0.
     size = -(-min(training.batch_size, len(train)) // mesh.size) * mesh.size
 
     def source(table: ParameterTable, seed: int | None) -> RowBatches:
         labels = outputs.apply(left(table)).astype(np.float32)
-        return RowBatches(inputs.apply(table.values), labels, size, seed)
+        return RowBatches(facts.seen(table.values, table.cheaper), labels, size, seed)
 
     learn = source(train, training.seed)
     check = None if valid is None else source(valid, None)
@@ -163,6 +170,8 @@ def fit_parameter_surrogate(
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, Perceptrons)
     surrogate = ParameterSurrogate(result.model, facts)
+    if on is not None:
+        surrogate = surrogate.with_rung(on.simulator)
     if calibration is not None:
         surrogate = surrogate.with_facts(conformal=calibrate_intervals(surrogate, calibration))
     return surrogate, result
@@ -175,5 +184,5 @@ def calibrate_intervals(surrogate: ParameterSurrogate, table: ParameterTable) ->
         InputError: there are too few samples.
     """
     labels = surrogate.facts.quantities.learned(table.labels)
-    mean, std = surrogate.predict_quantities(table.values)
+    mean, std = surrogate.predict_quantities(table.values, table.cheaper)
     return {name: Conformal.fit(labels[:, k], mean[:, k], std[:, k]) for k, name in enumerate(surrogate.targets)}

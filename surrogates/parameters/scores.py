@@ -22,7 +22,7 @@ def score_parameters(surrogate: ParameterSurrogate, table: ParameterTable, prefi
         table: samples that its training has not seen.
         prefix: prefix of the keys.
     """
-    answer = surrogate.predict_columns(table.values)
+    answer = surrogate.predict_columns(table.values, table.cheaper)
     inside = surrogate.facts.domain.holds(table.values)
     metrics = {f"{prefix}/samples": float(len(table)), f"{prefix}/in_domain": float(inside.mean())}
     slices, config = surrogate.facts.layout.target_slices, surrogate.facts.config

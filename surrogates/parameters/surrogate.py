@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,12 @@ import xarray as xr
 from flax import nnx
 from jaxtyping import Float
 
-from data.spec import Spec, Variable, check
+from data.errors import InputError
+from data.parameters import ParameterLayout
+from data.spec import ErrorKind, SimulationError, Spec, Variable, check
+from simulators.adapter import Simulator
 from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
+from surrogates.learning.rung import RungColumns, ask_here
 from surrogates.learning.step import count_compilations
 from surrogates.parameters.facts import ParameterFacts
 from surrogates.parameters.network import Perceptrons
@@ -68,7 +72,7 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
     @property
     def stands_on(self) -> Mapping[str, str]:
         """See `TrainedSurrogate.stands_on`."""
-        return {} if self.facts.line is None else {"on": "linear"}
+        return super().stands_on if self.facts.line is None else {"on": "linear"}
 
     @cached_property
     def spec(self) -> Spec:
@@ -99,7 +103,7 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
 
         Raises:
             SimulationError: `invalid_input`: a variable is missing, has other units or dims, or is not finite;
-                `not_converged`: the prediction is not finite.
+                `not_converged`: the prediction is not finite; or that of the simulator on which it stands.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         row = self.facts.layout.flat({v.name: inputs[v.name].values for v in self.spec.inputs})
@@ -121,17 +125,20 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
         """Predict for the rows of a table; see `predict_table`."""
         return self.predict_table(batch)
 
-    def predict_table(self, table: Float[np.ndarray, "row column"]) -> dict[str, np.ndarray]:
+    def predict_table(
+        self, table: Float[np.ndarray, "row column"], cheaper: Float[np.ndarray, "row answer"] | None = None
+    ) -> dict[str, np.ndarray]:
         """Predict for the rows of a table, in batches of one shape.
 
         Args:
             table: parameters in the order of `columns`.
+            cheaper: for a surrogate that stands on a simulator, the columns of its answers; None to ask it.
 
         Returns:
             For each target t, in its unit: `t`, `t_std` and, where it is calibrated, the bounds `t_low` and `t_high`
             of the interval, (row,) float64; and `in_domain`, bool.
         """
-        columns = self.predict_columns(table)
+        columns = self.predict_columns(table, cheaper)
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
             for kind, values in columns.items():
@@ -140,11 +147,14 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
         answer[IN_DOMAIN] = self.facts.domain.holds(np.asarray(table, np.float64))
         return answer
 
-    def predict_columns(self, table: Float[np.ndarray, "row column"]) -> dict[str, Float[np.ndarray, "row target"]]:
+    def predict_columns(
+        self, table: Float[np.ndarray, "row column"], cheaper: Float[np.ndarray, "row answer"] | None = None
+    ) -> dict[str, Float[np.ndarray, "row target"]]:
         """Predict for the rows of a table, all targets in one array.
 
         Args:
             table: parameters in the order of `columns`.
+            cheaper: see `predict_table`.
 
         Returns:
             "" for the targets, "std" for their standard deviations and, where there is a calibration, "low" and "high"
@@ -152,7 +162,7 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             the targets.
         """
         quantities = self.facts.quantities
-        mean, std = self.predict_quantities(table)
+        mean, std = self.predict_quantities(table, cheaper)
         if not self.facts.conformal:
             values = quantities.outputs(mean)
             return {"": values, "std": quantities.spread(values, std)}
@@ -168,16 +178,39 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             "high": quantities.outputs(mean + factor * sigma),
         }
 
+    def ask_rung(self, table: Float[np.ndarray, "row column"]) -> RungColumns:
+        """The answers for rows of the simulator on which this surrogate stands, computed in this process.
+
+        Raises:
+            InputError: it stands on none, or that one cannot be rebuilt.
+        """
+        if self.facts.on is None:
+            raise InputError("the surrogate stands on no other simulator")
+        outputs = self.facts.on.variables(self.rung)
+        requests = requests_of(self.rung, self.facts.layout, table)
+        return RungColumns.of(self.rung, outputs, ask_here(self.rung, requests, [v.name for v in outputs]))
+
     def predict_quantities(
-        self, table: Float[np.ndarray, "row column"]
+        self, table: Float[np.ndarray, "row column"], cheaper: Float[np.ndarray, "row answer"] | None = None
     ) -> tuple[Float[np.ndarray, "row target"], Float[np.ndarray, "row target"]]:
         """Mean and standard deviation over the members of the quantities that they learn, before calibration.
 
         Args:
             table: parameters in the order of `columns`.
+            cheaper: see `predict_table`.
+
+        Raises:
+            SimulationError: the simulator on which it stands, which is asked, fails for a row.
         """
         table = np.asarray(table, np.float64)
-        features = self.facts.inputs.apply(table)
+        if self.facts.on is not None and cheaper is None:
+            answers = self.ask_rung(table)
+            if not answers.ok.all():
+                row = int(np.argmin(answers.ok))
+                kind, _, message = (answers.reasons[row] or "not_converged: it is not finite").partition(": ")
+                raise SimulationError(cast(ErrorKind, kind), f"{answers.simulator.name}, row {row}: {message}")
+            cheaper = answers.values
+        features = self.facts.seen(table, cheaper)
         size = SMALL_BATCH if len(table) <= SMALL_BATCH else BATCH
         pending = []
         for start in range(0, len(table), size):
@@ -191,8 +224,7 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             for k in (0, 1)
         )
         mean, std = self.facts.outputs.invert(mean), std * np.array(self.facts.outputs.scale)
-        if self.facts.line is not None:
-            mean = mean + self.facts.line.apply(features)
+        mean = mean + self.facts.first_estimate(table, cheaper)
         quantities = self.facts.quantities
         if quantities.shares:
             mean = quantities.learned(quantities.whole(quantities.outputs(mean)))
@@ -200,12 +232,35 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
 
     def compile(self) -> None:
         """Compile for batches of a long table ahead of the first prediction."""
-        self._forward(self._state, np.zeros((BATCH, self.facts.inputs.features), np.float32))[0].block_until_ready()
+        self._forward(self._state, np.zeros((BATCH, self.facts.features), np.float32))[0].block_until_ready()
 
     @property
     def compilations(self) -> int:
         """Number of shapes that have been compiled."""
         return count_compilations(self._forward)
+
+
+def requests_of(
+    simulator: Simulator, layout: ParameterLayout, table: Float[np.ndarray, "row column"]
+) -> list[xr.Dataset]:
+    """Requests to a cheaper simulator, which may take fewer inputs.
+
+    Raises:
+        InputError: it takes another input, or one in another unit.
+    """
+    ours = {v.name: v for v in layout.inputs}
+    for variable in simulator.spec.inputs:
+        mine = ours.get(variable.name)
+        if mine is None or (mine.units, mine.dims) != (variable.units, variable.dims):
+            says = "lacks it" if mine is None else f"has it in {mine.units} along {' and '.join(mine.dims) or 'no dim'}"
+            raise InputError(
+                f"{simulator.name} takes {variable.name} in {variable.units}, and the data {says}",
+                where="on",
+                remedy="Name a simulator or surrogate of the same inputs",
+            )
+    named = layout.named(np.asarray(table, np.float64))
+    rows = [{v.name: named[v.name][row] for v in simulator.spec.inputs} for row in range(len(table))]
+    return [simulator.spec.request(row) for row in rows]
 
 
 def _about(variable: Variable, suffix: str, words: str) -> Variable:

@@ -21,7 +21,8 @@ from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.sample_parts import PartedData, read_samples, say_other_labels, score_apart
-from surrogates.learning.sample_task import SampleTask, target_columns
+from surrogates.learning.sample_task import SampleParts, SampleSets, SampleTask, target_columns
+from surrogates.parameters.cheaper_answers import columns_of, with_answers
 from surrogates.parameters.fit import fit_parameter_surrogate
 from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.scores import score_parameters
@@ -48,22 +49,27 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
 
     Attributes:
         linear: whether a line is fitted first, and the networks learn what it leaves.
+        on: the cheaper simulator or surrogate whose answers are inputs; None for none.
     """
 
     data: ParameterData
     config: ParameterConfig
     training: TrainConfig
     linear: bool = False
+    on: Rung | None = None
 
     KIND = "parameters"
     DATA = ParameterData
     FITTED_RUNGS = frozenset({"linear"})
+    RUNG_OUTPUTS = ()
     EVALUATED_WITH = frozenset({"data.test", "data.target"})
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
-        return replace(super().of(settings), linear=isinstance(on, FittedRung))
+        if isinstance(on, FittedRung):
+            return replace(super().of(settings), linear=True)
+        return replace(super().of(settings), on=on)
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> ParameterConfig:
@@ -73,6 +79,19 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
     def read_file(self, path: Path) -> tuple[ParameterTable, list[tuple[int, str]]]:
         """The records of a store, and (row, reason) of each record that was left out."""
         return _read(names(self.data.target), self.data.inputs, path)
+
+    def split(
+        self, data: SampleSets[ParameterTable], run_dir: Path, *, progress: bool = True
+    ) -> SampleParts[ParameterTable]:
+        """Split the samples, of which those that the cheaper simulator does not answer are left out."""
+        if self.on is not None:
+            samples = with_answers(self.on, data.samples, run_dir / "on.zarr", progress=progress)
+            others = {
+                name: with_answers(self.on, other, run_dir / f"on-{name}.zarr", progress=progress)
+                for name, other in data.others.items()
+            }
+            data = SampleSets(samples, others)
+        return super().split(data, run_dir, progress=progress)
 
     def refuse_other(self, samples: ParameterTable, other: ParameterTable, name: str) -> None:
         """Refuse records with other inputs, units or physics."""
@@ -87,13 +106,17 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
         self, train: ParameterTable, valid: ParameterTable | None, run_dir: Path, **options: Any
     ) -> tuple[ParameterSurrogate, FitResult]:
         """See `surrogates.parameters.fit.fit_parameter_surrogate`."""
-        return fit_parameter_surrogate(train, valid, self.config, self.training, run_dir, linear=self.linear, **options)
+        on = None if self.on is None else columns_of(self.on, train)
+        return fit_parameter_surrogate(
+            train, valid, self.config, self.training, run_dir, linear=self.linear, on=on, **options
+        )
 
     def label_costs(self, samples: ParameterTable) -> dict[str, float]:
         """The number of failures, and the processor time of all labels with that of the failures, in s."""
         return {
             "train/failed": float(sum(samples.failed.values())),
             "train/label_core_seconds": float(samples.seconds.sum() + samples.failed_seconds),
+            **samples.cheaper_costs,
         }
 
     @staticmethod

@@ -87,4 +87,4 @@ def test_the_key_on_chooses_the_line_and_a_resumed_run_needs_the_same() -> None:
     assert on.network_hash() != plain.network_hash()
     unused = ParameterTask.unused_in_training({**settings, "on": "linear"})
     assert unused["rung"] == "linear is fitted to the training samples"
-    assert ParameterTask.RUNG_OUTPUTS is None
+    assert ParameterTask.RUNG_OUTPUTS == ()
