@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -102,6 +103,16 @@ class Stack:
         assert best is not None
         floor = 1e-9 * max(1e-300, float(np.abs(truth).max()))
         return Stack(centre, scale, best[1], bias, max(best[0], floor))
+
+    def plain(self) -> dict[str, Any]:
+        """The model as JSON holds it; scales may be infinite, and are texts."""
+        return {
+            "centre": self.centre.tolist(),
+            "scale": [str(s) for s in self.scale],
+            "weights": self.weights.tolist(),
+            "bias": self.bias,
+            "std": self.std,
+        }
 
     def predict(self, inputs: Float[np.ndarray, "row input"]) -> Float[np.ndarray, " row"]:
         """The prediction of each row; NaN where an input is."""

@@ -23,6 +23,8 @@ from data.files import listed_path, write_json
 from data.formats.cells import safe_frame
 from data.json_files import read_plain
 from experiments.screening.cascade import rung_answers
+from experiments.screening.cascade.audit import Answered, audit
+from experiments.screening.cascade.kept_table import kept_table
 from experiments.screening.cascade.population import (
     FailurePolicy,
     Population,
@@ -81,6 +83,7 @@ class Cascade:
         Raises:
             InputError: the promise cannot be kept, or the directory was calibrated with other rungs.
         """
+        self.calibration.refuse_stages(self.promise.stages)
         self.promise.refuse_too_few(
             self.calibration.labels + (self.calibration.certain or 0),
             what="labels are allowed",
@@ -135,6 +138,8 @@ class Cascade:
     def _thresholds(self, population: Population) -> tuple[list[StageThreshold], list[dict[str, Stack]], pd.DataFrame]:
         """The thresholds of all rungs but the last, the stacked models, and the labelled candidates."""
         how, promise = self.calibration, self.promise
+        if how.sampling == "audit":
+            return self._audited(population)
         draws = min(how.labels, max(1, population.total // 2))
         certain = how.certain
         if how.sampling == "uniform" or promise.stages > 1:
@@ -192,12 +197,33 @@ class Cascade:
             self.out / THRESHOLDS,
             {
                 "stages": [asdict(stage) | {"threshold": str(stage.threshold)} for stage in thresholds],
-                "stacks": [{name: _plain(stack) for name, stack in stage.items()} for stage in models],
+                "stacks": [{name: stack.plain() for name, stack in stage.items()} for stage in models],
                 "draws": len(rows), "certain": int(sampled["certain"].sum()), "labelled": len(set(asked)),
                 "hits": confirmed,
             },
         )  # fmt: skip
         return thresholds, models, sampled
+
+    def _audited(self, population: Population) -> tuple[list[StageThreshold], list[dict[str, Stack]], pd.DataFrame]:
+        result = audit(population, self.calibration, self.promise, self._ask)
+        labelled, hits = len(set(_forms(result.sampled))), int(result.sampled["hit"].sum())
+        note = {
+            "draws": result.draws,
+            "certain": int(result.sampled["certain"].sum()),
+            "labelled": labelled,
+            "hits": hits,
+        }
+        stage = asdict(result.stage) | {"threshold": str(result.stage.threshold)}
+        write_json(self.out / THRESHOLDS, {"stages": [stage], "stacks": [{}], **note})
+        return [result.stage], [{}], result.sampled
+
+    def _ask(self, frame: pd.DataFrame) -> Answered:
+        """Answers of the last rung, for an audit."""
+        number = self.rungs[-1].number
+        more = answer(self.rungs[-1], _forms(frame), self.rule.names, self.out, self.campaign, self.show)
+        frame = pd.concat([frame, more.add_suffix(f"_{number}")], axis=1)
+        labelled = (frame[f"status_{number}"] == OK).to_numpy()
+        return Answered(frame, labelled, labelled & self._hits(frame, number))
 
     def _refuse_unlikely(self, sampled: pd.DataFrame, promise: Promise) -> None:
         """Refuse a promise for which the first rung expects too few hits among the candidates to be labelled."""
@@ -323,7 +349,7 @@ class Cascade:
         ).drop_duplicates("number")
         together["hit"] = (together[f"status_{last}"] == OK) & self._hits(together, last)
         with listed_path(self.out / KEPT) as temporary:
-            _named(together, self.rule.names).to_parquet(temporary)
+            kept_table(together, self.rule.names).to_parquet(temporary)
         costs = [first_cost, *(rung_answers.cost(rung, self.out) for rung in self.rungs[1:])]
         spent = sum(cost.core_seconds for cost in costs)
         per_last = costs[-1].core_seconds / max(1, costs[-1].answered)
@@ -369,30 +395,3 @@ def _forms(frame: pd.DataFrame) -> list[str]:
     if "standard_smiles" in frame:
         return [str(s) for s in frame["standard_smiles"].fillna(frame["smiles"])]
     return [str(s) for s in frame["smiles"]] if len(frame) else []
-
-
-def _named(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The columns of `kept.parquet`: line, SMILES, and each rung's answers as `rung_<i>_<name>`."""
-    head = [c for c in ("line", "smiles", "standard_smiles", "group", "hit") if c in frame]
-    columns = {name: frame[name] for name in head}
-    for column in frame.columns:
-        base, _, number = column.rpartition("_")
-        if number.isdigit() and number != "0":
-            columns[f"rung_{number}_{base}"] = frame[column]
-    for name in names:
-        for column in (name, f"{name}_std"):
-            if column in frame:
-                columns[f"rung_0_{column}"] = frame[column]
-    if "in_domain" in frame:
-        columns["rung_0_in_domain"] = frame["in_domain"]
-    return pd.DataFrame(columns).sort_values("line").reset_index(drop=True)
-
-
-def _plain(stack: Stack) -> dict[str, Any]:
-    return {
-        "centre": stack.centre.tolist(),
-        "scale": [str(s) for s in stack.scale],
-        "weights": stack.weights.tolist(),
-        "bias": stack.bias,
-        "std": stack.std,
-    }

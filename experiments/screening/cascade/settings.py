@@ -18,7 +18,8 @@ class CalibrationSettings:
         labels: number of draws of candidates that every rung answers; at most half as many draws as there are
             candidates are made.
         sampling: score to draw candidates that look like hits more often, with known probabilities; uniform for exact
-            tests.
+            tests; audit to label the best candidates and to draw from the others without replacement, for exact tests
+            that need the fewest labels, in cascades of two rungs.
         certain: number of the best candidates that are labelled with certainty; None to choose it. They count, so that
             fewer draws are needed; only in cascades of two rungs, whose last rung receives them in any case.
         stack: share of the draws with which answers of earlier rungs are combined (`surrogates.cascade.scoring.Stack`)
@@ -36,12 +37,28 @@ class CalibrationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.sampling not in ("score", "uniform"):
-            raise ValueError(f"sampling must be score or uniform, got {self.sampling!r}")
+        if self.sampling not in ("score", "uniform", "audit"):
+            raise ValueError(f"sampling must be score, uniform or audit, got {self.sampling!r}")
         if self.labels < 1 or (self.certain or 0) < 0 or not 0 <= self.stack < 1:
             raise ValueError(f"labels must be 1 or more, certain 0 or more, and stack in [0, 1); got {self}")
         if self.certain and self.sampling == "uniform":
-            raise ValueError("labels with certainty need sampling=score")
+            raise ValueError("labels with certainty need sampling=score or audit")
+
+    def refuse_stages(self, stages: int) -> None:
+        """Refuse an audit of a cascade of more than two rungs.
+
+        Args:
+            stages: number of rungs before the last one.
+
+        Raises:
+            InputError: a rung between the first and the last one could reject what is labelled with certainty.
+        """
+        if self.sampling == "audit" and stages != 1:
+            raise InputError(
+                f"an audit needs a cascade of two rungs, got {stages + 1}",
+                where="calibration.sampling",
+                remedy="Use score or uniform, or leave out the rungs between the first and the last one",
+            )
 
 
 def hit_rule(objective: Objective, targets: Sequence[str]) -> HitRule:

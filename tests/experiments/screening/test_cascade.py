@@ -78,7 +78,7 @@ def cascade(ladder: Path, out: Path, **changes: object) -> Cascade:
     )
 
 
-@pytest.mark.parametrize("sampling", ["uniform", "score"])
+@pytest.mark.parametrize("sampling", ["uniform", "score", "audit"])
 def test_the_funnel_adds_up_and_keeps_the_promised_share(ladder: Path, tmp_path: Path, sampling: str) -> None:
     metrics = cascade(ladder, tmp_path, sampling=sampling).run(ladder / "candidates.smi")
     truth = pd.read_csv(ladder / "last.csv").set_index("smiles")["gap"]
