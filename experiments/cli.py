@@ -45,12 +45,14 @@ STAGES: dict[str, Stage] = {
     ),
     "prepare": Stage("experiments.stages.prepare", "featurise a library once, so that repeated screens of it are fast"),
     "screen": Stage("experiments.stages.screen", "stream candidates through a surrogate and keep the best"),
+    "predict": Stage("experiments.stages.predict", "answer every row, frame or sample of a file, in a file"),
     "report": Stage("experiments.stages.report", "write the HTML page of a pipeline run"),
 }
 
 EXAMPLES = """\
   understudy pipeline task=molecules candidates=my.csv objective=polar_in_gap_window
   understudy train task=molecules/properties data.file=labels.csv data.target=gap run.dir=runs/gap
+  understudy predict surrogate=runs/gap inputs=molecules.csv out=predictions.csv
   understudy screen surrogate=runs/gap candidates=library.smi.gz out=runs/hits top_k=1000"""
 
 

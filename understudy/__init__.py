@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     from understudy.fluids import SolverComparison, comparison, fields
     from understudy.loading import load
     from understudy.motion import dynamics, relax, structures
-    from understudy.stages import Run, active, evaluate, pipeline, prepare, report, screen, simulate, train, windows
+    from understudy.stages import (
+        Run,
+        active,
+        evaluate,
+        pipeline,
+        predict,
+        prepare,
+        report,
+        screen,
+        simulate,
+        train,
+        windows,
+    )
 
 #: Public name -> the module that defines it; imported when it is first asked for, so that `import understudy` is quick.
 _MODULES = {
@@ -47,6 +59,7 @@ _MODULES = {
     "fields": "understudy.fluids",
     "load": "understudy.loading",
     "pipeline": "understudy.stages",
+    "predict": "understudy.stages",
     "prepare": "understudy.stages",
     "records": "understudy.campaigns",
     "relax": "understudy.motion",
@@ -77,6 +90,7 @@ __all__ = [
     "fields",
     "load",
     "pipeline",
+    "predict",
     "prepare",
     "records",
     "relax",

@@ -115,6 +115,11 @@ def screen(*overrides: str, **settings: Any) -> Run:
     return run("screen", *overrides, **settings)
 
 
+def predict(*overrides: str, **settings: Any) -> Run:
+    """Answer every row, frame or sample of a file, in the file `out`; see `run`."""
+    return run("predict", *overrides, **settings)
+
+
 def report(*overrides: str, **settings: Any) -> Run:
     """Write the page of a run; see `run`."""
     return run("report", *overrides, **settings)
@@ -140,7 +145,9 @@ def run(stage: str, *overrides: str, **settings: Any) -> Run:
     """
     line = [*overrides, *(f"{_key(name)}={_quoted(value)}" for name, value in settings.items())]
     values = {key: _plain(value) for key, _, value in (argument.partition("=") for argument in line)}
-    directory = values.get("run.dir") or (values.get("out") if stage == "screen" else None)
+    # A screen lies in the directory that `out` names, and predictions beside the file that it names.
+    implied = {"screen": values.get("out"), "predict": f"{values['out']}.run" if "out" in values else None}
+    directory = values.get("run.dir") or implied.get(stage)
     if directory is None:
         directory = f"runs/{stage}/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
         line.append(f"{'out' if stage == 'screen' else 'run.dir'}={directory}")

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from data.costs import core_seconds
 from data.errors import InputError
-from data.fields.files import SPACE, channels_of, open_samples, usable
+from data.fields.files import INITIAL, SPACE, channels_of, open_samples, usable
 from data.fields.first_time import begin
 from data.fields.layout import Layout
 from data.fields.precision import narrow_precision
@@ -28,8 +28,6 @@ from data.store.columns import FACTS
 from data.store.records import RecordStore
 
 LOG = logging.getLogger(__name__)
-#: The variable that holds the state at the first time, where a store has one.
-INITIAL = "initial"
 
 
 def read_fields(
@@ -40,12 +38,13 @@ def read_fields(
     periodic: bool | None = None,
     dims: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Fields, list[tuple[int, str]]]:
-    """Samples from a store of `understudy simulate`, or a file of NetCDF, Zarr, PyTorch or NumPy.
+    """Samples from a store of `understudy simulate`, or a file of NetCDF, Zarr, HDF5, MATLAB, PyTorch or NumPy.
 
     Args:
         path: a directory or file; see `data.fields.files.open_samples`.
         output: variable to learn; may be left out for a store with one output.
-        inputs: variables that determine it; may be left out for a store.
+        inputs: variables that determine it; may be left out for a store. `initial`, the state at the first time, may be
+            absent from a file with a trajectory, which holds it.
         periodic: whether the domain is periodic; None takes it from the attribute `boundary_conditions`.
         dims: what the axes of unnamed arrays are, of all of them or by name; needed where one has more
             than two.
@@ -87,6 +86,9 @@ def read_fields(
                 f"it has the variables {', '.join(outputs)}", where=where, remedy="Say which to learn: data.output=NAME"
             )
         output = outputs[0]
+    if INITIAL in input_names and INITIAL not in data and output in data and "time" in data[output].dims:
+        data[INITIAL] = data[output].isel(time=0, drop=True)
+        said += ("the state at the first time is that of the trajectory",)
     lacking = [n for n in (output, *input_names) if n not in data]
     if lacking:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Opens files of samples written by PyTorch, NumPy, NetCDF or Zarr, and never guesses what an axis means.
+"""Opens files of samples of PyTorch, NumPy, HDF5, MATLAB, NetCDF or Zarr, and never guesses what an axis means.
 
 A wrong guess would make all that follows silently wrong. The dims of unnamed arrays are therefore taken from
 `data.dims`, or inferred where no array has more than two axes. All else is refused: an array along (sample, time, x)
@@ -7,7 +7,8 @@ can have the shape of one along (sample, x, y), and channels the size of a third
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
-from data.fields.formats import READ, foreign, is_plain_hdf5, refuse_unread
+from data.fields.formats import READ, is_plain_hdf5, refuse_unread
+from data.formats.array_files import StoredArray, stored_arrays
 from data.formats.netcdf import open_netcdf
 from data.formats.numpy_file import read_npy, read_npz
 from data.formats.torch_file import read_torch
@@ -32,6 +34,15 @@ FEWEST_POINTS = 8
 #: Key of the attributes of a file beside its variables; no variable has an empty name.
 ATTRS = ""
 ARRAYS = (".pt", ".pth", ".npy", ".npz")
+#: Suffixes of files of arrays, and what these are called.
+KINDS = {
+    **dict.fromkeys((".pt", ".pth"), "PyTorch tensors"),
+    **dict.fromkeys((".npy", ".npz"), "NumPy arrays"),
+    ".mat": "MATLAB arrays",
+    **dict.fromkeys((".h5", ".hdf5"), "HDF5 without named dims"),
+}
+#: The variable that holds the state at the first time, where something evolves.
+INITIAL = "initial"
 REMEDY = (
     "Say what each axis is: data.dims=[sample,channel,x,y] for all arrays, "
     "or 'data.dims={NAME: [sample,x,y], OTHER: [sample,channel,x,y]}' for each; there are " + ", ".join(DIMS)
@@ -78,7 +89,13 @@ class Opened:
 
 
 def open_samples(
-    path: Path, dims: Sequence[str] | Mapping[str, Sequence[str]] | None, output: str | None, inputs: Sequence[str]
+    path: Path,
+    dims: Sequence[str] | Mapping[str, Sequence[str]] | None,
+    output: str | None,
+    inputs: Sequence[str],
+    *,
+    to_predict: bool = False,
+    alone: str = "array",
 ) -> Opened:
     """A file as a Dataset with a dim `sample`.
 
@@ -88,6 +105,8 @@ def open_samples(
         dims: of unnamed arrays: of all, or by name; None where no array has more than two axes.
         output: variable to learn; None for any.
         inputs: variables that determine it; `NAME_i` is channel i of NAME.
+        to_predict: whether the output may be absent.
+        alone: name of the array of a .npy file, which has none.
 
     Raises:
         InputError: the file cannot be opened, or the meaning of an axis is not certain.
@@ -95,24 +114,29 @@ def open_samples(
     where = str(path)
     if not path.exists():
         raise InputError(f"no such file: {path}", remedy="Check the path")
-    if path.suffix.lower() not in ARRAYS:
-        needed = [name for name in (output, *inputs) if name is not None]
-        refuse_unread(path, needed)
+    if not holds_arrays(path):
+        refuse_unread(path)
         if dims is not None:
             raise InputError(
                 "a NetCDF or Zarr file names its dims itself", where="data.dims", remedy="Leave data.dims out"
             )
-        return Opened(_split(_named_dims(path, where, needed), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
-    arrays = _read_arrays(path, where)
-    # An array that has the name of a dim would be taken for its coordinate.
-    every = {f"field_{name}" if name in DIMS else name: a for name, a in arrays.items()}
-    # Arrays that are not asked for may have axes that fit no dims.
-    requested = [] if output is None else [output, *inputs]
-    asked = {name: a for name, a in every.items() if not requested or _is_requested(name, requested, every)}
-    if lacking := [n for n in requested if n not in every and not any(n.startswith(f"{name}_") for name in asked)]:
-        raise InputError(
-            f"no variable {' and no '.join(lacking)} in it", where=where, remedy=f"It has {', '.join(every)}"
-        )
+        return Opened(_split(_named_dims(path, where), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
+    with _stored(path, alone) as stored:
+        # An array that has the name of a dim would be taken for its coordinate.
+        every = {f"field_{name}" if name in DIMS else name: array for name, array in stored.items()}
+        requested = [] if output is None else [output, *inputs]
+        if INITIAL not in every and output in every:
+            # The first time of a trajectory is its state at that time.
+            requested = [name for name in requested if name != INITIAL]
+        if to_predict and output not in every:
+            requested = [name for name in requested if name != output]
+        # Arrays that are not asked for may have axes that fit no dims, and need not be read.
+        places = [name for name in every if not requested or _is_requested(name, requested, every)]
+        if lacking := [n for n in requested if n not in every and not any(n.startswith(f"{p}_") for p in places)]:
+            raise InputError(
+                f"no variable {' and no '.join(lacking)} in it", where=where, remedy=f"It has {', '.join(every)}"
+            )
+        asked = {name: every[name].read() for name in places}
     assigned, assumed = axes_of(asked, dims, where)
     try:
         data = _split({name: xr.DataArray(a, dims=assigned[name]) for name, a in asked.items()}, output, inputs)
@@ -121,7 +145,7 @@ def open_samples(
     # Points of a unit domain, whose grid contains that of half as many points.
     space = [d for d in SPACE if d in data.dims]
     assumed += (f"points of a unit domain: {', '.join(f'{d} = i / {data.sizes[d]}' for d in space)}",)
-    kind = "PyTorch tensors" if path.suffix.lower() in (".pt", ".pth") else "NumPy arrays"
+    kind = KINDS.get(path.suffix.lower(), "arrays without named dims")
     data = data.assign_coords({d: np.arange(data.sizes[d]) / data.sizes[d] for d in space})
     return Opened(data, kind, assumed, tuple(name for name in every if name not in asked))
 
@@ -243,22 +267,44 @@ def _without(
     return fits[0]
 
 
-def _read_arrays(path: Path, where: str) -> dict[str, np.ndarray]:
+@contextmanager
+def _stored(path: Path, alone: str) -> Iterator[Mapping[str, StoredArray]]:
+    """The arrays of a file whose dims have no names."""
+    if path.suffix.lower() not in ARRAYS:
+        with stored_arrays(path) as arrays:
+            yield arrays
+        return
     if path.suffix.lower() in (".pt", ".pth"):
-        return read_torch(path)
-    return read_npz(path) if is_zip(path) else {"array": read_npy(path)}
+        every = read_torch(path)
+    else:
+        every = read_npz(path) if is_zip(path) else {alone: read_npy(path)}
+    yield {name: StoredArray(array.shape, lambda array=array: array) for name, array in every.items()}  # type: ignore[misc]
 
 
-def _named_dims(path: Path, where: str, asked: Sequence[str]) -> dict[str, xr.DataArray]:
+def holds_arrays(path: Path) -> bool:
+    """Whether the dims of a file of samples have no names: of PyTorch, NumPy, MATLAB, and of plain HDF5."""
+    if path.is_dir():
+        return False
+    if path.suffix.lower() in ARRAYS:
+        return True
+    with open(path, "rb") as file:
+        if file.read(6) == b"MATLAB":
+            return True
+    if not is_plain_hdf5(path):
+        return False
+    try:
+        with open_netcdf(path) as named:
+            return "sample" not in named.dims
+    except InputError:
+        return True
+
+
+def _named_dims(path: Path, where: str) -> dict[str, xr.DataArray]:
     try:
         dataset = open_zarr(path, consolidated=False) if path.is_dir() else open_netcdf(path)
     except InputError as error:
-        if is_plain_hdf5(path):
-            raise foreign(path, "HDF5 without named dims", asked) from error
         raise InputError(error.problem, where=where, remedy=f"Give one of {READ}") from error
     if "sample" not in dataset.dims:
-        if is_plain_hdf5(path):
-            raise foreign(path, "HDF5 without named dims", asked)
         raise InputError("has no dim `sample`", where=where, remedy="Stack its samples along one")
     return {str(name): array.assign_attrs(dataset[name].attrs) for name, array in dataset.data_vars.items()} | {
         ATTRS: xr.DataArray(0).assign_attrs(dataset.attrs)

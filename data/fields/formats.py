@@ -1,8 +1,7 @@
-"""Refuses files of fields in formats that are not read, with the two lines of Python that convert them to NetCDF."""
+"""Refuses files of fields in formats that are not read, and names those that are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from data.errors import InputError
@@ -12,33 +11,23 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 LEFT_TO_NETCDF = (b"CDF", HDF5, b"PK\x03\x04", b"GRIB", b"\x1f\x8b")
 NETCDF_SUFFIXES = (".nc", ".nc3", ".nc4", ".cdf", ".netcdf", "")
 #: What is read, for errors.
-READ = "Zarr, NetCDF, PyTorch (.pt, .pth) and NumPy (.npy, .npz)"
-#: Format -> how its arrays are loaded under the name `arrays`, and how one of them, `arrays[n]`, becomes an array.
-LOADED = {
-    "HDF5 without named dims": ("import h5py, xarray; arrays = h5py.File({source})", "arrays[n][...]"),
-    "MATLAB 5": ("import scipy.io, xarray; arrays = scipy.io.loadmat({source})", "arrays[n].squeeze()"),
-    # MATLAB stores columns first, and HDF5 shows them as rows.
-    "MATLAB 7.3 (HDF5)": ("import h5py, xarray; arrays = h5py.File({source})", "arrays[n][...].T"),
-}
+READ = "Zarr, NetCDF, HDF5 (.h5, .hdf5), MATLAB (.mat), PyTorch (.pt, .pth) and NumPy (.npy, .npz)"
 
 
-def refuse_unread(path: Path, names: Sequence[str]) -> None:
+def refuse_unread(path: Path) -> None:
     """Refuse a file that is in none of the formats that are read.
 
     Args:
-        path: path of a file that PyTorch or NumPy did not write.
-        names: variables that are asked for, which the suggested lines name.
+        path: path of a file whose dims have names.
 
     Raises:
-        InputError: the format is not read; the message names it and how to convert the file.
+        InputError: the format is not read; the message names how to convert the file.
     """
     if path.is_dir():
         return
     with open(path, "rb") as file:
         head = file.read(10)
     suffix = path.suffix.lower()
-    if head.startswith(b"MATLAB"):
-        raise foreign(path, "MATLAB 7.3 (HDF5)" if head.startswith(b"MATLAB 7") else "MATLAB 5", names)
     if suffix not in NETCDF_SUFFIXES and not head.startswith(LEFT_TO_NETCDF):
         raise InputError(
             f"a {suffix} file is not read as fields",
@@ -53,25 +42,3 @@ def is_plain_hdf5(path: Path) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(len(HDF5)) == HDF5
-
-
-def foreign(path: Path, kind: str, names: Sequence[str]) -> InputError:
-    """The refusal of a file of arrays whose format is one of `LOADED`.
-
-    Args:
-        path: of the file.
-        kind: its format.
-        names: variables that are asked for; a name to be replaced if none.
-    """
-    load, one = LOADED[kind]
-    quoted = ", ".join(repr(n) for n in names or ["NAME"])
-    lines = (
-        load.format(source=repr(str(path))),
-        f"xarray.Dataset({{n: (('sample', 'x', 'y')[:{one}.ndim], {one}) for n in [{quoted}]}})"
-        f".to_netcdf({str(path.with_suffix('.nc'))!r})",
-    )
-    return InputError(
-        f"is {kind}, which is not read",
-        where=str(path),
-        remedy="Convert it in Python, with the dims that its arrays have:\n" + "\n".join(lines),
-    )

@@ -6,6 +6,7 @@ what they are: the first by a byte order mark, the second by having no LF at all
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import io
@@ -23,6 +24,8 @@ LONGEST_ROW = 1 << 20
 TOO_LONG = f"longer than {LONGEST_ROW:,} bytes, and so no row"
 #: Bytes of such a row that are kept, to show it.
 KEPT_BYTES = 4000
+#: Suffix of a compressed text -> its compression.
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 #: Marks of encodings other than UTF-8; those of UTF-32 begin with those of UTF-16, and so come first.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -37,21 +40,21 @@ class TextFormat:
     """How the bytes of a text file are to be read.
 
     Attributes:
-        compressed: by gzip.
+        compression: "gzip", "bz2" or "zstd"; "" if it is not compressed.
         encoding: "utf-8", "utf-16" or "utf-32".
         carriage_returns: lines end with CR alone.
     """
 
-    compressed: bool
+    compression: str = ""
     encoding: str = "utf-8"
     carriage_returns: bool = False
 
     @staticmethod
     def of(path: Path) -> TextFormat:
         """The format of a file, from its name and its head; what cannot be read is left for the reader to find."""
-        compressed = path.suffix.lower() == ".gz"
+        compression = COMPRESSIONS.get(path.suffix.lower(), "")
         with open(path, "rb") as raw:
-            stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if compressed else raw
+            stream = _unpacked(raw, compression)
             head = b""
             try:
                 while len(head) < HEAD and (piece := cast(Any, stream).read1(HEAD)):
@@ -62,12 +65,12 @@ class TextFormat:
         if encoding != "utf-8":
             whole = len(head) - len(head) % 4
             head = head[:whole].decode(encoding, "replace").encode()
-        return TextFormat(compressed, encoding, b"\r" in head and b"\n" not in head)
+        return TextFormat(compression, encoding, b"\r" in head and b"\n" not in head)
 
     @property
     def rewritten(self) -> bool:
         """Whether positions in what is read are not positions in the file."""
-        return self.compressed or self.encoding != "utf-8"
+        return self.compression != "" or self.encoding != "utf-8"
 
     def __str__(self) -> str:
         parts = [self.encoding.upper()] if self.encoding != "utf-8" else []
@@ -90,7 +93,7 @@ def open_lines(path: Path, form: TextFormat | None = None) -> Iterator[tuple[Bin
     """
     form = TextFormat.of(path) if form is None else form
     with open(path, "rb") as raw:
-        stream: BinaryIO = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if form.compressed else raw
+        stream = _unpacked(raw, form.compression)
         if form.encoding != "utf-8":
             stream = _buffer(_Utf8(stream, form.encoding))
         if form.carriage_returns:
@@ -115,8 +118,35 @@ def read_row(stream: BinaryIO) -> tuple[bytes, int]:
     return text[:KEPT_BYTES].replace(b"\n", b" ") + b"\n", size
 
 
+def _unpacked(raw: BinaryIO, compression: str) -> BinaryIO:
+    """The text of a file that may be compressed."""
+    if compression == "gzip":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+    if compression == "bz2":
+        return cast(BinaryIO, bz2.BZ2File(raw))
+    return _buffer(_Zstandard(raw)) if compression == "zstd" else raw
+
+
 def _buffer(raw: io.RawIOBase) -> BinaryIO:
     return io.BufferedReader(raw, 1 << 20)
+
+
+class _Zstandard(io.RawIOBase):
+    """The text of a file that is compressed by Zstandard."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        # Most texts are not compressed so, and processes that parse molecules do without Arrow.
+        import pyarrow as pa
+
+        self._stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), "zstd")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _LineFeeds(io.RawIOBase):

@@ -94,6 +94,8 @@ def write_sdf(path: Path, rows: Iterable[Row]) -> None:
 def write_extxyz(path: Path, rows: Iterable[Row]) -> None:
     """Write extxyz frames with every digit of positions (Angstrom), energy (eV) and forces (eV/Angstrom).
 
+    Entries such as forces_std, with three numbers for each atom, are columns of the atoms too.
+
     Raises:
         InputError: a row has no geometry.
     """
@@ -116,6 +118,9 @@ def write_extxyz(path: Path, rows: Iterable[Row]) -> None:
             if forces is not None:
                 head += ":forces:R:3"
                 table = np.concatenate([positions, np.asarray(forces, np.float64)], axis=1)
+            for name in [n for n in info if n.startswith("forces_") and np.shape(info[n]) == positions.shape]:
+                head += f":{name}:R:3"
+                table = np.concatenate([table, np.asarray(info.pop(name), np.float64)], axis=1)
             free = [""] * len(numbers)
             if fixed is not None:
                 head += ":move_mask:L:3"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from data.errors import InputError
 from data.formats.headers import DELIMITERS, SEPARATED_BY, choose_delimiter, column_index, header_names
-from data.formats.text_files import TOO_LONG, TextFormat, open_lines, read_row
+from data.formats.text_files import COMPRESSIONS, TOO_LONG, TextFormat, open_lines, read_row
 from data.molecules.library import CARD, PreparedLibrary, read_part
 from data.molecules.parquet_rows import bounded_text, parquet_batches, parquet_schema, too_long
 from experiments.screening.candidate_chunks import (
@@ -26,6 +26,14 @@ from experiments.screening.candidate_chunks import (
     TextChunk,
     arrow_bytes,
     printable,
+)
+from experiments.screening.carried import (
+    OF_A_LIST,
+    CarriedBatch,
+    CarriedRows,
+    CarriedText,
+    carried_in_parquet,
+    columns_of,
 )
 from experiments.screening.workers import ParserPool
 
@@ -46,12 +54,14 @@ class Piece:
         end: position from which `pieces` continues (bytes of decompressed text, or rows).
         line: number of the row at `end`.
         done: share of the file up to `end`, for the progress bar.
+        carried: columns of the rows that results repeat; None if there are none.
     """
 
     chunk: Chunk | Candidates
     end: int
     line: int
     done: float
+    carried: CarriedRows | None = None
 
     def load(self, pool: ParserPool) -> Future[Candidates]:
         """The parsed chunk; a raw one is parsed in one of the processes."""
@@ -97,6 +107,8 @@ class TextSource:
     column: int
     width: int
     start: tuple[int, int]
+    names: tuple[str, ...] = ()
+    carry: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
@@ -106,6 +118,7 @@ class TextSource:
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """Chunks of whole records; a quoted field may hold line breaks."""
+        places = {name: self.names.index(name) for name in self.carry}
         total = max(1, self.path.stat().st_size)
         with open_lines(self.path, self.form) as (stream, raw):
             _skip(stream, position, self.path, seekable=not self.form.rewritten)
@@ -122,7 +135,8 @@ class TextSource:
                     data, line, self.delimiter, self.column, self.width, cut=frozenset(line + i for i in some.cut)
                 )
                 position, line = position + some.size, line + len(some.lines)
-                yield Piece(chunk, position, line, raw.tell() / total if self.form.rewritten else position / total)
+                done = raw.tell() / total if self.form.rewritten else position / total
+                yield Piece(chunk, position, line, done, CarriedText(chunk, places) if places else None)
 
     def _lines(self, stream: BinaryIO, rows: int, line: int) -> _Lines:
         some = _Lines()
@@ -180,17 +194,18 @@ class ParquetSource:
     path: Path
     column: str
     start: tuple[int, int] = (0, 1)
+    carry: tuple[str, ...] = ()
     description: ClassVar[str] = "Parquet"
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """Chunks of rows, skipping whole row groups before `position`."""
-        for batch, end, done in parquet_batches(self.path, [self.column], rows, position):
+        for batch, end, done in parquet_batches(self.path, [self.column, *self.carry], rows, position):
             first = end - batch.num_rows + 1
-            texts, long = bounded_text(batch.column(0))
+            texts, long = bounded_text(batch.column(self.column))
             column = pa.array([None if t is None else printable(t) for t in texts], pa.large_string())
             lost = {first + i: too_long(size) for i, size in long.items()}
             chunk = ArrowChunk(arrow_bytes(pa.table({self.column: column})), first, lost=lost)
-            yield Piece(chunk, end, end + 1, done)
+            yield Piece(chunk, end, end + 1, done, CarriedBatch(batch, first, self.carry) if self.carry else None)
 
 
 @dataclass(frozen=True)
@@ -217,35 +232,45 @@ class LibrarySource:
             before += part.rows
 
 
-def open_source(path: Path, smiles: str) -> Source:
+def open_source(path: Path, smiles: str, columns: Sequence[str] | None = (), without: Collection[str] = ()) -> Source:
     """The file of candidates at `path`.
 
     Args:
-        path: .smi, .smiles, .ism, .txt, .csv, .tsv (each also .gz) or .parquet, or a prepared library.
+        path: .smi, .smiles, .ism, .txt, .csv, .tsv (each also .gz, .bz2 or .zst) or .parquet, or a prepared library.
         smiles: name of the column that holds SMILES, in tables.
+        columns: columns that results repeat; None for all that a table of text can hold.
+        without: those of them that results have in any case.
 
     Raises:
         InputError: there is no such file, its kind is unknown, it is empty, or the column is missing.
     """
     if path.is_dir():
+        if columns:
+            raise InputError(
+                "a prepared library has no columns but its SMILES", where="columns", remedy="Name the file itself"
+            )
         return LibrarySource(PreparedLibrary.open(path))
     kind, compressed = kind_of(path)
     if kind in PARQUET_SUFFIXES and not compressed:
-        return _parquet(path, smiles)
+        return _parquet(path, smiles, columns, without)
     if kind not in (*SMILES_SUFFIXES, *DELIMITERS):
         raise InputError(
             f"cannot tell the kind of file from its name {path.name!r}",
             where="candidates",
-            remedy="Use .smi, .csv or .tsv (also with .gz), .parquet, or a library made by `understudy prepare`",
+            remedy="Use .smi, .csv or .tsv (also with .gz, .bz2 or .zst), .parquet, or a library made by "
+            "`understudy prepare`",
         )
     if kind in DELIMITERS:
         table, names = open_table(path, [smiles])
-        return replace(table, column=column_index(path, names, smiles))
+        carry = columns_of(path, names, columns, without)
+        return replace(table, column=column_index(path, names, smiles), carry=tuple(carry))
     form = TextFormat.of(path)
     head = _head(path, form)
     mark = len(codecs_mark(head))
     is_header = head[mark:].split()[0].lower().decode("utf-8", "replace") in HEADER_WORDS
-    return TextSource(path, form, "", 0, 1, (len(head), 2) if is_header else (mark, 1))
+    carry = columns_of(path, OF_A_LIST, columns, without)
+    start = (len(head), 2) if is_header else (mark, 1)
+    return TextSource(path, form, "", 0, 1, start, OF_A_LIST, tuple(carry))
 
 
 def open_table(path: Path, columns: Sequence[str]) -> tuple[TextSource, list[str]]:
@@ -263,7 +288,7 @@ def open_table(path: Path, columns: Sequence[str]) -> tuple[TextSource, list[str
     text = head[len(codecs_mark(head)) :].decode("utf-8", "replace")
     delimiter = choose_delimiter(text, DELIMITERS[kind_of(path)[0]], columns)
     names = header_names(text, delimiter)
-    return TextSource(path, form, delimiter, 0, len(names), (len(head), 2)), names
+    return TextSource(path, form, delimiter, 0, len(names), (len(head), 2), tuple(names)), names
 
 
 def kind_of(path: Path) -> tuple[str, bool]:
@@ -275,7 +300,7 @@ def kind_of(path: Path) -> tuple[str, bool]:
     if not path.is_file():
         raise InputError(f"no such file: {path}", where="candidates", remedy="Check the path")
     suffixes = [s.lower() for s in path.suffixes]
-    compressed = bool(suffixes) and suffixes[-1] == ".gz"
+    compressed = bool(suffixes) and suffixes[-1] in COMPRESSIONS
     return suffixes[-2] if compressed and len(suffixes) > 1 else suffixes[-1] if suffixes else "", compressed
 
 
@@ -302,7 +327,7 @@ def _head(path: Path, form: TextFormat) -> bytes:
 def unused_of_candidates(path: Path) -> dict[str, str]:
     """Keys that this kind of file of candidates does not use, with the reason; see `experiments.application.strict`."""
     if path.is_dir():
-        return {"smiles": "a prepared library has no columns"}
+        return dict.fromkeys(("smiles", "columns"), "a prepared library has no columns")
     if path.is_file() and kind_of(path)[0] in SMILES_SUFFIXES:
         return {"smiles": "a list of SMILES has no columns"}
     return {}
@@ -345,11 +370,13 @@ def _skip(stream: BinaryIO, count: int, path: Path, *, seekable: bool) -> None:
         count -= got
 
 
-def _parquet(path: Path, smiles: str) -> ParquetSource:
+def _parquet(path: Path, smiles: str, columns: Sequence[str] | None, without: Collection[str]) -> ParquetSource:
     schema = parquet_schema(path)
     column_index(path, schema.names, smiles)
     kind = schema.field(smiles).type
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner)):
         raise InputError(f"column {smiles!r} holds {kind}, not text", where=str(path), remedy="Name another column")
-    return ParquetSource(path, smiles)
+    # The column with SMILES is read once, whether or not it is carried.
+    carry = carried_in_parquet(path, schema, columns, without)
+    return ParquetSource(path, smiles, carry=carry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,8 @@ from jaxtyping import Float
 from data.rejects import KEPT_TEXT
 from experiments.screening.candidate_chunks import Encoded, Reject, pack_text
 
+#: A `ScreenConfig`, whose module imports this one.
+Config = TypeVar("Config", bound=Any)
 #: Rows of a chunk and of a Parquet part, of which a killed screen loses at most two: a simulator takes far longer for a
 #: molecule than a network.
 CHUNK_ROWS, PART_ROWS = 128, 512
@@ -28,6 +30,19 @@ def check_rung(surrogate: Any) -> None:
         InputError: that simulator cannot be rebuilt, or another version of it is installed.
     """
     surrogate.ask_rung([])
+
+
+def in_small_chunks(surrogate: Any, config: Config) -> Config:
+    """The settings of a screen with chunks that suit the cheaper simulator, if the surrogate stands on one.
+
+    Raises:
+        InputError: see `check_rung`.
+    """
+    if not stands_on_simulator(surrogate):
+        return config
+    check_rung(surrogate)
+    chunk, part = min(config.chunk_rows, CHUNK_ROWS), min(config.part_rows, PART_ROWS)
+    return replace(config, chunk_rows=chunk, part_rows=part, streams=1)
 
 
 def answered(surrogate: Any, encoded: Any) -> tuple[Encoded, Float[np.ndarray, "molecule column"]]:

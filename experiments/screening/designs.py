@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,6 +30,7 @@ from experiments.screening.candidate_sources import (
     kind_of,
     open_table,
 )
+from experiments.screening.carried import CarriedBatch, carried_in_parquet, columns_of
 from experiments.screening.library_screen import ScreenInput
 from simulators.requests import Range
 
@@ -108,18 +109,21 @@ class ParquetDesigns:
     path: Path
     names: tuple[str, ...]
     start: tuple[int, int] = (0, 1)
+    carry: tuple[str, ...] = ()
     description: ClassVar[str] = "Parquet"
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """See `screening_sources.Source`."""
-        for batch, end, done in parquet_batches(self.path, list(self.names), rows, position):
+        read = list(dict.fromkeys((*self.names, *self.carry)))
+        for batch, end, done in parquet_batches(self.path, read, rows, position):
             columns = [
                 batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for name in self.names
             ]
             table = np.stack(columns, axis=1)
             lines = np.arange(end - len(table) + 1, end + 1)
             texts = [",".join(str(batch.column(n)[int(i)].as_py()) for n in self.names) for i in _bad(table)]
-            yield Piece(_sifted(self.names, table, lines, texts), end, end + 1, done)
+            carried = CarriedBatch(batch, int(lines[0]), self.carry) if self.carry else None
+            yield Piece(_sifted(self.names, table, lines, texts), end, end + 1, done, carried)
 
 
 @dataclass(frozen=True)
@@ -175,13 +179,21 @@ class DrawnDesigns:
         return np.random.default_rng([self.seed, block, 2]).random((BLOCK, len(self.names)))
 
 
-def designs_in(path: Path, names: Sequence[str], units: Sequence[str] = ()) -> ScreenInput:
+def designs_in(
+    path: Path,
+    names: Sequence[str],
+    units: Sequence[str] = (),
+    columns: Sequence[str] | None = (),
+    without: Collection[str] | None = None,
+) -> ScreenInput:
     """The table of designs at `path`.
 
     Args:
-        path: .csv or .tsv file (also .gz) or .parquet file with a column for each parameter; others are ignored.
+        path: .csv or .tsv file (also .gz, .bz2 or .zst) or .parquet file with a column for each parameter.
         names: names of the parameters.
         units: unit of each parameter, for error messages.
+        columns: columns that results repeat; None for all. Others are ignored.
+        without: those of them that results have in any case; None for the parameters.
 
     Raises:
         InputError: there is no such file, its kind is unknown, it is empty, or a column is missing or not numeric.
@@ -189,22 +201,29 @@ def designs_in(path: Path, names: Sequence[str], units: Sequence[str] = ()) -> S
     _refuse_taken(names)
     described = ", ".join(f"{n} ({u})" for n, u in zip(names, units, strict=True)) if units else ", ".join(names)
     remedy = f"Give a column for each parameter: {described}"
+    without = frozenset(names) if without is None else without
     kind, compressed = kind_of(path)
     source: TextDesigns | ParquetDesigns
     if kind in PARQUET_SUFFIXES and not compressed:
         source = _parquet(path, names, remedy)
+        source = replace(source, carry=carried_in_parquet(path, parquet_schema(path), columns, without))
     elif kind in DELIMITERS:
         text, header = open_table(path, names)
+        text = replace(text, carry=tuple(columns_of(path, header, columns, without)))
         source = TextDesigns(text, tuple(names), _places(path, header, names, remedy))
     else:
         raise InputError(
             f"cannot tell the kind of file from its name {path.name!r}",
             where="candidates",
-            remedy="Use .csv or .tsv (also with .gz), or .parquet",
+            remedy="Use .csv or .tsv (also with .gz, .bz2 or .zst), or .parquet",
         )
-    return ScreenInput(
-        source, identity(path), path.name, str(path), {"columns": list(names)}, "design", tuple(names), remedy
-    )
+    settings = {"columns": list(names), **({} if columns == () else {"carried": list(columns_carried(source))})}
+    return ScreenInput(source, identity(path), path.name, str(path), settings, "design", tuple(names), remedy)
+
+
+def columns_carried(source: TextDesigns | ParquetDesigns) -> tuple[str, ...]:
+    """The columns that results repeat."""
+    return source.text.carry if isinstance(source, TextDesigns) else source.carry
 
 
 def designs_drawn(names: Sequence[str], ranges: Mapping[str, Range], count: int, seed: int) -> ScreenInput:

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,8 +35,8 @@ from data.terminal import ProgressBar, progress_bar
 from experiments.application.stage import show_readings
 from experiments.application.usage import PeakMemory, cpu_seconds
 from experiments.screening.candidate_chunks import Candidates, Reject
-from experiments.screening.candidate_sources import LibrarySource, Source, identity, open_source
-from experiments.screening.cheaper_answers import CHUNK_ROWS, PART_ROWS, answered, check_rung, stands_on_simulator
+from experiments.screening.candidate_sources import LibrarySource, Piece, Source, identity, open_source
+from experiments.screening.cheaper_answers import answered, in_small_chunks, stands_on_simulator
 from experiments.screening.ledger import Commit, Spent, Tally
 from experiments.screening.objective import Objective, hits, targets_of
 from experiments.screening.readings import StandardForms, candidates_read, standard_of, standard_said
@@ -109,6 +109,8 @@ class ScreenConfig:
     Attributes:
         top_k: number of the best candidates in `top.csv`; it may change when a finished screen is run again.
         smiles: column of a table that holds SMILES.
+        columns: columns of the candidates that results repeat, such as identifiers; None for all. One that has the name
+            of a column of the results is called NAME_input there.
         standardise: steps of standardisation before prediction (`simulators.chemistry.standardise`), which should be
             those of the training molecules; results keep the SMILES of the file beside `standard_smiles`.
         distinct: whether `top.csv` has one row for each molecule, however it is written (`data.identity`).
@@ -126,6 +128,7 @@ class ScreenConfig:
 
     top_k: int = 1000
     smiles: str = "smiles"
+    columns: tuple[str, ...] | None = ()
     standardise: tuple[str, ...] = ()
     distinct: bool = True
     objective: Objective = field(default_factory=Objective)
@@ -165,7 +168,7 @@ def screen(
         InputError: the candidates cannot be read, the objective names a target that the surrogate does not have, `out`
             contains another screen, or no row is a molecule.
     """
-    source = open_source(candidates, config.smiles)
+    source = open_source(candidates, config.smiles, config.columns, (config.smiles, "smiles"))
     steps = config.standardise
     if isinstance(source, LibrarySource):
         steps = standard_of(source.library.source, steps, str(candidates))
@@ -174,8 +177,12 @@ def screen(
         identity(candidates),
         candidates.name,
         str(candidates),
-        # Screens of earlier versions lack this key, and must still resume.
-        {"smiles": config.smiles, **({"standardise": list(steps)} if steps else {})},
+        # Screens of earlier versions lack these keys, and must still resume.
+        {
+            "smiles": config.smiles,
+            **({"standardise": list(steps)} if steps else {}),
+            **({} if config.columns == () else {"carried": list(getattr(source, "carry", ()))}),
+        },
         named=("smiles", "standard_smiles") if steps else ("smiles",),
         remedy=f"is {config.smiles!r} the column with SMILES?",
     )
@@ -192,10 +199,7 @@ def screen_library(
             screen, or no row is a candidate.
     """
     began = time.perf_counter()
-    if stands_on_simulator(surrogate):
-        check_rung(surrogate)
-        chunk, part = min(config.chunk_rows, CHUNK_ROWS), min(config.part_rows, PART_ROWS)
-        config = replace(config, chunk_rows=chunk, part_rows=part, streams=1)
+    config = in_small_chunks(surrogate, config)
     fingerprint = {
         "surrogate": surrogate.fingerprint,
         "candidates": dict(library.identity),
@@ -208,7 +212,7 @@ def screen_library(
         try:
             best = sink.top(config.top_k, _candidate_keys(library) if config.distinct else None)
             if sink.last is None or not sink.last.complete:
-                _Session(surrogate, library, sink, best, config, began).run(progress)
+                Session(surrogate, library, sink, config, began, best).run(progress)
             top, repeats = sink.write_top(best), best.repeats()
         finally:
             sink.close()
@@ -233,17 +237,25 @@ def screen_library(
 
 
 @dataclass
-class _Session:
-    """One session of a screen: from the last committed part to the end of the file."""
+class Session:
+    """One session of a screen: from the last committed part to the end of the file.
+
+    Attributes:
+        surrogate, library, sink, config: see `screen_library`.
+        began: when the command began, as `time.perf_counter` tells it.
+        best: the best rows so far; None if none are ranked.
+    """
 
     surrogate: PredictsTables
     library: ScreenInput
     sink: Sink
-    best: TopK
     config: ScreenConfig
     began: float
+    best: TopK | None = None
+    title: ClassVar[str] = "screening"
 
     def run(self, progress: bool) -> None:
+        """Read, predict and write until the file ends."""
         cpu = cpu_seconds()
         before = self.sink.last.spent() if self.sink.last else Spent()
         config = self.config
@@ -264,7 +276,7 @@ class _Session:
                     max(before.peak_memory_mb, memory.peak_mb),
                 )
 
-            with progress_bar("screening", 1, show=progress) as bar:
+            with progress_bar(self.title, 1, show=progress) as bar:
                 self._stream(pool, threads, spent, bar)
 
     def _warm_up(self, pool: ParserPool) -> None:
@@ -278,16 +290,20 @@ class _Session:
         for piece in islice(source.pieces(WARM_UP_ROWS, *source.start), 2):
             encoded = piece.load(pool).result()
             if len(encoded.lines):
-                self._predict(encoded)
+                self.predict(piece, encoded)
                 return
 
-    def _predict(self, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally, list[Reject]]:
-        """The results of a chunk, its counts, and its rejected rows."""
+    def ask_cheaper(self, encoded: Candidates) -> tuple[Candidates, tuple[Any, ...]]:
+        """The rows that can be predicted, and further arguments of `predict_table`, of a cheaper simulator if any."""
+        if not (len(encoded.lines) and stands_on_simulator(self.surrogate)):
+            return encoded, ()
+        encoded, on = answered(self.surrogate, encoded)
+        return encoded, (on,)
+
+    def predict(self, piece: Piece, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally, list[Reject]]:
+        """The rows of a chunk as they are written, its counts and its rejected rows; called by several threads."""
         objective = self.config.objective
-        more: tuple[Any, ...] = ()
-        if len(encoded.lines) and stands_on_simulator(self.surrogate):
-            encoded, on = answered(self.surrogate, encoded)
-            more = (on,)
+        encoded, more = self.ask_cheaper(encoded)
         tally = Tally(encoded.rows, len(encoded.lines))
         if not len(encoded.lines):
             return None, tally, encoded.rejects
@@ -299,7 +315,7 @@ class _Session:
                 where="objective",
                 remedy=f"It predicts {', '.join(targets_of(values))}",
             )
-        batch = result_batch(encoded, values, objective)
+        batch = result_batch(encoded, values, objective, piece.carried)
         domain = np.asarray(values["in_domain"], bool)
         tally = replace(
             tally,
@@ -322,14 +338,15 @@ class _Session:
         start = time.perf_counter()
         pieces = self.library.source.pieces(config.chunk_rows, position, line)
         parsed = in_order(pieces, lambda piece: piece.load(pool), pool.workers + 2)
-        predicted = in_order(parsed, lambda item: threads.submit(self._predict, item[1]), config.streams)
+        predicted = in_order(parsed, lambda item: threads.submit(self.predict, *item), config.streams)
         for (piece, _), (batch, tally, lost) in predicted:
             position, line = piece.end, piece.line
             total, rows, session = total + tally, rows + tally.read, session + tally.read
             rejects += lost
             if batch is not None:
                 batches.append(batch)
-                self.best.add(batch)
+                if self.best is not None:
+                    self.best.add(batch)
             rate = session / (time.perf_counter() - start)
             bar.update(piece.done, note=f"{total.read:,} {self.library.kind}s, {rate:,.0f}/s")
             if rows >= config.part_rows:
@@ -339,7 +356,8 @@ class _Session:
             self.sink.commit(batches, rejects, Commit.of(part, position, line, total, spent()))
             part += 1
         self.sink.wait()
-        self.sink.write_top(self.best)
+        if self.best is not None:
+            self.sink.write_top(self.best)
         self.sink.commit([], [], Commit.of(part, position, line, total, spent(), complete=True))
         self.sink.wait()
         bar.update(1)

@@ -30,6 +30,7 @@ from data.files import atomic_path, make_directory, remove_listed, sync_director
 from data.formats.cells import safe_row
 from data.json_files import read_plain
 from experiments.screening.candidate_chunks import Candidates, Reject
+from experiments.screening.carried import CarriedRows, in_results
 from experiments.screening.ledger import (
     LEDGER,
     REJECTS,
@@ -48,13 +49,25 @@ from experiments.screening.objective import Objective, targets_of
 REJECT_COLUMNS = ("file", "line", "text", "reason")
 
 
-def result_batch(encoded: Candidates, values: Mapping[str, np.ndarray], objective: Objective) -> pa.RecordBatch:
+#: Columns of results and of `top.csv` beside those of the targets.
+RESULT_COLUMNS = frozenset(
+    {"rank", "line", "smiles", "standard_smiles", "prediction", "std", "interval", "low", "high", "in_domain", "score"}
+)
+
+
+def result_batch(
+    encoded: Candidates,
+    values: Mapping[str, np.ndarray],
+    objective: Objective,
+    carried: CarriedRows | None = None,
+) -> pa.RecordBatch:
     """The rows of a chunk as they are written; the columns are copied from numpy arrays, without Python loops.
 
     Args:
         encoded: parsed chunk.
         values: answer of `predict_table` for its table.
         objective: defines the columns `prediction` and `score`.
+        carried: columns of the file that the results repeat.
     """
     targets = targets_of(values)
     name = objective.target(targets)
@@ -63,9 +76,13 @@ def result_batch(encoded: Candidates, values: Mapping[str, np.ndarray], objectiv
         return pa.array(np.ascontiguousarray(array, np.float32))
 
     bounds = np.stack([values[f"{name}_low"], values[f"{name}_high"]], axis=1).astype(np.float32).ravel()
+    named = encoded.columns()
+    cells = {} if carried is None else carried.at(encoded.lines)
+    renamed = in_results(cells, {*RESULT_COLUMNS, *named, *values})
     columns: dict[str, pa.Array] = {
         "line": pa.array(encoded.lines),
-        **encoded.columns(),
+        **named,
+        **{renamed[name]: column for name, column in cells.items()},
         "prediction": floats(values[name]),
         "std": floats(values[f"{name}_std"]),
         "interval": pa.FixedSizeListArray.from_arrays(pa.array(bounds), 2),
@@ -168,6 +185,7 @@ class Sink:
         source: name of the file of candidates in `rejects.csv`.
         compression: compression of the Parquet parts.
         named: columns of the results that identify a candidate.
+        kind: kind of results, whose settings are in the file `<kind>.json`.
 
     Raises:
         InputError: `out` contains another screen, or parts of this one are missing or damaged.
@@ -180,13 +198,14 @@ class Sink:
         source: str,
         compression: str,
         named: Sequence[str] = ("smiles",),
+        kind: str = "screen",
     ) -> None:
         self._out, self._source, self._compression, self._named = out, source, compression, tuple(named)
         self.results = out / RESULTS
         self.rejects = out / REJECTS
         self._ledger = out / LEDGER
         make_directory(self.results)
-        _claim(out, fingerprint)
+        _claim(out, fingerprint, kind)
         self.commits = self._recover()
         self._rejects_crc = crc32_of(self.rejects) if self.rejects.exists() else 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="parquet")
@@ -317,9 +336,9 @@ class Sink:
         return commits
 
 
-def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
-    """Write the settings of this screen to `out`, or compare them with those that are there."""
-    path = out / "screen.json"
+def _claim(out: Path, fingerprint: Mapping[str, object], kind: str) -> None:
+    """Write the settings of these results to `out`, or compare them with those that are there."""
+    path = out / f"{kind}.json"
     if not path.exists():
         if (out / LEDGER).exists():
             raise CorruptStoreError(
@@ -334,7 +353,7 @@ def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
     changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:
         raise InputError(
-            f"the directory holds a screen with another {' and '.join(changed)}",
+            f"the directory holds a {kind} with another {' and '.join(changed)}",
             where=str(out),
             remedy="Give another out=DIR, or delete this one",
         )

@@ -17,6 +17,7 @@ from data.settings import build, existing_file
 from data.terminal import show_pairs
 from experiments.application.stage import StageSettings, application
 from experiments.screening.candidate_sources import unused_of_candidates
+from experiments.screening.carried import chosen_columns
 from experiments.screening.design_recheck import RecheckSettings, recheck_designs
 from experiments.screening.designs import designs_drawn, designs_in, domain_ranges
 from experiments.screening.library_screen import ScreenConfig, screen_library
@@ -67,6 +68,7 @@ class ScreenSettings(StageSettings):
     candidates: str = MISSING
     out: str = MISSING
     smiles: str = "smiles"
+    columns: Any = ()
     standardise: tuple[str, ...] = ()
     top_k: int = 1000
     distinct: bool = True
@@ -82,6 +84,7 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     objective = read_objective(config.objective)
     names = ("top_k", "distinct", "smiles", "standardise", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
+    how = replace(how, columns=chosen_columns(settings.columns))
     enable_compilation_cache()
     if settings.cascade:
         # A screen by one surrogate draws nothing, and does not import matplotlib.
@@ -141,7 +144,8 @@ def _screen_designs(
         }
         library = designs_drawn(layout.columns, ranges, sampling.count, sampling.seed)
     else:
-        library = designs_in(existing_file(settings.candidates, "candidates"), layout.columns, layout.units)
+        file = existing_file(settings.candidates, "candidates")
+        library = designs_in(file, layout.columns, layout.units, how.columns)
     summary = screen_library(surrogate, library, out, how)
     if simulator is not None:
         recheck_metrics = recheck_designs(surrogate, simulator, out, how.objective, recheck)
@@ -159,6 +163,7 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     """Keys that this kind of surrogate or candidates does not use, with the reason; see `application.strict`."""
     if config.cascade:
         replaced = dict.fromkeys(("surrogate", "sampling", "recheck", "top_k", "distinct"), "a cascade has rungs")
+        replaced["columns"] = "the files of a cascade name candidates by their line and SMILES"
         return replaced | unused_of_candidates(Path(str(config.candidates)))
     try:
         kind = str(read_card(surrogate_directory(config.surrogate, "surrogate"))["kind"])
@@ -176,6 +181,8 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
         unused["recheck"] = "only a screen of parameters is re-checked; understudy pipeline re-checks molecules"
     if not numbers or str(config.candidates) != SAMPLED:
         unused["sampling"] = "nothing is drawn without a surrogate of parameters and candidates=sampled"
+    else:
+        unused["columns"] = "designs that are drawn have no columns but their parameters"
     if numbers and config.recheck.simulator is None:
         unused["recheck"] = "nothing is solved without recheck.simulator"
     return unused

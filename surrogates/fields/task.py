@@ -12,7 +12,7 @@ import numpy as np
 
 from data.errors import InputError
 from data.fields.field_reading import read_fields
-from data.fields.files import ARRAYS, REMEDY
+from data.fields.files import REMEDY, holds_arrays
 from data.fields.samples import Fields
 from data.reading_summary import Reading
 from data.rejects import RejectLog
@@ -138,7 +138,7 @@ def _read(data: FieldData, path: Path) -> tuple[Fields, list[tuple[int, str]]]:
     if dims is not None and not isinstance(dims, list | dict):
         raise InputError(f"must be a list of dims, got {dims!r}", where="data.dims", remedy=REMEDY)
     # Stores and files that name their dims need none, even if other files of the same command do.
-    needed = path.suffix.lower() in ARRAYS
+    needed = holds_arrays(path)
     return read_fields(
         path,
         output=data.output,

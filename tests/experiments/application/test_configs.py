@@ -30,6 +30,7 @@ from experiments.pipelines.settings import PipelineSettings
 from experiments.screening.library_screen import Objective
 from experiments.screening.objective import read_objective
 from experiments.stages.evaluate import EvaluateSettings
+from experiments.stages.predict import PredictSettings
 from experiments.stages.prepare import PrepareSettings
 from experiments.stages.report import ReportSettings
 from experiments.stages.screen import ScreenSettings
@@ -297,6 +298,7 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
         ("simulate", SimulateSettings),
         ("train", TrainSettings),
         ("evaluate", EvaluateSettings),
+        ("predict", PredictSettings),
         ("prepare", PrepareSettings),
         ("report", ReportSettings),
         ("screen", ScreenSettings),

@@ -21,6 +21,7 @@ from experiments.application.choices import CONF
 from experiments.application.run_directory import CONFIG, run_directory
 from experiments.stages.active import active
 from experiments.stages.evaluate import evaluate
+from experiments.stages.predict import predict
 from experiments.stages.simulate import simulate
 from experiments.stages.train import train
 
@@ -30,7 +31,7 @@ FRAMES = FRAME + "2\nenergy=x Properties=species:S:1:pos:R:3\nH 0 0 0\n"
 #: Fluorine, which the small potential has not learned, with forces.
 FLUORINE = "1\nenergy=1.0 Properties=species:S:1:pos:R:3:forces:R:3\nF 0 0 0 0 0 0\n"
 STAGES: dict[str, Callable[[DictConfig, Path], None]] = {
-    "train": train, "simulate": simulate, "evaluate": evaluate, "active": active,
+    "train": train, "simulate": simulate, "evaluate": evaluate, "active": active, "predict": predict,
 }  # fmt: skip
 
 
@@ -119,6 +120,12 @@ REFUSED = {
         "",
         "forecasts",
     ),
+    "predict properties": Refused(
+        "predict", ["inputs={}/a.csv", "out={}/out.csv"], {"a.csv": "smiles,gap\nno molecule,2\n"}, "", "properties"
+    ),
+    "predict parameters": Refused(
+        "predict", ["inputs={}/a.csv", "out={}/out.csv"], {"a.csv": "speed,wave_3,wave_4\n1,2,x\n"}, "", "parameters"
+    ),
     "simulate": Refused("simulate", ["simulator=xtb", "inputs={}/a.csv"], {"a.csv": "smiles\nno molecule\n"}, ""),
     "active": Refused("active", ["start={}/a.xyz", "simulator=xtb"], {"a.xyz": "1\n\nQq 0 0 0\n"}, ""),
 }
@@ -139,7 +146,7 @@ def test_nothing_of_a_finished_run_changes(name: str, tmp_path: Path) -> None:
     arguments = [argument.format(tmp_path) for argument in case.arguments]
     if case.surrogate is not None:
         MAKERS[case.surrogate]().save(tmp_path / "surrogate")
-        if case.stage == "evaluate":
+        if case.stage in ("evaluate", "predict"):
             arguments.append(f"surrogate={tmp_path / 'surrogate'}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(case.stage, [*arguments, f"run.dir={run_dir}"])

@@ -29,6 +29,7 @@ from experiments.screening.library_screen import Objective
 from experiments.stages.active import ActiveSettings
 from experiments.stages.evaluate import EvaluateSettings, unused_in_evaluation
 from experiments.stages.pipeline import unused_in_pipeline
+from experiments.stages.predict import unused_in_prediction
 from experiments.stages.prepare import PrepareSettings, unused_in_preparation
 from experiments.stages.report import ReportSettings
 from experiments.stages.screen import ScreenSettings, unused_in_screen
@@ -70,7 +71,12 @@ json.dump(endings, sys.stdout)
 def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(tmp_path: Path) -> None:
     asked = []
     for stage, group, option in misspelt():
-        required = {"evaluate": ["surrogate=x"], "screen": ["surrogate=x", "candidates=x"], "windows": ["out=x"]}
+        required = {
+            "evaluate": ["surrogate=x"],
+            "screen": ["surrogate=x", "candidates=x"],
+            "windows": ["out=x"],
+            "predict": ["surrogate=x"],
+        }
         asked.append([stage, *required.get(stage, []), f"{group}={option[:-2]}{option[-1]}{option[-2]}", "run.dir=r"])
     done = subprocess.run(
         [sys.executable, "-c", MANY], cwd=tmp_path, input=json.dumps(asked), capture_output=True, text=True, timeout=120
@@ -193,6 +199,13 @@ APPLICATIONS: list[tuple[str, str, list[str], list[str]]] = [
     ("screen", "properties", ["candidates=a.smi"], ["smiles=a"]),
     ("screen", "parameters", ["candidates=a.csv"], ["smiles=a", "workers=2", "sampling.seed=1", "recheck.top=2"]),
     ("screen", "parameters", ["candidates=sampled", "sampling.count=9", "recheck.simulator=ngsolve"], ["smiles=a"]),
+    ("screen", "parameters", ["candidates=a.csv", "columns=[a]"], []),
+    ("screen", "parameters", ["candidates=sampled"], ["columns=[a]"]),
+    ("predict", "properties", ["inputs=a.csv", "out=o", "smiles=a", "columns=[a]", "target=b", "workers=2"], []),
+    ("predict", "properties", ["inputs=a.smi", "out=o"], ["smiles=a"]),
+    ("predict", "parameters", ["inputs=a.csv", "out=o", "target=b"], ["smiles=a", "workers=2"]),
+    ("predict", "potentials", ["inputs=a.xyz", "out=o", "head=a", "charge_key=q"], ["dims=[sample,x]", "smiles=a"]),
+    ("predict", "fields", ["inputs=a.npz", "out=o", "dims=[sample,x]"], ["smiles=a", "columns=[a]", "target=b"]),
     (
         "simulate", "", ["sampling=fourier", "simulator=burgers"],
         ["inputs=a.smi", "smiles=a", "limit=3", "conformers.seed=1"],
@@ -208,6 +221,7 @@ APPLICATIONS: list[tuple[str, str, list[str], list[str]]] = [
 UNUSED: dict[str, Callable[[DictConfig], Mapping[str, str]]] = {
     "evaluate": unused_in_evaluation,
     "screen": unused_in_screen,
+    "predict": unused_in_prediction,
     "simulate": unused_in_simulation,
     "prepare": unused_in_preparation,
     "pipeline": unused_in_pipeline,

@@ -1,0 +1,93 @@
+"""The page of predictions beside true values: a parity plot and scores of each quantity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from matplotlib.axes import Axes
+
+from data.files import write_text
+from experiments.pages.accuracy_sections import panel
+from experiments.pages.formatting import escape, number, percent
+from experiments.pages.reading_section import reading_table
+from experiments.pages.screen_page import numbers_table
+from experiments.pages.style import BLUE, draw
+from experiments.prediction.truth import TruthScores
+from surrogates.learning.scores import unit_suffix
+
+PAGE = "report.html"
+
+
+def write_page(run_dir: Path, out: Path, scores: Mapping[str, TruthScores], metrics: Mapping[str, float]) -> Path:
+    """Write `report.html` of a run.
+
+    Args:
+        run_dir: directory of the run.
+        out: the file of predictions.
+        scores: scores of each quantity; those without pairs are left out.
+        metrics: all metrics of the run.
+    """
+    shown = {name: one for name, one in scores.items() if one.pairs}
+    sections = [(f"q{k}", name, _section(f"q{k}", name, one)) for k, (name, one) in enumerate(shown.items())]
+    sections.append(("read", "What was read", reading_table(run_dir)))
+    sections.append(("numbers", "All numbers", numbers_table(dict(metrics))))
+    template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
+    text = template.substitute(
+        title=f"Predictions in “{escape(out.name)}”",
+        subtitle="True values stand in the same file",
+        warnings="",
+        finding=" ".join(_sentence(name, one) for name, one in shown.items()),
+        accuracy="The truth is what the input holds; whether the surrogate learned from it is not checked here "
+        "(understudy evaluate does).",
+        tiles="".join(
+            f'<div class="tile"><b>{number(one.pairs)}</b><span>pairs of {escape(name)}</span></div>'
+            for name, one in shown.items()
+        ),
+        contents="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
+        sections="\n".join(
+            f'<section id="{anchor}"><h2>{escape(heading)}</h2>{body}</section>' for anchor, heading, body in sections
+        ),
+        footer="Written by <code>understudy predict</code>.",
+    )
+    write_text(run_dir / PAGE, text)
+    return run_dir / PAGE
+
+
+def _sentence(name: str, scores: TruthScores) -> str:
+    metrics, suffix = scores.metrics(), unit_suffix(scores.unit)
+    unit = "" if scores.unit in ("", "1") else f" {escape(scores.unit)}"
+    held = f" {percent(metrics['coverage_90'])} of the intervals hold the truth." if "coverage_90" in metrics else ""
+    return (
+        f"{escape(name)}: a mean absolute error of {number(metrics[f'mae{suffix}'])}{unit} "
+        f"over {scores.pairs:,} values.{held}"
+    )
+
+
+def _section(anchor: str, name: str, scores: TruthScores) -> str:
+    label = f"Predicted against true {name}"
+    drawing = draw(partial(_parity, name=name, scores=scores), name=f"parity-{anchor}", label=label)
+    count = len(scores.shown)
+    sample = f"{count:,} of {scores.pairs:,} pairs, drawn at random" if count < scores.pairs else f"all {count:,} pairs"
+    return (
+        f'<div class="panels one">{panel(drawing, label, f"{sample}; lines are 90% intervals.")}</div>'
+        f"{numbers_table(scores.metrics())}"
+    )
+
+
+def _parity(axes: Axes, name: str, scores: TruthScores) -> None:
+    """Predicted against true values, with intervals."""
+    pairs = scores.shown
+    low, high = float(pairs[:, :2].min()), float(pairs[:, :2].max())
+    pad = 0.06 * ((high - low) or 1.0)
+    ends = (low - pad, high + pad)
+    axes.plot(ends, ends, color="#8792A2", linewidth=1, zorder=1)
+    axes.vlines(pairs[:, 0], pairs[:, 2], pairs[:, 3], color=BLUE, alpha=0.3, linewidth=0.8, zorder=2)
+    axes.plot(pairs[:, 0], pairs[:, 1], "o", color=BLUE, markersize=3.5, markeredgewidth=0, alpha=0.7, zorder=3)
+    unit = "" if scores.unit in ("", "1") else f" ({scores.unit})"
+    axes.set(xlim=ends, ylim=ends, aspect="equal", anchor="W")
+    axes.set_xlabel(f"{name}, true{unit}")
+    axes.set_ylabel(f"{name}, predicted{unit}")

@@ -1,0 +1,94 @@
+"""Scores of predictions against true values that stand in the same file, in the memory of one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from surrogates.learning.scores import unit_suffix
+
+#: Pairs that are kept for a figure, drawn uniformly from all.
+SHOWN = 2000
+
+
+@dataclass
+class TruthScores:
+    """Sums over pairs of a true and a predicted value of one quantity.
+
+    Attributes:
+        unit: unit of the quantity.
+        pairs: number of pairs so far.
+    """
+
+    unit: str
+    pairs: int = 0
+    _absolute: float = 0.0
+    _square: float = 0.0
+    _mean: float = 0.0
+    _spread: float = 0.0
+    _inside: int = 0
+    _width: float = 0.0
+    _bounded: int = 0
+    _shown: list[Float[np.ndarray, "pair 4"]] = field(default_factory=list)
+    _priority: list[Float[np.ndarray, " pair"]] = field(default_factory=list)
+    _random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def add(
+        self,
+        truth: Float[np.ndarray, " row"],
+        value: Float[np.ndarray, " row"],
+        low: Float[np.ndarray, " row"] | None = None,
+        high: Float[np.ndarray, " row"] | None = None,
+    ) -> None:
+        """Count more rows; those without a finite truth or prediction are passed over."""
+        nothing = np.full(len(truth), np.nan)
+        table = np.stack([truth, value, nothing if low is None else low, nothing if high is None else high], axis=1)
+        table = table[np.isfinite(table[:, :2]).all(axis=1)].astype(np.float64)
+        if not len(table):
+            return
+        error = table[:, 1] - table[:, 0]
+        self._absolute += float(np.abs(error).sum())
+        self._square += float((error**2).sum())
+        bounded = table[np.isfinite(table[:, 2:]).all(axis=1)]
+        self._bounded += len(bounded)
+        self._inside += int(((bounded[:, 2] <= bounded[:, 0]) & (bounded[:, 0] <= bounded[:, 3])).sum())
+        self._width += float((bounded[:, 3] - bounded[:, 2]).sum())
+        # Chan, Golub and LeVeque's update of a mean and a sum of squares by a batch.
+        mean, count = float(table[:, 0].mean()), len(table)
+        apart = mean - self._mean
+        total = self.pairs + count
+        self._spread += float(((table[:, 0] - mean) ** 2).sum()) + apart**2 * self.pairs * count / total
+        self._mean += apart * count / total
+        self.pairs = total
+        self._keep(table)
+
+    def _keep(self, table: Float[np.ndarray, "pair 4"]) -> None:
+        """Keep the pairs with the smallest random priorities, which is a uniform sample of all."""
+        shown = np.concatenate([*self._shown, table])
+        priority = np.concatenate([*self._priority, self._random.random(len(table))])
+        kept = np.sort(np.argsort(priority, kind="stable")[:SHOWN])
+        self._shown, self._priority = [shown[kept]], [priority[kept]]
+
+    @property
+    def shown(self) -> Float[np.ndarray, "pair 4"]:
+        """Pairs for a figure: truth, prediction, and the bounds of the interval, NaN where there is none."""
+        return self._shown[0] if self._shown else np.zeros((0, 4))
+
+    def metrics(self) -> dict[str, float]:
+        """MAE, RMSE, R2, coverage and width of the intervals, named as `surrogates.learning.scores.scores` does."""
+        if not self.pairs:
+            return {}
+        suffix = unit_suffix(self.unit)
+        metrics = {
+            "pairs": float(self.pairs),
+            f"mae{suffix}": self._absolute / self.pairs,
+            f"rmse{suffix}": float(np.sqrt(self._square / self.pairs)),
+        }
+        if self._spread > 0:
+            metrics["r2"] = 1.0 - self._square / self._spread
+        if self._bounded:
+            metrics["coverage_90"] = self._inside / self._bounded
+            metrics[f"interval_width{suffix}"] = self._width / self._bounded
+        return metrics
