@@ -1,10 +1,13 @@
 """Trains a surrogate on its cheaper rung and the same network without it, at equal processor time, by kind.
 
 Both sides have the same samples, parts, settings and seed. The side without the rung trains for as many more epochs as
-the processor time of the rung, asked once a sample, allows. Forecasts: daily fields over Iberia in 20 winters, on
-a linear model and on damped persistence, beside the linear autoregression, damped persistence and climatology alone.
-Parameters: the curves of Robertson's problem, on a line through the inputs. Potentials: frames of ethanol, on GFN2-xTB.
-A training that is finished in `--out` is not repeated. `benchmarks.rungs` is the same for molecular properties.
+the processor time of the rung, asked once a sample, allows.
+
+Forecasts: daily fields over Iberia in 20 winters, on a linear model and on damped persistence, beside the linear
+autoregression, damped persistence and climatology alone. Parameters: the curves of Robertson's problem, on a line
+through the inputs. Drag: bodies in a channel, on NGSolve with a coarse mesh and order 2. Potentials: frames of ethanol,
+on GFN2-xTB. A training that is finished in `--out` is not repeated. `benchmarks.rungs` is the same for molecular
+properties.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ class Pair:
         settings: overrides of `understudy train` that both sides have.
         errors: name of each error -> its metric, its unit, and what it is multiplied by.
         references: names of other errors -> value, by name of the error.
+        rung: settings of the side with the rung.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Pair:
     settings: Sequence[str]
     errors: Mapping[str, tuple[str, str, float]]
     references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rung: Sequence[str] = ()
 
 
 def forecasts(options: Namespace, folder: Path) -> list[Pair]:
@@ -93,6 +98,19 @@ def parameters(options: Namespace, folder: Path) -> list[Pair]:
     return [Pair("Robertson's fractions, 280 labels", "linear", options.epochs or 150, settings, errors)]
 
 
+def drag(options: Namespace, folder: Path) -> list[Pair]:
+    """Bodies of NGSolve at its defaults, of which 36 are learned from."""
+    from understudy.stages import simulate
+
+    store = folder / "bodies.zarr"
+    where = {"sampling.count": 90, "out": str(store), "run.dir": str(folder / "bodies")}
+    simulate("simulator=ngsolve", "sampling=drag", **where)
+    errors = {"mean relative error of drag": ("test/relative_error", "%", 100.0)}
+    settings = ["task=fluids/drag", f"data.file={store}", "data.parts=[36,9,18,27]"]
+    coarse = 'rung.settings=["simulator.order=2","simulator.maxh=0.4","simulator.body_maxh=0.04"]'
+    return [Pair("Drag, 36 labels", "ngsolve", options.epochs or 100, settings, errors, rung=[coarse])]
+
+
 def potentials(options: Namespace, folder: Path) -> list[Pair]:
     """Some frames of ethanol."""
     frames = {}
@@ -112,6 +130,7 @@ def potentials(options: Namespace, folder: Path) -> list[Pair]:
 
 
 KINDS: Mapping[str, Callable[[Namespace, Path], list[Pair]]] = {
+    "drag": drag,
     "forecasts": forecasts,
     "parameters": parameters,
     "potentials": potentials,
@@ -124,7 +143,7 @@ def trained(pair: Pair, on: str | None, epochs: int, folder: Path) -> Mapping[st
 
     if (folder / "metrics.json").is_file():
         return Run("train", folder).metrics
-    rung = [] if on is None else [f"on={on}"]
+    rung = [] if on is None else [f"on={on}", *pair.rung]
     settings = [*pair.settings, *rung, f"train.epochs={epochs}", "train.mlflow=false", f"run.dir={folder}"]
     return train(*settings).metrics
 
@@ -148,6 +167,10 @@ def compare(pair: Pair, folder: Path) -> list[Result]:
             results.append(Result.against(head, value, unit, system, known[name]))
     head = f"{pair.name}, on {pair.on}: training, with the rung, {pair.epochs} epochs"
     results.append(Result.against(head, spent(above), "core-s", f"alone, {longer} epochs", spent(alone)))
+    if above.get("on/requests") and "train/label_core_seconds" in above:
+        each = above["on/core_seconds"] / above["on/requests"]
+        label = above["train/label_core_seconds"] / above["on/requests"]
+        results.append(Result.against(f"{pair.name}: an answer of the rung", each, "core-s", "a label", label))
     return results
 
 
