@@ -35,6 +35,9 @@ STAGES: dict[str, Stage] = {
         True,
     ),
     "simulate": Stage("experiments.stages.simulate", "run a simulator on many inputs, and store the answers in Zarr"),
+    "calibrate": Stage(
+        "experiments.stages.calibrate", "make a ladder of simulators one simulator, with a promised error"
+    ),
     "active": Stage(
         "experiments.stages.active", "train a potential on few labels, which its own dynamics choose", True
     ),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from understudy.stages import (
         Run,
         active,
+        calibrate,
         evaluate,
         pipeline,
         predict,
@@ -53,6 +54,7 @@ _MODULES = {
     "Surrogate": "surrogates.trained",
     "Variable": "data.spec",
     "active": "understudy.stages",
+    "calibrate": "understudy.stages",
     "comparison": "understudy.fluids",
     "dynamics": "understudy.motion",
     "evaluate": "understudy.stages",
@@ -84,6 +86,7 @@ __all__ = [
     "Surrogate",
     "Variable",
     "active",
+    "calibrate",
     "comparison",
     "dynamics",
     "evaluate",

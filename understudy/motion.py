@@ -74,6 +74,11 @@ def dynamics(
 
 
 def _potential(surrogate: Surrogate) -> ForceField:
+    if "rung" in {variable.name for variable in surrogate.spec.outputs}:
+        raise InputError(
+            f"{surrogate.name} may change its rung between two steps, which conserves no energy",
+            remedy="Move atoms with one of its rungs, and ask the cascade for the frames of the trajectory",
+        )
     if not isinstance(surrogate, ForceField):
         raise InputError(
             f"{surrogate.name} is no potential: it has no forces to follow",

@@ -85,6 +85,11 @@ def simulate(*overrides: str, **settings: Any) -> Run:
     return run("simulate", *overrides, **settings)
 
 
+def calibrate(*overrides: str, **settings: Any) -> Run:
+    """Make a ladder of simulators one simulator, with a promised error; see `run`."""
+    return run("calibrate", *overrides, **settings)
+
+
 def active(*overrides: str, **settings: Any) -> Run:
     """Learn a potential from few labels, which its own dynamics choose; see `run`."""
     return run("active", *overrides, **settings)

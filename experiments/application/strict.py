@@ -33,6 +33,7 @@ OPEN = frozenset(
         "grid",
         "_kwargs_",
         "logarithms",
+        "tau",
     }
 )
 

@@ -107,6 +107,7 @@ class CascadeCard:
         failures: pass: a rung that fails passes the request on; list: the request has no answer, and the reason of the
             rung.
         domain: whether an answer that a rung itself places outside of its domain of training passes on.
+        conformers: how rungs that take geometries make them from SMILES; empty where no rung takes SMILES.
         format: version.
     """
 
@@ -115,6 +116,7 @@ class CascadeCard:
     promised: Promised
     failures: Literal["pass", "list"] = "pass"
     domain: bool = True
+    conformers: Mapping[str, Any] = field(default_factory=dict)
     format: int = field(default=FORMAT)
 
     def __post_init__(self) -> None:

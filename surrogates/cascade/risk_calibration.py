@@ -78,7 +78,7 @@ class Risk:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledAnswers:
     """Answers of every rung to labelled requests, reduced to what calibration looks at.
 
     Attributes:
@@ -94,7 +94,7 @@ class Labelled:
     failed: tuple[int, ...]
 
     @staticmethod
-    def of(answers: Sequence[Sequence[Answer]], tau: Mapping[str, float], *, domain: bool = True) -> Labelled:
+    def of(answers: Sequence[Sequence[Answer]], tau: Mapping[str, float], *, domain: bool = True) -> LabelledAnswers:
         """From answers.
 
         Args:
@@ -109,7 +109,7 @@ class Labelled:
             for row, lower in zip(answers[:-1], before, strict=True)
         ]
         wrong = [[error(a, label, tau) for a, label in zip(row, labels, strict=True)] for row in answers[:-1]]
-        return Labelled(
+        return LabelledAnswers(
             np.array(hard, np.float64).T.reshape(len(labels), -1),
             np.array(wrong, np.float64).T.reshape(len(labels), -1),
             np.array([isinstance(label, SimulationError) for label in labels], bool),
@@ -137,7 +137,7 @@ class CalibratedRisk:
     wrong: Bool[np.ndarray, " calibration"]
 
 
-def calibrate(labelled: Labelled, risk: Risk, *, where: str = "labels") -> CalibratedRisk:
+def calibrate(labelled: LabelledAnswers, risk: Risk, *, where: str = "labels") -> CalibratedRisk:
     """Fit the chances of being wrong and set the threshold.
 
     Args:

@@ -89,7 +89,7 @@ def _build(number: int, name: str, settings: Mapping[str, Any], conformers: Conf
             inputs = ", ".join(v.name for v in rung.model.spec.inputs)
             raise rung.refuse(f"takes {inputs}, not SMILES", "Name a surrogate of properties of molecules")
         return rung
-    overrides = [f"simulator.{key}={_override(value)}" for key, value in settings.items()]
+    overrides = [f"simulator.{key}={override_text(value)}" for key, value in settings.items()]
     simulator = named_simulator(name, overrides, key=f"cascade.{number}")
     rung = CascadeRung(number, name, simulator, declared=isinstance(simulator, DeclaresCost))
     return replace(rung, model=_of_smiles(rung, simulator, conformers))
@@ -111,12 +111,12 @@ def _of_smiles(rung: CascadeRung, simulator: Simulator, conformers: ConformerCon
     return FromSmiles(simulator, conformers)
 
 
-def _override(value: Any) -> str:
+def override_text(value: Any) -> str:
     """A value as an override of Hydra; texts are quoted, so that a path may hold any character."""
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_override(v)}" for key, v in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{override_text(v)}" for key, v in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ",".join(_override(v) for v in value) + "]"
+        return "[" + ",".join(override_text(v) for v in value) + "]"
     if value is None:
         return "null"
     if isinstance(value, bool | int | float):

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
+from data.files import write_json
 from data.plain import from_plain, to_plain
 from data.settings import build
 from data.spec import check, input_hash
@@ -29,6 +30,7 @@ from experiments.forecasting.forecast_evaluation import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
 from experiments.screening.library_screen import Objective
 from experiments.screening.objective import read_objective
+from experiments.stages.calibrate import CalibrateSettings
 from experiments.stages.evaluate import EvaluateSettings
 from experiments.stages.predict import PredictSettings
 from experiments.stages.prepare import PrepareSettings
@@ -41,6 +43,8 @@ from simulators.adapter import Simulator
 from simulators.atmosphere.core.initial_states import WINDS
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
+from surrogates.cascade.cascade_card import CascadeCard, Promised, RungCard, Tolerance
+from surrogates.cascade.risk import ErrorModel
 from surrogates.family import FAMILIES, RENAMED
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.task import PotentialTask
@@ -66,6 +70,16 @@ def test_a_simulator_is_built(name: str, tmp_path: Path) -> None:
     if name == "table":
         (tmp_path / "labels.csv").write_text("smiles,gap\nC,1.0\n")
         overrides = [f"simulator.file={tmp_path}/labels.csv", "simulator.outputs=[gap]"]
+    if name == "cascade":
+        rungs = [instantiate(composed("simulate", f"simulator={rung}").simulator) for rung in ("xtb", "ase")]
+        errors = (ErrorModel(0.0, 1.0, 1.0), None)
+        cards = tuple(
+            RungCard(label, {}, rung.fingerprint, rung.name, 1.0, errors=model)
+            for label, rung, model in zip(("xtb", "ase"), rungs, errors, strict=True)
+        )
+        tolerance, promised = Tolerance({"energy": 0.1}, {"energy": "eV"}), Promised(0.1, None, 0.1, 9, 9, 0, 0, "", 0)
+        write_json(tmp_path / "cascade.json", to_plain(CascadeCard(cards, tolerance, promised)))
+        overrides = [f"simulator.directory={tmp_path}"]
     simulator = instantiate(composed("simulate", f"simulator={name}", "inputs=x", *overrides).simulator)
     assert isinstance(simulator, Simulator)
     assert len(simulator.fingerprint) == 64
@@ -301,6 +315,7 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
         ("predict", PredictSettings),
         ("prepare", PrepareSettings),
         ("report", ReportSettings),
+        ("calibrate", CalibrateSettings),
         ("screen", ScreenSettings),
         ("windows", WindowsSettings),
     ],

@@ -27,6 +27,7 @@ from experiments.pipelines.settings import PipelineSettings
 from experiments.screening.design_recheck import RecheckSettings
 from experiments.screening.library_screen import Objective
 from experiments.stages.active import ActiveSettings
+from experiments.stages.calibrate import CalibrateSettings
 from experiments.stages.evaluate import EvaluateSettings, unused_in_evaluation
 from experiments.stages.pipeline import unused_in_pipeline
 from experiments.stages.predict import unused_in_prediction
@@ -38,6 +39,7 @@ from experiments.stages.train import TrainSettings, unused_in_training
 from experiments.stages.windows import WindowsSettings
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
+from surrogates.cascade.risk_calibration import Risk
 from surrogates.family import FAMILIES
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.tuning import TuneConfig
@@ -95,6 +97,7 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
 #: What the code of each part of a configuration is built into.
 SETTINGS: tuple[type, ...] = (
     *(TrainSettings, EvaluateSettings, PrepareSettings, ReportSettings, ScreenSettings, SimulateSettings),
+    *(CalibrateSettings, Risk),
     *(WindowsSettings, PipelineSettings, ActiveSettings, ActiveConfig),
     *(TuneConfig, TrainConfig, RecheckSettings, Sampling, Objective, CampaignConfig),
     *(family.task.DATA for family in FAMILIES.values()),

@@ -19,7 +19,7 @@ from data.spec import SimulationError, Spec, Variable, check, content_hash, data
 from simulators.adapter import AnswersMany, Simulator, answer_each
 from surrogates.cascade.answer_cascade import AnswerCascade
 from surrogates.cascade.cascade_card import CascadeCard, Promised, RungCard, Tolerance
-from surrogates.cascade.risk_calibration import Labelled, Risk, calibrate
+from surrogates.cascade.risk_calibration import LabelledAnswers, Risk, calibrate
 from surrogates.cascade.rung_requests import refuse_other_questions, request_to
 
 X = Variable("x", (), "m", "float64", "place")
@@ -76,7 +76,7 @@ def request(x: float) -> xr.Dataset:
 def calibrated(rungs: tuple[Sine, ...] = LADDER, tau: float = 0.05) -> CascadeCard:
     requests = [request(x) for x in np.random.default_rng(0).uniform(-3, 3, 200)]
     answers = [answer_each(rung, requests) for rung in rungs]
-    labelled = Labelled.of(answers, {"y": tau})
+    labelled = LabelledAnswers.of(answers, {"y": tau})
     result = calibrate(labelled, Risk(0.1))
     cards = tuple(
         RungCard(f"r{k}", {}, rung.fingerprint, rung.name, 10.0**k, errors=(*result.errors, None)[k])

@@ -19,7 +19,7 @@ from surrogates.cascade.risk import (
     first_wrong,
     risk_threshold,
 )
-from surrogates.cascade.risk_calibration import Labelled, Risk, calibrate, chances, wrong_answers
+from surrogates.cascade.risk_calibration import LabelledAnswers, Risk, calibrate, chances, wrong_answers
 
 
 def test_the_fewest_labels_are_those_with_which_none_may_be_wrong() -> None:
@@ -33,15 +33,15 @@ def test_the_fewest_labels_are_those_with_which_none_may_be_wrong() -> None:
     assert [allowed(n, 0.3) for n in (9, 10)] == [2, 2]  # 0.3 * 10 is 3, whatever rounding makes of it
 
 
-def population(rng: np.random.Generator, rows: int) -> Labelled:
+def population(rng: np.random.Generator, rows: int) -> LabelledAnswers:
     """Errors of two rungs, whose difficulties say something of them; a few of the first have no answer."""
     hard = rng.lognormal(-0.5, 0.7, (rows, 2)) * np.array([1.0, 0.5])
     error = hard * rng.lognormal(0.0, 0.6, (rows, 2))
     hard[rng.random(rows) < 0.05, 0] = np.nan
-    return Labelled(hard, error, np.zeros(rows, bool), (0, 0, 0))
+    return LabelledAnswers(hard, error, np.zeros(rows, bool), (0, 0, 0))
 
 
-def risk_of(labels: Labelled, seed: int, risk: Risk, many: Labelled) -> float:
+def risk_of(labels: LabelledAnswers, seed: int, risk: Risk, many: LabelledAnswers) -> float:
     """The share of wrong answers among many other requests."""
     result = calibrate(labels, risk)
     rung = answering_rung(chances(result.errors, many.difficulty), result.threshold)
@@ -127,7 +127,7 @@ def test_a_missing_label_counts_as_a_wrong_answer() -> None:
     labels = population(np.random.default_rng(5), 400)
     lost = np.arange(400) % 3 == 0
     error = np.where(lost[:, None], np.inf, labels.error)
-    some = Labelled(labels.difficulty, error, lost, (0, 0, int(lost.sum())))
+    some = LabelledAnswers(labels.difficulty, error, lost, (0, 0, int(lost.sum())))
     result, full = calibrate(some, Risk(0.2)), calibrate(labels, Risk(0.2))
     assert result.threshold < full.threshold
     assert result.wrong.mean() <= 0.2
