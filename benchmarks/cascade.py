@@ -1,184 +1,57 @@
 """Screening QM9's gap with a promised recall: how many labels it takes, and whether the promise is kept.
 
 All labels are known, so that nothing is simulated: a label counts as paid once it is looked at. Hits are the molecules
-with the largest gaps, and the cascade knows the value that a hit reaches, as a user does. Beside it are, at equal
-numbers of labels, batches chosen greedily and by an upper confidence bound with the model fitted anew (MolPAL: Graff,
-Shakhnovich and Coley, Chem. Sci. 2021, 12, 7866), one batch from one model, and the same with gradient boosting on
-Morgan fingerprints (Luttens et al., Nat. Comput. Sci. 2025, 5, 301).
+with the largest gaps, and the cascade knows the value that a hit reaches, as a user does. A cascade labels random
+molecules and then, batch by batch, those that a model expects to be best; a promise takes an audit of the others
+(`surrogates.cascade.elusion`), which counts as labels. Beside it are, at equal numbers of labels, batches chosen
+greedily and by an upper confidence bound (MolPAL: Graff, Shakhnovich and Coley, Chem. Sci. 2021, 12, 7866), one batch
+from one model, and the same with gradient boosting on Morgan fingerprints (Luttens et al., Nat. Comput. Sci. 2025, 5,
+301).
 
-python -m benchmarks.cascade [--repeats N] [--trainings N] [--budgets SHARE ...] [--tops SHARE ...] [--sizes N]
+python -m benchmarks.cascade [--repeats N] [--trainings N] [--peer-trainings N] [--budgets SHARE ...]
+    [--tops SHARE ...] [--sizes N] [--network]
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
+from functools import partial
+from itertools import chain, cycle
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
+from benchmarks.cascade_models import (
+    PREDICTED,
+    ChosenLabels,
+    Molecules,
+    StoredChoices,
+    boosting,
+    choose,
+    featurised,
+    random_start,
+)
 from benchmarks.cascade_network import network
 from benchmarks.common import Result, arguments, data_file, pin, report, run
-from data.files import write_json
-from experiments.application.usage import cpu_seconds
-from surrogates.cascade.betting import WeightedLabels, planned_bet, strictest_weighted_threshold
-from surrogates.cascade.design import UNIFORM, draw, importance
-from surrogates.cascade.scoring import HitRule
+from data.errors import InputError
+from surrogates.cascade.elusion import NEAR, SLACK, Stratum, allocate, fewest_refuted, hits_p_value, quiet_share
 
 FILE = "qm9_homo_lumo_gap_hartree.csv"
 RECALL, CONFIDENCE = 0.9, 0.95
-#: Shares of a budget: labels drawn at random to begin with, labels chosen in rounds, and draws for the threshold. The
-#: rest is for the candidates above the threshold.
-RANDOM, CHOSEN, DRAWN, ROUNDS = 0.2, 0.3, 0.4, 3
+#: Share of a budget that is labelled at random to begin with, and the growth of the labels by each batch.
+RANDOM, GROWTH = 0.2, 1.2
+#: Share of all molecules that an audit labels; budgets below twice as much have no audit. Its strata are those of
+#: `understudy screen`.
+AUDIT = 0.027
+#: Labelled shares with which the first network is trained, those of the batches before the second one, and the growth
+#: of the batches after it.
+FIRST_NETWORK, SECOND_NETWORK, SLOWER_GROWTH = 0.01867, (0.0247, 0.0307, 0.034), 1.08
+#: Standard deviations that the bounds add: of the cascade, and of MolPAL's upper confidence bound.
+BETA, BETA_MOLPAL = 1.0, 2.0
 BATCHES = 5
-#: Standard deviations that the upper confidence bound adds.
-BETA = 2.0
-
-
-@dataclass(frozen=True)
-class Molecules:
-    """All molecules.
-
-    Attributes:
-        gap: label, Hartree.
-        features: counts of groups and rings, and of atoms with their neighbours.
-        bits: Morgan fingerprints of radius 2.
-    """
-
-    gap: Float[np.ndarray, " molecule"]
-    features: Float[np.ndarray, "molecule feature"]
-    bits: np.ndarray
-
-    def top(self, share: float) -> tuple[float, Bool[np.ndarray, " molecule"]]:
-        """The value that a hit reaches, and the hits."""
-        value = float(np.sort(self.gap)[-round(share * len(self.gap))])
-        return value, self.gap >= value
-
-
-def molecules(path: Path, limit: int | None) -> Molecules:
-    """Read and featurise the table."""
-    from rdkit import Chem, rdBase
-    from rdkit.Chem import rdFingerprintGenerator
-
-    with open(path, newline="") as file:
-        rows = [(row["smiles"], float(row["band_gap"])) for row in csv.DictReader(file)]
-    if limit is not None:
-        rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:limit]]
-    counts = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
-    table, prints, groups, gaps = [], [], [], []
-    with rdBase.BlockLogs():
-        for smiles, gap in rows:
-            molecule = Chem.MolFromSmiles(smiles)
-            if molecule is None:
-                continue
-            table.append(counts.GetCountFingerprintAsNumPy(molecule).astype(np.uint8))
-            prints.append(counts.GetFingerprintAsNumPy(molecule).astype(np.uint8))
-            groups.append(_groups(molecule))
-            gaps.append(gap)
-    environments = np.array(table)
-    common = np.argsort(-(environments > 0).sum(axis=0), kind="stable")[:128]
-    features = np.concatenate([np.array(groups, np.float32), environments[:, common]], axis=1)
-    return Molecules(np.array(gaps), np.ascontiguousarray(features, np.float32), np.array(prints))
-
-
-def _groups(molecule: Any) -> list[float]:
-    """Counts of elements, hydrogens, bonds, unsaturated atoms and their connected groups, and rings by size."""
-    atoms, bonds = list(molecule.GetAtoms()), list(molecule.GetBonds())
-    numbers = [atom.GetAtomicNum() for atom in atoms]
-    orders = [bond.GetBondTypeAsDouble() for bond in bonds]
-    unsaturated = {a.GetIdx() for a in atoms if any(b.GetBondTypeAsDouble() > 1 for b in a.GetBonds())}
-    left, sizes = set(unsaturated), [0]
-    while left:
-        stack, size = [left.pop()], 1
-        while stack:
-            for neighbour in atoms[stack.pop()].GetNeighbors():
-                if neighbour.GetIdx() in left:
-                    left.remove(neighbour.GetIdx())
-                    stack.append(neighbour.GetIdx())
-                    size += 1
-        sizes.append(size)
-    rings = [len(ring) for ring in molecule.GetRingInfo().AtomRings()]
-    return [
-        len(atoms), *(numbers.count(z) for z in (6, 7, 8, 9)), sum(a.GetTotalNumHs() for a in atoms), len(bonds),
-        orders.count(2.0), orders.count(3.0), sum(b.GetIsConjugated() for b in bonds), len(unsaturated), max(sizes),
-        len(sizes) - 1, len(rings), *(rings.count(n) for n in (3, 4, 5, 6)), sum(a.GetIsAromatic() for a in atoms),
-        sum(a.GetFormalCharge() > 0 for a in atoms), *(sum(n == z and a.GetTotalNumHs() > 0
-        for n, a in zip(numbers, atoms, strict=True)) for z in (7, 8)), max(a.GetDegree() for a in atoms),
-        sum(b.GetBeginAtom().GetAtomicNum() != 6 and b.GetEndAtom().GetAtomicNum() != 6 for b in bonds),
-    ]  # fmt: skip
-
-
-def forest(all_of: Molecules, rows: Int[np.ndarray, " row"], seed: int, trees: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each molecule's gap by extremely randomised trees.
-
-    The standard deviation has the error on a tenth of the labels, which the trees have not seen, as its floor.
-    """
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    order = np.random.default_rng(seed).permutation(rows)
-    tuning_rows, used = order[: max(10, len(rows) // 10)], order[max(10, len(rows) // 10) :]
-    model = ExtraTreesRegressor(trees, max_features=0.6, random_state=seed, n_jobs=1)
-    model.fit(all_of.features[used], all_of.gap[used])
-    each = np.stack([tree.predict(all_of.features) for tree in model.estimators_])
-    mean, spread = each.mean(axis=0), each.std(axis=0)
-    floor = float(np.median(np.abs(all_of.gap[tuning_rows] - mean[tuning_rows])))
-    return mean, np.hypot(spread, 1.4826 * floor)
-
-
-def batches(all_of: Molecules, labels: int, beta: float, seed: int, trees: int) -> Int[np.ndarray, " labelled"]:
-    """Rows labelled by a random batch and five chosen ones, the model fitted anew for each."""
-    size = labels // (BATCHES + 1)
-    rows = np.random.default_rng(seed).choice(len(all_of.gap), labels - BATCHES * size, replace=False)
-    for number in range(BATCHES):
-        mean, std = forest(all_of, rows, seed + 1000 * number, trees)
-        rows = np.append(rows, best(mean + beta * std, size, rows))
-    return rows
-
-
-def best(score: Float[np.ndarray, " row"], count: int, without: Int[np.ndarray, " row"]) -> Int[np.ndarray, " best"]:
-    """The rows with the largest scores that are not among some others."""
-    score = score.copy()
-    score[without] = -np.inf
-    return np.argsort(-score, kind="stable")[:count]
-
-
-def one_shot(all_of: Molecules, labels: int, seed: int, trees: int) -> Int[np.ndarray, " labelled"]:
-    """Half of the labels at random, the other half for the best predictions."""
-    rows = np.random.default_rng(seed).choice(len(all_of.gap), labels // 2, replace=False)
-    return np.append(rows, best(forest(all_of, rows, seed, trees)[0], labels - len(rows), rows))
-
-
-def boosting(all_of: Molecules, labels: int, seed: int) -> Int[np.ndarray, " labelled"]:
-    """As `one_shot`, by gradient boosting on Morgan fingerprints."""
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    rows = np.random.default_rng(seed).choice(len(all_of.gap), labels // 2, replace=False)
-    model = HistGradientBoostingRegressor(max_iter=150, max_leaf_nodes=15, min_samples_leaf=5, random_state=seed)
-    model.fit(all_of.bits[rows], all_of.gap[rows])
-    return np.append(rows, best(model.predict(all_of.bits), labels - len(rows), rows))
-
-
-@dataclass(frozen=True)
-class FirstLabels:
-    """What a cascade knows before it draws: labelled rows, and a model of the others."""
-
-    labelled: Int[np.ndarray, " row"]
-    mean: Float[np.ndarray, " molecule"]
-    std: Float[np.ndarray, " molecule"]
-
-
-def prepare(all_of: Molecules, labels: int, seed: int, trees: int) -> FirstLabels:
-    """Label some molecules at random and some in rounds, where the model expects the largest gaps."""
-    rows = np.random.default_rng(seed).choice(len(all_of.gap), max(40, int(RANDOM * labels)), replace=False)
-    for number in range(ROUNDS):
-        mean, _ = forest(all_of, rows, seed + 1000 * number, trees)
-        rows = np.append(rows, best(mean, int(CHOSEN * labels) // ROUNDS, rows))
-    return FirstLabels(rows, *forest(all_of, rows, seed + 1000 * ROUNDS, trees))
 
 
 @dataclass(frozen=True)
@@ -188,7 +61,7 @@ class CascadeRepeat:
     Attributes:
         labels: number of labelled molecules, everything counted.
         recall: share of the hits among them.
-        promised: whether a threshold was proved and the labels stay within the budget.
+        promised: whether the recall was proved within the budget.
     """
 
     labels: int
@@ -196,148 +69,213 @@ class CascadeRepeat:
     promised: bool
 
 
-def screen(all_of: Molecules, ready: FirstLabels, budget: int, draws: int, top: float, seed: int) -> CascadeRepeat:
-    """Draw, set the threshold, and label what lies above it.
+def left_out(chosen: ChosenLabels) -> Int[np.ndarray, " row"]:
+    """Molecules without a label, the best ones first."""
+    order = np.argsort(-chosen.score, kind="stable")
+    return order[~np.isin(order, chosen.rows)]
+
+
+def audited(
+    hit: Bool[np.ndarray, " molecule"], chosen: ChosenLabels, rest: Int[np.ndarray, " row"], budget: int, seed: int
+) -> CascadeRepeat | None:
+    """Audit what was left out, and promise a recall if the draws prove it; None if no draws could.
 
     Args:
-        all_of: all molecules.
-        ready: what is labelled already, and a model.
+        hit: whether each molecule is a hit.
+        chosen: what is labelled.
+        rest: the others; see `left_out`.
         budget: number of molecules that may be labelled, everything counted.
-        draws: number of draws for the threshold.
-        top: share of the molecules that are hits.
         seed: seed of the draws.
     """
-    value, hit = all_of.top(top)
-    score = HitRule({"gap": (value, np.inf)}).log_chance({"gap": ready.mean}, {"gap": ready.std})
-    rest = np.setdiff1d(np.arange(len(score)), ready.labelled)
-    g = importance(score[rest])
-    drawn = draw(g, draws, seed)
-    rows = rest[drawn.rows]
-    labelled_hits = np.full(int(hit[ready.labelled].sum()), np.inf)
-    # What the model misses is thought to be twice as likely, and a part of it to lie anywhere.
-    chance = np.minimum(2 * np.exp(score[rest]) + 0.01 * top * (1 - RECALL), 1.0)
-    room = max(1, budget - len(ready.labelled) - draws)
-    kept = score[rest] >= np.sort(score[rest])[-room]
-    q = UNIFORM / len(rest) + (1 - UNIFORM) * g / g.sum()
-    bet = planned_bet(q, chance, kept, len(labelled_hits), RECALL)
-    labels = WeightedLabels(score[rows], hit[rows], drawn.weights, drawn.largest_weight, labelled_hits, (bet,))
-    cut = strictest_weighted_threshold(labels, RECALL, 1 - CONFIDENCE)
-    paid = np.union1d(ready.labelled, rows)
-    if cut is None:
-        return CascadeRepeat(len(paid), float(hit[paid].sum() / hit.sum()), False)
-    paid = np.union1d(paid, rest[score[rest] >= cut])
-    return CascadeRepeat(len(paid), float(hit[paid].sum() / hit.sum()), len(paid) <= budget)
+    near, far = np.split(rest, [NEAR * len(chosen.rows)])
+    known_hits, draws = int(hit[chosen.rows].sum()), budget - len(chosen.rows)
+    share = quiet_share(known_hits, RECALL, 1 - CONFIDENCE)
+    if share * len(rest) > draws:
+        return None
+    in_near, in_far = allocate(len(near), len(far), draws, SLACK * share)
+    rng = np.random.default_rng(seed)
+    near_draws, far_draws = rng.choice(near, in_near, replace=False), rng.choice(far, in_far, replace=False)
+    near_stratum = Stratum(len(near), in_near, int(hit[near_draws].sum()))
+    far_stratum = Stratum(len(far), in_far, int(hit[far_draws].sum()))
+    found = near_stratum.hits + far_stratum.hits
+    p = hits_p_value(near_stratum, far_stratum, fewest_refuted(known_hits + found, found, RECALL))
+    return CascadeRepeat(len(chosen.rows) + draws, (known_hits + found) / int(hit.sum()), p <= 1 - CONFIDENCE)
 
 
-def summary(runs: Sequence[CascadeRepeat], count: int) -> dict[str, float]:
-    """Numbers of the repeats of a cascade among `count` molecules."""
-    promised = [run for run in runs if run.promised]
+def promises(hit: np.ndarray, chosen: Sequence[ChosenLabels], budget: int, repeats: int) -> dict[str, float]:
+    """Numbers of repeated audits, whose choices take turns."""
+    rest = [left_out(one) for one in chosen]
+    tried = [
+        audited(hit, one, others, budget, seed)
+        for seed, one, others in zip(range(repeats), cycle(chosen), cycle(rest), strict=False)
+    ]
+    runs = [run for run in tried if run is not None]
+    issued = [run for run in runs if run.promised]
     numbers = {
-        "repeats": float(len(runs)),
-        "share_promised": len(promised) / len(runs),
-        "share_promised_and_kept": sum(run.recall >= RECALL for run in promised) / len(runs),
-        "share_broken": sum(run.recall < RECALL for run in promised) / len(runs),
-        "recall": float(np.mean([run.recall for run in runs])),
-        "labelled": float(np.mean([run.labels for run in runs])) / count,
+        "audits": float(repeats),
+        "promised": len(issued) / repeats,
+        "promised and kept": sum(run.recall >= RECALL for run in issued) / repeats,
+        "broken": sum(run.recall < RECALL for run in issued) / repeats,
     }
-    if promised:
-        numbers["recall_where_promised"] = float(np.mean([run.recall for run in promised]))
-        numbers["labelled_where_promised"] = float(np.mean([run.labels for run in promised])) / count
+    if runs:
+        numbers["audited recall"] = float(np.mean([run.recall for run in runs]))
     return numbers
 
 
-def compare(all_of: Molecules, options: Any) -> Iterator[tuple[str, dict[str, float]]]:
-    """Results by method, budget and share of hits."""
+def totals(count: int, shares: Sequence[float]) -> list[int]:
+    """Numbers of labels from shares of the molecules."""
+    return [round(share * count) for share in shares]
+
+
+def ladder(first: float, stop: float, last: float, growth: float) -> list[float]:
+    """Shares of the molecules after each batch, which grow by a factor up to `stop`; one more batch ends at `last`."""
+    shares, now = [], first
+    while now < stop - 1e-12:
+        now = min(growth * now, stop)
+        shares.append(now)
+    return shares + [last] * (last > stop)
+
+
+#: Name of a cascade, its budget, what each of its trainings labels without a promise, and what before an audit.
+Cascade = tuple[str, float, list[ChosenLabels], list[ChosenLabels]]
+
+
+def cascades(all_of: Molecules, options: Any, kept: StoredChoices) -> Iterator[Cascade]:
+    """Cascades whose model is a forest."""
+    count = len(all_of.gap)
+    for budget in options.budgets:
+        stop = budget - AUDIT if budget > 2 * AUDIT else budget
+        shares = ladder(RANDOM * budget, stop, budget, GROWTH)
+        runs = []
+        for seed in range(options.trainings):
+            start = random_start(all_of, round(RANDOM * budget * count), seed)
+            make = partial(choose, all_of, start, totals(count, shares), BETA, seed, options.trees)
+            runs.append(kept.all_of(f"forest-{budget:g}-{seed}", make))
+        yield "cascade, forest", budget, [run[-1] for run in runs], [run[shares.index(stop)] for run in runs]
+
+
+def with_networks(all_of: Molecules, options: Any, kept: StoredChoices) -> Iterator[Cascade]:
+    """Cascades whose forest takes the answers of 2D networks as inputs.
+
+    One network is trained on random molecules, another one on those and on the best ones; neither is trained again.
+    """
+    count, folder, path = len(all_of.gap), options.out / "cascade", data_file(options.data, FILE)
+    rows = np.random.default_rng(0).permutation(count)[: round(FIRST_NETWORK * count)]
+    one = network(path, rows, np.arange(count), folder / "network-0")
+    start = ChosenLabels(rows, one.mean, one.core_seconds)
+    make = partial(choose, all_of, start, totals(count, SECOND_NETWORK), BETA, 0, options.trees, [one.mean])
+    second = kept.all_of("network-rows", make)[-1]
+    pool = np.sort(np.argsort(-one.mean, kind="stable")[: round(PREDICTED * count)])
+    two = network(path, second.rows, pool, folder / "network-1")
+    start = ChosenLabels(second.rows, one.mean, second.core_seconds + two.core_seconds)
+    for budget in options.budgets:
+        if budget <= SECOND_NETWORK[-1]:
+            continue
+        stop = budget - AUDIT if budget - AUDIT > SECOND_NETWORK[-1] else budget
+        shares = ladder(SECOND_NETWORK[-1], stop, budget, SLOWER_GROWTH)
+        answers = [one.mean, two.mean]
+        runs = []
+        for seed in range(options.trainings):
+            make = partial(choose, all_of, start, totals(count, shares), BETA, seed, options.trees, answers)
+            runs.append(kept.all_of(f"network-{budget:g}-{seed}", make))
+        yield (
+            "cascade, networks and forest",
+            budget,
+            [run[-1] for run in runs],
+            [run[shares.index(stop)] for run in runs],
+        )
+
+
+def peers(all_of: Molecules, options: Any, kept: StoredChoices) -> Iterator[tuple[str, float, list[ChosenLabels]]]:
+    """Name, budget, and what each training labels."""
     count = len(all_of.gap)
     for budget in options.budgets:
         labels = round(budget * count)
-        began = cpu_seconds()
-        ready = [prepare(all_of, labels, seed, options.trees) for seed in range(options.trainings)]
-        fitting = (cpu_seconds() - began) / options.trainings
-        others = {
-            "greedy": lambda seed, n=labels: batches(all_of, n, 0.0, seed, options.trees),
-            "upper confidence bound": lambda seed, n=labels: batches(all_of, n, BETA, seed, options.trees),
-            "one shot": lambda seed, n=labels: one_shot(all_of, n, seed, options.trees),
-            "one shot, Morgan and boosting": lambda seed, n=labels: boosting(all_of, n, seed),
+        sixths = [round(labels * (i + 1) / (BATCHES + 1)) for i in range(BATCHES + 1)]
+        plans = {
+            "greedy": (sixths, 0.0),
+            "upper confidence bound": (sixths, BETA_MOLPAL),
+            "one shot": ([labels // 2, labels], 0.0),
+            "one shot, Morgan and boosting": ([], 0.0),
         }
-        chosen: dict[str, list[np.ndarray]] = {}
-        costs: dict[str, float] = {}
-        for name, method in others.items():
-            began = cpu_seconds()
-            chosen[name] = [method(seed) for seed in range(options.trainings)]
-            costs[name] = (cpu_seconds() - began) / options.trainings
+        for name, (sizes, beta) in plans.items():
+            short = name.replace(",", "").replace(" ", "-")
+            runs = []
+            for seed in range(options.peer_trainings):
+                make: Callable[[], Iterable[ChosenLabels]] = partial(boosting, all_of, labels, seed)
+                if sizes:
+                    start = random_start(all_of, sizes[0], seed)
+                    make = partial(choose, all_of, start, sizes[1:], beta, seed, options.trees)
+                runs.append(kept.all_of(f"{short}-{budget:g}-{seed}", make)[-1])
+            yield name, budget, runs
+
+
+def table(all_of: Molecules, options: Any) -> Iterator[tuple[str, dict[str, float]]]:
+    """Numbers by method, budget and share of hits."""
+    kept = StoredChoices(options.out / "cascade")
+    networks = with_networks(all_of, options, kept) if options.network else iter(())
+    for name, budget, free, before in chain(networks, cascades(all_of, options, kept)):
         for top in options.tops:
             hit = all_of.top(top)[1]
-            began = cpu_seconds()
-            draws = int(DRAWN * labels)
-            runs = [screen(all_of, ready[i % len(ready)], labels, draws, top, i) for i in range(options.repeats)]
-            cost = fitting + (cpu_seconds() - began) / options.repeats
-            yield f"cascade, top {top:.1%}, budget {budget:.0%}", summary(runs, count) | {"core_seconds": cost}
-            for name, rows in chosen.items():
-                recalls = [float(hit[some].sum() / hit.sum()) for some in rows]
-                yield (
-                    f"{name}, top {top:.1%}, budget {budget:.0%}",
-                    {
-                        "repeats": float(len(recalls)),
-                        "recall": float(np.mean(recalls)),
-                        "share_kept": float(np.mean(np.array(recalls) >= RECALL)),
-                        "labelled": float(np.mean([len(some) for some in rows])) / count,
-                        "core_seconds": costs[name],
-                    },
-                )
+            numbers = unpromised(hit, free)
+            if len(before[0].rows) < len(free[0].rows):
+                numbers |= promises(hit, before, len(free[0].rows), options.repeats)
+            yield f"top {top:.1%}, budget {budget:.0%}: {name}", numbers
+    for name, budget, runs in peers(all_of, options, kept):
+        for top in options.tops:
+            yield f"top {top:.1%}, budget {budget:.0%}: {name}", unpromised(all_of.top(top)[1], runs)
 
 
-def with_network(all_of: Molecules, options: Any) -> Iterator[tuple[str, dict[str, float]]]:
-    """Results of a cascade whose first rung is the 2D network, trained on 1.9% and then 4.9% of the molecules."""
-    count, budget = len(all_of.gap), round(0.08 * len(all_of.gap))
-    trained = network(
-        data_file(options.data, FILE),
-        round(0.01867 * count),
-        round(0.03 * count),
-        options.seconds,
-        options.out / "network",
-    )
-    ready = FirstLabels(trained.labelled, trained.mean, trained.std)
-    order = best(trained.mean, round(0.05 * count) - len(trained.labelled), trained.labelled)
-    for top in options.tops:
-        hit = all_of.top(top)[1]
-        draws = budget - len(trained.labelled) - round(0.003 * count)
-        runs = [screen(all_of, ready, budget, draws, top, seed) for seed in range(options.repeats)]
-        yield (
-            f"cascade with the network, top {top:.1%}, budget 8%",
-            summary(runs, count) | {"core_seconds": trained.core_seconds},
-        )
-        asked = np.append(trained.labelled, order)
-        yield f"network, two rounds, no promise, top {top:.1%}, budget 5%", {
-            "repeats": 1.0, "recall": float(hit[asked].sum() / hit.sum()), "labelled": len(asked) / count
-        }  # fmt: skip
+def unpromised(hit: Bool[np.ndarray, " molecule"], runs: Sequence[ChosenLabels]) -> dict[str, float]:
+    """Recall and cost of what was labelled without an audit."""
+    recalls = np.array([hit[one.rows].sum() / hit.sum() for one in runs])
+    return {
+        "trainings": float(len(runs)),
+        "recall": float(recalls.mean()),
+        "least recall": float(recalls.min()),
+        "core-s": float(np.mean([one.core_seconds for one in runs])),
+    }
+
+
+#: Numbers of a row of the table.
+COLUMNS = ("trainings", "recall", "least recall", "core-s", "audits", "promised and kept", "broken", "audited recall")
+
+
+def markdown_row(name: str, numbers: Mapping[str, float]) -> str:
+    """A row of the table, as documentation holds it."""
+    cells = list(name.partition(": ")[::2])
+    for column in COLUMNS:
+        whole = column in ("trainings", "core-s", "audits")
+        cells.append(f"{numbers[column]:.{0 if whole else 3}f}" if column in numbers else "")
+    return f"| {' | '.join(cells)} |"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark, print its table, and write `cascade.json`."""
+    """Run the benchmark, print its table, and write `cascade.json`; parts that are on the disk are not run again."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--repeats", type=int, default=100, help="repeats of the draws (%(default)s)")
-    parser.add_argument("--trainings", type=int, default=3, help="random training sets (%(default)s)")
-    parser.add_argument("--trees", type=int, default=20, help="of a forest (%(default)s)")
-    parser.add_argument("--budgets", type=float, nargs="+", default=[0.01, 0.02, 0.05, 0.1], help="labelled shares")
+    parser.add_argument("--repeats", type=int, default=100, help="audits of each cascade (%(default)s)")
+    parser.add_argument("--trainings", type=int, default=3, help="random training sets of a cascade (%(default)s)")
+    parser.add_argument("--peer-trainings", type=int, default=3, help="those of the others (%(default)s)")
+    parser.add_argument("--trees", type=int, default=30, help="of a forest (%(default)s)")
+    parser.add_argument(
+        "--budgets", type=float, nargs="+", default=[0.01, 0.02, 0.05, 0.08, 0.1], help="labelled shares"
+    )
     parser.add_argument("--tops", type=float, nargs="+", default=[0.001, 0.01, 0.05], help="shares of hits")
     parser.add_argument("--sizes", type=int, default=None, help="use this many molecules of the table")
-    parser.add_argument("--network", action="store_true", help="also train the 2D network, in two rounds")
-    parser.add_argument("--seconds", type=float, default=480.0, help="wall time of each training (%(default)s)")
+    parser.add_argument("--network", action="store_true", help="also train the 2D network, twice")
     options = parser.parse_args(argv)
     pin(options.cores)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    all_of = molecules(data_file(options.data, FILE), options.sizes)
+    if options.network and options.sizes is not None:
+        raise InputError("the networks learn from the whole table", where="--network", remedy="Leave --sizes out")
+    folder = options.out / "cascade"
+    folder.mkdir(parents=True, exist_ok=True)
+    all_of = featurised(data_file(options.data, FILE), options.sizes, folder)
     results: list[Result] = []
-    table: dict[str, dict[str, float]] = {}
-    rows = with_network(all_of, options) if options.network else iter(())
-    for name, numbers in chain(rows, compare(all_of, options)):
-        table[name] = {key: value for key, value in numbers.items() if np.isfinite(value)}
-        shown = {key: value for key, value in numbers.items() if key != "repeats"}
-        print(name, " ".join(f"{key}={value:.3f}" for key, value in shown.items()), flush=True)
-        results += [Result(f"{name}: {key}", value, "") for key, value in table[name].items()]
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_json(options.out / "cascade_table.json", table)
+    print(f"| {' | '.join(('hits, budget', 'method', *COLUMNS))} |\n|{'---|' * (2 + len(COLUMNS))}")
+    for name, numbers in table(all_of, options):
+        print(markdown_row(name, numbers), flush=True)
+        results += [Result(f"{name}: {key}", value, "s" if key == "core-s" else "") for key, value in numbers.items()]
     report("cascade", results, options.out, argv)
 
 

@@ -1,4 +1,4 @@
-"""Trains the 2D network of the benchmark of cascades in two rounds: on random molecules, then also on its best ones.
+"""Trains the 2D network of the benchmark of cascades on chosen molecules, and predicts others.
 
 Each step is a command of Understudy, whose results are kept, so that a killed benchmark goes on where it was.
 """
@@ -17,75 +17,67 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from experiments.application.usage import cpu_seconds
+from data.files import listed_path
+from data.json_files import read_plain
 from experiments.screening.ledger import result_parts
+
+AGAIN = "Remove the directory and run again"
 
 
 @dataclass(frozen=True)
 class NetworkPredictions:
-    """What the network says of all molecules, and what it cost.
+    """What the network says, and what it cost.
 
     Attributes:
-        labelled: rows with a label, of both rounds.
-        mean, std: prediction of each molecule and the standard deviation of its error, Hartree.
-        core_seconds: processor time of trainings and predictions.
+        mean: prediction of each molecule, Hartree; -1 for those that it was not asked for.
+        core_seconds: processor time of training and prediction.
     """
 
-    labelled: Int[np.ndarray, " row"]
     mean: Float[np.ndarray, " molecule"]
-    std: Float[np.ndarray, " molecule"]
     core_seconds: float
 
 
-def network(path: Path, random: int, chosen: int, seconds: float, out: Path) -> NetworkPredictions:
-    """Train on random molecules, then also on those with the largest predictions, and predict all.
+def network(
+    path: Path, labelled: Int[np.ndarray, " row"], predicted: Int[np.ndarray, " row"], out: Path
+) -> NetworkPredictions:
+    """Train two members on labelled molecules, and predict some.
 
     Args:
         path: table of all molecules, with columns smiles and band_gap.
-        random: number of labels of the first round.
-        chosen: number of labels that the second round adds.
-        seconds: largest wall time of each training, s.
-        out: directory of the rounds.
+        labelled: rows to train on.
+        predicted: rows to predict.
+        out: directory of the results.
     """
     with open(path, newline="") as file:
         rows = [(row["smiles"], row["band_gap"]) for row in csv.DictReader(file)]
-    labelled = np.random.default_rng(0).permutation(len(rows))[:random]
-    began = cpu_seconds()
-    mean, std = _round(path, rows, labelled, seconds, out / "round-0")
-    score = mean.copy()
-    score[labelled] = -np.inf
-    labelled = np.append(labelled, np.argsort(-score, kind="stable")[:chosen])
-    mean, std = _round(path, rows, labelled, seconds, out / "round-1")
-    return NetworkPredictions(labelled, mean, std, cpu_seconds() - began)
-
-
-def _round(
-    path: Path, rows: Sequence[tuple[str, str]], labelled: np.ndarray, seconds: float, out: Path
-) -> tuple[np.ndarray, np.ndarray]:
     out.mkdir(parents=True, exist_ok=True)
-    table = out / "train.csv"
-    if not table.is_file():
-        with open(table, "w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("smiles", "band_gap"))
-            writer.writerows(rows[i] for i in labelled)
+    _write(out / "train.csv", rows, labelled)
+    _write(out / "candidates.csv", rows, predicted)
     if not (out / "run" / "surrogate" / "surrogate.json").is_file():
         _understudy(
-            "train", f"data.file={table}", "data.target=band_gap", "model.ensemble=2", f"train.max_seconds={seconds}",
+            "train", f"data.file={out / 'train.csv'}", "data.target=band_gap", "model.ensemble=2",
             f"run.dir={out / 'run'}",
         )  # fmt: skip
     if not (out / "screen" / "top.csv").is_file():
         _understudy(
-            "screen", f"surrogate={out / 'run'}", f"candidates={path}", f"out={out / 'screen'}", "top_k=10",
-            "workers=1", "objective.require_domain=false",
+            "screen", f"surrogate={out / 'run'}", f"candidates={out / 'candidates.csv'}", f"out={out / 'screen'}",
+            "top_k=10", "workers=1", "objective.require_domain=false",
         )  # fmt: skip
-    names = ["line", "band_gap", "band_gap_std"]
-    frame = pd.concat([pd.read_parquet(part, columns=names) for part in result_parts(out / "screen")])
-    mean, std = np.full(len(rows), -np.inf), np.ones(len(rows))
+    frame = pd.concat([pd.read_parquet(p, columns=["line", "band_gap"]) for p in result_parts(out / "screen")])
+    mean = np.full(len(rows), -1.0)
     # The header is line 1.
-    place = frame["line"].to_numpy() - 2
-    mean[place], std[place] = frame["band_gap"], frame["band_gap_std"]
-    return mean, std
+    mean[predicted[frame["line"].to_numpy() - 2]] = frame["band_gap"]
+    trained = read_plain(out / "run" / "metrics.json", dict[str, float], remedy=AGAIN)
+    screened = read_plain(out / "screen" / "metrics.json", dict[str, float], remedy=AGAIN)
+    return NetworkPredictions(mean, trained["train/core_seconds"] + screened["screen/core_seconds"])
+
+
+def _write(path: Path, rows: Sequence[tuple[str, str]], some: Int[np.ndarray, " row"]) -> None:
+    if not path.is_file():
+        with listed_path(path) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("smiles", "band_gap"))
+            writer.writerows(rows[i] for i in some)
 
 
 def _understudy(*words: str) -> None:

@@ -17,6 +17,8 @@ from data.errors import InputError
 from experiments.screening.cascade.population import Population
 from experiments.screening.cascade.settings import CalibrationSettings
 from surrogates.cascade.elusion import (
+    NEAR,
+    SLACK,
     AuditDraws,
     Stratum,
     allocate,
@@ -25,12 +27,8 @@ from surrogates.cascade.elusion import (
 )
 from surrogates.cascade.promise import Promise, StageThreshold
 
-#: The candidates near the cut are so many times those above it.
-NEAR = 2
 #: Thresholds to which the cut may be lowered.
 GRID = 20
-#: The share of the far stratum that is drawn, in units of the share that proves the recall if no draw is a hit.
-SLACK = 1.06
 #: Share of the allowed loss that the first rung expects below the cut.
 EXPECTED_LOSS = 0.25
 
