@@ -124,12 +124,6 @@ def _screen_designs(
     """
     recheck = build(RecheckSettings, config.recheck, where="recheck")
     layout, out = surrogate.facts.layout, Path(settings.out)
-    if surrogate.standing is not None:
-        raise InputError(
-            f"the surrogate stands on {surrogate.standing.name}, which would be asked about every design",
-            where="surrogate",
-            remedy="Screen with one trained with on=linear or without on, and recheck.simulator for the best designs",
-        )
     if lacking := [t for t in surrogate.targets if t not in surrogate.facts.conformal]:
         raise InputError(
             f"the surrogate has no intervals of {', '.join(lacking)}",

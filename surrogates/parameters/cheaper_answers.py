@@ -10,8 +10,9 @@ import numpy as np
 
 from data.errors import InputError
 from data.parameters import ParameterTable
+from data.rejects import RejectLog
 from surrogates.learning.rung import Rung, RungColumns, usable_outputs
-from surrogates.parameters.surrogate import requests_of
+from surrogates.parameters.surrogate import ParameterSurrogate, requests_of
 
 LOG = logging.getLogger(__name__)
 
@@ -44,6 +45,23 @@ def with_answers(rung: Rung, table: ParameterTable, store: Path, *, progress: bo
             "%s does not answer for %d of %d samples, which are left out, such as number %d: %s",
             simulator.name, int((~answers.ok).sum()), len(table), first, answers.reasons[first] or "not finite",
         )  # fmt: skip
+    rows = np.flatnonzero(answers.ok)
+    return replace(table.take(rows), cheaper=answers.values[rows], cheaper_costs=answers.costs())
+
+
+def with_own_answers(
+    surrogate: ParameterSurrogate, table: ParameterTable, path: Path, rejects: RejectLog | None
+) -> ParameterTable:
+    """Samples of a test with the answers of the simulator on which a surrogate stands, asked in this process.
+
+    Samples that it does not answer are reported as rejects and left out.
+    """
+    answers = surrogate.ask_rung(table.values)
+    for row in np.flatnonzero(~answers.ok).tolist():
+        if rejects is None:
+            break
+        text = ",".join(f"{v:.6g}" for v in table.values[row])
+        rejects.add(path, row, text, f"{answers.simulator.name}: {answers.reasons[row] or 'not finite'}")
     rows = np.flatnonzero(answers.ok)
     return replace(table.take(rows), cheaper=answers.values[rows], cheaper_costs=answers.costs())
 

@@ -187,7 +187,8 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
         if self.facts.on is None:
             raise InputError("the surrogate stands on no other simulator")
         outputs = self.facts.on.variables(self.rung)
-        requests = requests_of(self.rung, self.facts.layout, table)
+        rows = np.asarray(table, np.float64).reshape(-1, len(self.facts.layout.columns))
+        requests = requests_of(self.rung, self.facts.layout, rows)
         return RungColumns.of(self.rung, outputs, ask_here(self.rung, requests, [v.name for v in outputs]))
 
     def predict_quantities(

@@ -22,7 +22,7 @@ from surrogates.learning.overlap import Overlap
 from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.sample_parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.sample_task import SampleParts, SampleSets, SampleTask, target_columns
-from surrogates.parameters.cheaper_answers import columns_of, with_answers
+from surrogates.parameters.cheaper_answers import columns_of, with_answers, with_own_answers
 from surrogates.parameters.fit import fit_parameter_surrogate
 from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.scores import score_parameters
@@ -144,6 +144,9 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
             table = read_samples(path, partial(_read, list(columns.values()), inputs), rejects, readings)
             _refuse_other(surrogate.facts.layout, table, str(path))
             say_other_labels(readings, table.fingerprint, surrogate.labels_fingerprint)
+            if surrogate.facts.on is not None:
+                table = with_own_answers(surrogate, table, path, rejects)
+                metrics |= {f"test/{path.stem}/{k.replace('/', '_')}": v for k, v in table.cheaper_costs.items()}
             overlap = Overlap.among(learned, table.input_keys())
             overlap.note(readings)
             metrics |= score_apart(overlap, partial(score_parameters, surrogate), table, f"test/{path.stem}")

@@ -9,16 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 
 from data.errors import InputError
 from data.parameters import ParameterLayout, ParameterTable
+from data.rejects import RejectLog
 from data.spec import SimulationError, Spec, Variable, content_hash, dataset
+from experiments.screening.designs import designs_in
+from experiments.screening.library_screen import ScreenConfig, screen_library
+from experiments.screening.objective import Objective
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.rung import RungAnswers, ask_here
 from surrogates.learning.sample_task import SampleSets
+from surrogates.parameters.cheaper_answers import with_own_answers
 from surrogates.parameters.network import ParameterConfig
+from surrogates.parameters.scores import score_parameters
 from surrogates.parameters.surrogate import ParameterSurrogate
 from surrogates.parameters.task import ParameterData, ParameterTask
 from surrogates.saved import load_surrogate
@@ -138,6 +145,37 @@ def test_spec_and_fingerprint_say_what_it_stands_on(
     nested = load_surrogate(tmp_path / "t")
     assert nested.spec.attrs["on_fingerprint"] == surrogate.fingerprint
     assert (tmp_path / "t" / "on").is_dir()
+
+
+def test_a_screen_of_designs_asks_the_simulator_and_lists_what_it_does_not_answer(
+    standing: tuple[ParameterSurrogate, dict[str, float]], tmp_path: Path
+) -> None:
+    (tmp_path / "designs.csv").write_text("a,b\n0.1,0.2\n0.3,0.97\n0.5,0.6\nx,1\n")
+    library = designs_in(tmp_path / "designs.csv", ("a", "b"), ("m", "1"))
+    config = ScreenConfig(workers=1, objective=Objective(maximize="force"), distinct=False)
+    summary = screen_library(standing[0], library, tmp_path / "out", config, progress=False)
+    assert (summary.read, summary.valid) == (4, 2)
+    rejects = (tmp_path / "out" / "rejects.csv").read_text()
+    assert '3,"0.3,0.97",cheap: not_converged: b is too large' in rejects
+    (part,) = (tmp_path / "out" / "results").glob("*.parquet")
+    results = pq.read_table(part).to_pydict()
+    assert results["line"] == [2, 4]
+    expected = standing[0].predict_table(np.array([[0.1, 0.2], [0.5, 0.6]]))["force"]
+    np.testing.assert_allclose(results["prediction"], expected, rtol=1e-5)
+
+
+def test_a_test_leaves_out_what_the_simulator_does_not_answer(
+    standing: tuple[ParameterSurrogate, dict[str, float]], tmp_path: Path
+) -> None:
+    new = table(40, seed=2)
+    with RejectLog(tmp_path / "rejects.csv") as rejects:
+        some = with_own_answers(standing[0], new, Path("new.zarr"), rejects)
+    failing = np.flatnonzero(new.values[:, 1] > 0.95)
+    assert len(failing)
+    np.testing.assert_array_equal(some.values, np.delete(new.values, failing, axis=0))
+    assert some.cheaper_costs["on/failed"] == len(failing)
+    assert score_parameters(standing[0], some, "test")["test/mae"] < 0.2
+    assert (tmp_path / "rejects.csv").read_text().count("b is too large") == len(failing)
 
 
 def test_a_simulator_of_other_inputs_or_without_an_answer_is_refused(tmp_path: Path) -> None:
