@@ -30,6 +30,7 @@ class Family:
         candidates: what a screen ranks by a surrogate of this kind; None if it cannot rank candidates.
         study: what an evaluation compares surrogates of this kind with besides files: their solver ("comparison"), or
             reference forecasts ("forecasts"); None for files alone.
+        trained: whether `understudy train` makes surrogates of this kind, which then has settings of data and training.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Family:
     earlier_name: str = ""
     candidates: Literal["molecules", "numbers"] | None = None
     study: Literal["comparison", "forecasts"] | None = None
+    trained: bool = True
 
     @property
     def hashed_name(self) -> str:
@@ -63,6 +65,7 @@ _ALL = (
     Family("meshes", "Mesh", "mesh"),
     Family("parameters", "Parameter", "parametric", candidates="numbers"),
     Family("forecasts", "Forecast", "weather", study="forecasts"),
+    Family("mixture", "Mixture", trained=False),
 )
 #: Word of a kind -> the kind.
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}

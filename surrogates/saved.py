@@ -50,7 +50,7 @@ def package_versions() -> dict[str, str]:
 
 
 def save_surrogate(
-    directory: Path, kind: str, params: Any, card: Mapping[str, Any], *, nested: Saves | None = None
+    directory: Path, kind: str, params: Any, card: Mapping[str, Any], *, nested: Mapping[str, Saves] | None = None
 ) -> None:
     """Save weights and card; the card comes last, so that a directory with one is complete.
 
@@ -59,7 +59,7 @@ def save_surrogate(
         kind: a key of `surrogates.family.FAMILIES`.
         params: pytree of arrays.
         card: JSON-serialisable; whatever the class needs to build itself.
-        nested: the surrogate on which this one stands, which is saved in the folder `NESTED`.
+        nested: surrogates that are saved within this one, such as that on which it stands, by their folder.
     """
     if kind not in FAMILIES:
         raise ValueError(f"kind must be one of {sorted(FAMILIES)}, got {kind!r}")
@@ -68,8 +68,8 @@ def save_surrogate(
         sync_directory(directory)
         leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(params))]
         save_arrays(directory / "weights", leaves, {"kind": kind})
-        if nested is not None:
-            nested.save(directory / NESTED)
+        for folder, surrogate in (nested or {}).items():
+            surrogate.save(directory / folder)
         facts = {"format": FORMAT, "kind": kind, "versions": package_versions(), "weights_sha256": checksum(leaves)}
         write_json(directory / CARD, {**facts, **card})
 

@@ -26,7 +26,7 @@ from simulators.rebuild import rebuild
 from surrogates.family import FAMILIES
 from surrogates.learning.checkpoints import checksum
 from surrogates.learning.rung import Standing
-from surrogates.saved import NESTED, card_errors, load_surrogate, load_weights, read_facts, save_surrogate
+from surrogates.saved import NESTED, Saves, card_errors, load_surrogate, load_weights, read_facts, save_surrogate
 
 Model = TypeVar("Model", bound=nnx.Module)
 #: A frozen dataclass with `config`, `labels_fingerprint`, `scores` and `model`, which `to_plain` writes.
@@ -198,9 +198,14 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
             "labels_fingerprint": self.labels_fingerprint,
             "scores": dict(self.scores),
         }
-        # A surrogate cannot be rebuilt from its description, so that it is saved within this one.
-        nested = self._rung if isinstance(self._rung, TrainedSurrogate) else None
-        save_surrogate(Path(directory), self.KIND, self.arrays(), card | self.card_entries(), nested=nested)
+        save_surrogate(Path(directory), self.KIND, self.arrays(), card | self.card_entries(), nested=self.nested())
+
+    def nested(self) -> Mapping[str, Saves]:
+        """Surrogates that are saved within this one, by their folder in its directory.
+
+        That on which it stands is one, because a surrogate cannot be rebuilt from its description.
+        """
+        return {NESTED: self._rung} if isinstance(self._rung, TrainedSurrogate) else {}
 
     def card_entries(self) -> dict[str, Any]:
         """More entries of the card."""

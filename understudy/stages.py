@@ -27,6 +27,8 @@ from surrogates.trained import Surrogate
 from understudy.campaigns import records
 from understudy.loading import load
 
+#: Stages whose setting `out` is the directory of their run.
+OUT_IS_RUN = frozenset({"screen", "grow", "prune"})
 #: Seconds that a stage which was interrupted has to write its last checkpoint.
 GRACE_S = 60.0
 ANEW = "Run the stage again, which writes it anew"
@@ -110,6 +112,16 @@ def evaluate(*overrides: str, **settings: Any) -> Run:
     return run("evaluate", *overrides, **settings)
 
 
+def grow(*overrides: str, **settings: Any) -> Run:
+    """Give a trained potential, or a mixture, an expert for new data; see `run`."""
+    return run("grow", *overrides, **settings)
+
+
+def prune(*overrides: str, **settings: Any) -> Run:
+    """Replace experts of a mixture by one that has learned their answers; see `run`."""
+    return run("prune", *overrides, **settings)
+
+
 def prepare(*overrides: str, **settings: Any) -> Run:
     """Featurise a library once, for fast repeated screening; see `run`."""
     return run("prepare", *overrides, **settings)
@@ -150,12 +162,14 @@ def run(stage: str, *overrides: str, **settings: Any) -> Run:
     """
     line = [*overrides, *(f"{_key(name)}={_quoted(value)}" for name, value in settings.items())]
     values = {key: _plain(value) for key, _, value in (argument.partition("=") for argument in line)}
-    # A screen lies in the directory that `out` names, and predictions beside the file that it names.
-    implied = {"screen": values.get("out"), "predict": f"{values['out']}.run" if "out" in values else None}
+    # The directory of these runs is what `out` names, and predictions lie beside the file that it names.
+    in_out = stage in OUT_IS_RUN
+    implied = {stage: values.get("out")} if in_out else {}
+    implied |= {"predict": f"{values['out']}.run" if "out" in values else None}
     directory = values.get("run.dir") or implied.get(stage)
     if directory is None:
         directory = f"runs/{stage}/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
-        line.append(f"{'out' if stage == 'screen' else 'run.dir'}={directory}")
+        line.append(f"{'out' if in_out else 'run.dir'}={directory}")
     status, tail = _shown([sys.executable, "-m", "understudy", stage, *line])
     if status == 130:
         raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from data.molecules.graphs import Bucket
 from data.parameters import ParameterLayout
 from data.spec import Coordinate, Variable, dataset
 from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
+from data.structures.structures import Structures
 from surrogates.fields.bands import Bands
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.networks.fno import FNOConfig
@@ -32,6 +34,9 @@ from surrogates.learning.normalise import Standardise
 from surrogates.meshes.facts import MeshConfig, MeshFacts, MeshScale
 from surrogates.meshes.network import MeshNetworkConfig
 from surrogates.meshes.surrogate import MeshSurrogate
+from surrogates.mixture.facts import MixtureConfig
+from surrogates.mixture.fit import fit_mixture_surrogate
+from surrogates.mixture.surrogate import MixtureSurrogate
 from surrogates.parameters.facts import InputScale, ParameterFacts
 from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.surrogate import ParameterSurrogate
@@ -145,6 +150,20 @@ def forecasts() -> ForecastSurrogate:
     return ForecastSurrogate(facts.model(usual), facts)
 
 
+def mixture() -> MixtureSurrogate:
+    """Energies and forces of water by one potential, and of hydrogen peroxide by another of twice the width."""
+    narrow = potentials()
+    network = replace(narrow.facts.config.network, features=4)
+    wide = replace(narrow.facts, config=replace(narrow.facts.config, network=network))
+    place = np.eye(4, 3)
+    learned = {
+        "water": Structures.from_arrays([np.array([8, 1, 1])] * 2, [place[:3]] * 2),
+        "peroxide": Structures.from_arrays([np.array([8, 8, 1, 1])] * 2, [place] * 2),
+    }
+    experts = {"water": narrow, "peroxide": PotentialSurrogate(wide.model(), wide)}
+    return fit_mixture_surrogate(experts, learned, MixtureConfig()).with_facts(scores=SCORES)
+
+
 #: Kind of surrogate -> what makes one.
 MAKERS: Mapping[str, Callable[[], Any]] = {
     "properties": properties,
@@ -153,6 +172,7 @@ MAKERS: Mapping[str, Callable[[], Any]] = {
     "meshes": meshes,
     "parameters": parameters,
     "forecasts": forecasts,
+    "mixture": mixture,
 }
 
 
@@ -173,6 +193,10 @@ def question(kind: str) -> dict[str, Any]:
             "speed": 1.0,
         },
         "parameters": {"speed": 1.0, "wave": np.array([0.5, -0.5])},
+        "mixture": {
+            "numbers": np.array([8, 1, 1], np.int32),
+            "positions": np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]]),
+        },
         "forecasts": {
             "temperature": np.full((1, 4, 8), 281.0, np.float32),
             "surface_pressure": np.full((4, 8), 100_100.0, np.float32),
@@ -184,5 +208,6 @@ def question(kind: str) -> dict[str, Any]:
 def asked(surrogate: Any, kind: str) -> dict[str, np.ndarray]:
     """What a surrogate answers to the question of its kind, by name."""
     values, spec = question(kind), surrogate.spec
-    record: xr.Dataset = dataset(spec.inputs, values) if kind in ("properties", "potentials") else spec.request(values)
+    molecules = kind in ("properties", "potentials", "mixture")
+    record: xr.Dataset = dataset(spec.inputs, values) if molecules else spec.request(values)
     return {str(name): np.asarray(array.values) for name, array in surrogate.simulate(record).items()}

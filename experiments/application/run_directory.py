@@ -34,10 +34,13 @@ FREE = (
     "*.checkpoint_every_s", "*.mlflow",
 )  # fmt: skip
 #: More such settings of each stage. A training may resume with more epochs or patience, and checks the rest of its
-#: recipe itself (`surrogates.learning.loop`); labels of any inputs may go to one store, which records its simulator;
+#: recipe itself (`surrogates.learning.loop`), and so may that of an expert; labels of any inputs may go to one store,
+#: which records its simulator;
 #: active learning may resume with another goal or budget; a screen records its settings in `screen.json`.
 FREE_OF: Mapping[str, tuple[str, ...]] = {
     "train": ("*.epochs", "*.patience", "data.test", "data.test.*"),
+    "grow": ("*.epochs", "*.patience"),
+    "prune": ("*.epochs", "*.patience", "tolerance"),
     "simulate": ("inputs", "limit", "sampling.count"),
     "active": ("stop.*", "*.epochs", "*.patience"),
     "screen": ("top_k", "calibration.labels"),

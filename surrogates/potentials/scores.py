@@ -6,15 +6,17 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from jax.sharding import Mesh
 
 from data.errors import InputError
 from data.identity import frame_keys
 from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import refuse_equal_stems
-from data.spec import SimulationError
+from data.spec import SimulationError, Spec
 from data.structures.frame_names import FrameKeys
 from data.structures.structures import Structures
 from simulators.rebuild import rebuild
@@ -22,14 +24,32 @@ from surrogates.learning.conformal import coverage
 from surrogates.learning.devices import local_mesh
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.overlap import Overlap
+from surrogates.potentials.potential_spec import StructurePredictions
 from surrogates.potentials.structure_reading import read_structures
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 LOG = logging.getLogger(__name__)
 
 
+class ScoredPotential(Protocol):
+    """What is scored: a potential, or a mixture of potentials."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    @property
+    def frame_keys(self) -> FrameKeys | None: ...
+
+    @property
+    def needs_spin(self) -> bool: ...
+
+    def predict_structures(self, structures: Structures, *, mesh: Mesh | None = None) -> StructurePredictions:
+        """Answer a table of structures of any sizes."""
+        ...
+
+
 def evaluate_frames(
-    potential: PotentialSurrogate,
+    potential: ScoredPotential,
     files: Sequence[Path],
     rejects: RejectLog | None = None,
     readings: list[Reading] | None = None,
@@ -51,8 +71,8 @@ def evaluate_frames(
         InputError: a file has no usable frame, or two files have the same stem.
     """
     refuse_equal_stems(files, "data.test")
-    spins = potential.facts.head.baseline is not None
-    keys = (keys or FrameKeys()).after(potential.facts.head.keys)
+    spins = potential.needs_spin
+    keys = (keys or FrameKeys()).after(potential.frame_keys)
     readings = [] if readings is None else readings
     tables, overlaps = {}, {}
     for path in files:
@@ -79,13 +99,13 @@ def with_baseline(potential: PotentialSurrogate) -> PotentialSurrogate:
 
 
 def scored_rows(
-    potential: PotentialSurrogate, structures: Structures, path: Path, rows: np.ndarray, prefix: str
+    potential: ScoredPotential, structures: Structures, path: Path, rows: np.ndarray, prefix: str
 ) -> dict[str, float]:
     """`score` of selected frames of a file."""
     return score(potential, structures.take(rows), prefix, str(path))
 
 
-def score(potential: PotentialSurrogate, structures: Structures, prefix: str, where: str) -> dict[str, float]:
+def score(potential: ScoredPotential, structures: Structures, prefix: str, where: str) -> dict[str, float]:
     """Mean absolute and root mean square errors: energies in meV per molecule, force components in meV/Angstrom.
 
     Quantities that the file lacks, or that the potential did not learn, are omitted with a warning.

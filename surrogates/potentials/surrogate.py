@@ -18,12 +18,13 @@ import xarray as xr
 from ase.data import chemical_symbols
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.plain import entry
 from data.spec import SimulationError, Spec, check
-from data.structures.batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
+from data.structures.batches import StructureBatch, StructureBatches, round_up, shapes
+from data.structures.frame_names import FrameKeys
 from data.structures.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.adapter import Simulator
 from surrogates.learning.devices import shard_batch, side_by_side
@@ -32,16 +33,10 @@ from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import PotentialFacts
 from surrogates.potentials.last_layer import LastLayer, distance, spread
 from surrogates.potentials.networks.architectures import ARCHITECTURES
+from surrogates.potentials.padding import padded_sizes, pairs_budget
 from surrogates.potentials.potential_spec import INPUTS, OPTIONAL, OUTPUTS, StructurePredictions
 from surrogates.potentials.structure_answers import answer_of, answer_requests, structures_of
 from surrogates.trained import TrainedSurrogate, with_weights
-
-#: Atom slots times neighbour slots of one batch of predictions, which fit the cache of a CPU, or fill a GPU.
-CPU_PAIRS, ACCELERATOR_PAIRS = 4_096, 1_048_576
-#: Up to this number of distinct sizes of molecules, each size has its own padded shape.
-EXACT_SIZES = 4
-#: Number of padded shapes for a table with more sizes than that.
-MOST_SIZES = 8
 
 
 class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
@@ -94,6 +89,7 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
                     answer["energy_std"], answer["forces_std"] = std
             return answer
 
+        self._measure = jax.jit(lambda state, whitening, system: distance(nnx.merge(graph, state), whitening, system))
         # On a CPU one thread computes a batch, and several batches run at a time; see `predict_structures`.
         self._run = jax.jit(run, compiler_options={"xla_cpu_multi_thread_eigen": False})
 
@@ -134,6 +130,16 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
     def cutoff_angstrom(self) -> float:
         """The cutoff, Angstrom; atoms farther apart exchange no messages."""
         return self.facts.config.network.cutoff_angstrom
+
+    @property
+    def frame_keys(self) -> FrameKeys | None:
+        """Names of the labels of the active head in the files of frames; None for the usual names."""
+        return self.facts.head.keys
+
+    @property
+    def needs_spin(self) -> bool:
+        """Whether spins matter: a potential itself does not distinguish them, but its baseline may."""
+        return self.facts.head.baseline is not None
 
     @property
     def compilations(self) -> int:
@@ -244,6 +250,30 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
                     columns[name] = columns[name] + forces
         return StructurePredictions(**columns)
 
+    def novelty(self, batch: StructureBatch) -> Float[np.ndarray, " M"]:
+        """Distance of each structure of a batch to the training data, over the largest within the domain.
+
+        It takes the energy of the network without its gradient. Without a domain it is infinite.
+        """
+        if self.last_layer is None or not self.facts.novelty:
+            return np.full(len(batch.numbers), np.inf)
+        head = np.full(len(batch.numbers), self.facts.index, np.int32)
+        far = self._measure(self._state, self.last_layer.whitening, batch.system._replace(head=head))
+        return np.asarray(far, np.float64) / self.facts.novelty
+
+    def novelties(self, structures: Structures) -> Float[np.ndarray, " M"]:
+        """`novelty` for a table of structures of any sizes.
+
+        Raises:
+            SimulationError: as `simulate`.
+        """
+        self.refuse_unknown(structures)
+        batches = self.batches(structures)
+        far = np.full(len(structures), np.inf)
+        for kind, rows in batches.plan(0):
+            far[rows] = self.novelty(batches.pad(kind, rows))[: len(rows)]
+        return far
+
     def batches(
         self, structures: Structures, *, sizes: Sequence[int] | None = None, devices: int = 1
     ) -> StructureBatches:
@@ -255,7 +285,7 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
             devices: number of devices; the number of molecules of each batch is a multiple of it.
         """
         cutoff = self.cutoff_angstrom
-        chosen = sizes or _sizes(structures.sizes)
+        chosen = sizes or padded_sizes(structures.sizes)
         batch_shapes, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs_budget(), multiple=devices)
         counts = np.bincount(which, minlength=len(batch_shapes))
         batch_shapes = [
@@ -351,19 +381,3 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
             facts = replace(facts, hashed_scores=facts.scores)
         layer = LastLayer.of(arrays["last_layer"]) if entry(card, "last_layer", bool) else None
         return cls(with_weights(nnx.eval_shape(facts.model), arrays["networks"]), facts, layer)
-
-
-def pairs_budget() -> int:
-    """Atom slots times neighbour slots of one batch of predictions on this machine."""
-    return CPU_PAIRS if jax.default_backend() == "cpu" else ACCELERATOR_PAIRS
-
-
-def _sizes(sizes: Int[np.ndarray, " M"]) -> tuple[int, ...]:
-    """Padded sizes for molecules of these sizes: the sizes themselves if they are few, else a few even numbers.
-
-    Even numbers let tables with similar sizes share compiled programs.
-    """
-    distinct = np.unique(sizes)
-    if len(distinct) <= EXACT_SIZES:
-        return tuple(int(n) for n in distinct)
-    return choose_sizes(sizes + sizes % 2, MOST_SIZES)

@@ -130,6 +130,8 @@ KINDS = {
         (IN_DOMAIN,),
     ),
 }
+#: A mixture of potentials is asked as they are.
+KINDS["mixture"] = KINDS["potentials"]
 EVERY = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -162,11 +164,15 @@ def measured(surrogate: Any) -> list[str]:
     return [n for n in names if n != IN_DOMAIN and n.rpartition("_")[2] not in ("std", "low", "high")]
 
 
+def beside(surrogate: Any) -> list[Any]:
+    """What a surrogate is made of beside its model and facts."""
+    return [getattr(surrogate, name) for name in ("last_layer", "experts") if hasattr(surrogate, name)]
+
+
 def with_other_weights(surrogate: Any) -> Any:
     weights = jax.tree.map(lambda leaf: leaf + 0.01, nnx.to_pure_dict(nnx.state(surrogate.model)))
     model = with_weights(surrogate.model, weights)
-    more = (surrogate.last_layer,) if hasattr(surrogate, "last_layer") else ()
-    return type(surrogate)(model, surrogate.facts, *more)
+    return type(surrogate)(model, surrogate.facts, *beside(surrogate))
 
 
 def test_every_kind_is_in_the_table() -> None:
@@ -257,9 +263,8 @@ def test_an_answer_that_is_not_finite_never_leaves_it(kind: str) -> None:
     surrogate, question = surrogate_of(kind)
     weights = nnx.to_pure_dict(nnx.state(surrogate.model))
     broken = with_weights(surrogate.model, jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), weights))
-    more = (surrogate.last_layer,) if hasattr(surrogate, "last_layer") else ()
     with pytest.raises(SimulationError) as caught:
-        type(surrogate)(broken, surrogate.facts, *more).simulate(request(surrogate, question))
+        type(surrogate)(broken, surrogate.facts, *beside(surrogate)).simulate(request(surrogate, question))
     assert caught.value.kind == "not_converged"
 
 

@@ -25,7 +25,7 @@ from data.structures.structures import Structures
 from surrogates.potentials.dynamics.force_field import ForceField
 from surrogates.potentials.dynamics.relax import free_coordinates, refuse_baseline, refuse_constraints
 from surrogates.potentials.energy import EnergyAndForces
-from surrogates.potentials.surrogate import pairs_budget
+from surrogates.potentials.padding import pairs_budget
 
 #: Angstrom beyond the cutoff that neighbour lists reach.
 MARGIN = 1.0

@@ -24,7 +24,7 @@ from data.structures.structures import Structures
 from data.terminal import progress_bar
 from surrogates.potentials.dynamics.force_field import ForceField
 from surrogates.potentials.dynamics.optimisers import OPTIMISERS
-from surrogates.potentials.surrogate import pairs_budget
+from surrogates.potentials.padding import pairs_budget
 
 RUNNING, CONVERGED, OUT_OF_STEPS, STALE, BROKEN = range(5)
 ENDS = {CONVERGED: "converged", OUT_OF_STEPS: "out_of_steps", BROKEN: "broken"}

@@ -21,7 +21,9 @@ from experiments.application.choices import CONF
 from experiments.application.run_directory import CONFIG, run_directory
 from experiments.stages.active import active
 from experiments.stages.evaluate import evaluate
+from experiments.stages.grow import grow
 from experiments.stages.predict import predict
+from experiments.stages.prune import prune
 from experiments.stages.simulate import simulate
 from experiments.stages.train import train
 
@@ -30,8 +32,15 @@ FRAME = "1\nenergy=1.0 Properties=species:S:1:pos:R:3\nH 0 0 0\n"
 FRAMES = FRAME + "2\nenergy=x Properties=species:S:1:pos:R:3\nH 0 0 0\n"
 #: Fluorine, which the small potential has not learned, with forces.
 FLUORINE = "1\nenergy=1.0 Properties=species:S:1:pos:R:3:forces:R:3\nF 0 0 0 0 0 0\n"
+WATER = """3
+energy=1.0 Properties=species:S:1:pos:R:3
+O 0 0 0.12
+H 0 0.76 -0.47
+H 0 -0.76 -0.47
+"""
 STAGES: dict[str, Callable[[DictConfig, Path], None]] = {
-    "train": train, "simulate": simulate, "evaluate": evaluate, "active": active, "predict": predict,
+    "train": train, "simulate": simulate, "evaluate": evaluate, "active": active, "predict": predict, "grow": grow,
+    "prune": prune,
 }  # fmt: skip
 
 
@@ -127,6 +136,18 @@ REFUSED = {
         "predict", ["inputs={}/a.csv", "out={}/out.csv"], {"a.csv": "speed,wave_3,wave_4\n1,2,x\n"}, "", "parameters"
     ),
     "simulate": Refused("simulate", ["simulator=xtb", "inputs={}/a.csv"], {"a.csv": "smiles\nno molecule\n"}, ""),
+    "train mixture": Refused(
+        "train", ["model.kind=mixture", "data.file={}/a.csv", "data.target=gap"], {}, "understudy grow"
+    ),
+    "evaluate mixture": Refused("evaluate", ["data.test=[{}/a.xyz]"], {"a.xyz": FLUORINE}, "", "mixture"),
+    "grow": Refused(
+        "grow",
+        ["data.train={}/a.xyz", "old.train=[{}/b.xyz]", "out={}/run", "expert=b"],
+        {"a.xyz": FLUORINE, "b.xyz": WATER},
+        "there is an expert b already",
+        "potentials",
+    ),
+    "prune": Refused("prune", ["out={}/run"], {}, "the frames of an expert are missing", "mixture"),
     "active": Refused("active", ["start={}/a.xyz", "simulator=xtb"], {"a.xyz": "1\n\nQq 0 0 0\n"}, ""),
 }
 
@@ -146,7 +167,7 @@ def test_nothing_of_a_finished_run_changes(name: str, tmp_path: Path) -> None:
     arguments = [argument.format(tmp_path) for argument in case.arguments]
     if case.surrogate is not None:
         MAKERS[case.surrogate]().save(tmp_path / "surrogate")
-        if case.stage in ("evaluate", "predict"):
+        if case.stage in ("evaluate", "predict", "grow", "prune"):
             arguments.append(f"surrogate={tmp_path / 'surrogate'}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(case.stage, [*arguments, f"run.dir={run_dir}"])

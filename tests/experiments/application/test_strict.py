@@ -22,6 +22,9 @@ from experiments.application.stage import RunDirectory
 from experiments.application.strict import refuse_unused
 from experiments.campaigns.sampled import Sampling
 from experiments.cli import STAGES
+from experiments.experts.growing import GrowConfig
+from experiments.experts.members import OldFiles
+from experiments.experts.pruning import PruneConfig
 from experiments.forecasting.forecast_evaluation import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
 from experiments.screening.design_recheck import RecheckSettings
@@ -29,9 +32,11 @@ from experiments.screening.library_screen import Objective
 from experiments.stages.active import ActiveSettings
 from experiments.stages.calibrate import CalibrateSettings
 from experiments.stages.evaluate import EvaluateSettings, unused_in_evaluation
+from experiments.stages.grow import GrowSettings, unused_in_growing
 from experiments.stages.pipeline import unused_in_pipeline
 from experiments.stages.predict import unused_in_prediction
 from experiments.stages.prepare import PrepareSettings, unused_in_preparation
+from experiments.stages.prune import PruneSettings
 from experiments.stages.report import ReportSettings
 from experiments.stages.screen import ScreenSettings, unused_in_screen
 from experiments.stages.simulate import SimulateSettings, unused_in_simulation
@@ -42,6 +47,7 @@ from simulators.chemistry.conformers import ConformerConfig
 from surrogates.cascade.risk_calibration import Risk
 from surrogates.family import FAMILIES
 from surrogates.learning.loop import TrainConfig
+from surrogates.mixture.facts import MixtureConfig
 from surrogates.potentials.tuning import TuneConfig
 
 
@@ -78,6 +84,8 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
             "screen": ["surrogate=x", "candidates=x"],
             "windows": ["out=x"],
             "predict": ["surrogate=x"],
+            "grow": ["surrogate=x", "out=x"],
+            "prune": ["surrogate=x", "out=x"],
         }
         asked.append([stage, *required.get(stage, []), f"{group}={option[:-2]}{option[-1]}{option[-2]}", "run.dir=r"])
     done = subprocess.run(
@@ -96,6 +104,7 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
 
 #: What the code of each part of a configuration is built into.
 SETTINGS: tuple[type, ...] = (
+    *(GrowSettings, PruneSettings, OldFiles, GrowConfig, PruneConfig, MixtureConfig),
     *(TrainSettings, EvaluateSettings, PrepareSettings, ReportSettings, ScreenSettings, SimulateSettings),
     *(CalibrateSettings, Risk),
     *(WindowsSettings, PipelineSettings, ActiveSettings, ActiveConfig),
@@ -217,6 +226,9 @@ APPLICATIONS: list[tuple[str, str, list[str], list[str]]] = [
     ("simulate", "", ["inputs=a.smi", "limit=3"], ["smiles=a", "charge_key=q"]),
     ("simulate", "", ["inputs=a.xyz", "charge_key=q"], ["smiles=a", "conformers.n_conformers=3"]),
     ("prepare", "", ["candidates=a.smi", "out=o"], ["smiles=a"]),
+    ("grow", "potentials", ["out=o", "replay=3", "old.train=[a.xyz]", "route.certain=0.5"], []),
+    ("grow", "potentials", ["out=o", "model=painn"], ["replay=3"]),
+    ("grow", "mixture", ["out=o", "replay=3"], ["old.train=[a.xyz]", "route.certain=0.5"]),
     ("prepare", "", ["candidates=a.csv", "out=o", "smiles=a"], []),
     ("pipeline", "", ["library.size=9"], ["smiles=a"]),
     ("pipeline", "", ["candidates=a.csv", "smiles=a"], ["library.size=9"]),
@@ -227,6 +239,7 @@ UNUSED: dict[str, Callable[[DictConfig], Mapping[str, str]]] = {
     "predict": unused_in_prediction,
     "simulate": unused_in_simulation,
     "prepare": unused_in_preparation,
+    "grow": unused_in_growing,
     "pipeline": unused_in_pipeline,
 }
 

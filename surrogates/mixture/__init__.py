@@ -1,0 +1,1 @@
+"""Mixtures: several surrogates of one question, each asked where it learned."""
