@@ -45,10 +45,10 @@ RECALL, CONFIDENCE = 0.9, 0.95
 RANDOM, GROWTH = 0.2, 1.2
 #: Share of all molecules that an audit labels; budgets below twice as much have no audit. Its strata are those of
 #: `understudy screen`.
-AUDIT = 0.027
+AUDIT = 0.026
 #: Labelled shares with which the first network is trained, those of the batches before the second one, and the growth
 #: of the batches after it.
-FIRST_NETWORK, SECOND_NETWORK, SLOWER_GROWTH = 0.01867, (0.0247, 0.0307, 0.034), 1.08
+FIRST_NETWORK, SECOND_NETWORK, SLOWER_GROWTH = 0.01867, (0.0247, 0.0307, 0.034), 1.05
 #: Standard deviations that the bounds add: of the cascade, and of MolPAL's upper confidence bound.
 BETA, BETA_MOLPAL = 1.0, 2.0
 BATCHES = 5
@@ -87,7 +87,7 @@ def audited(
         budget: number of molecules that may be labelled, everything counted.
         seed: seed of the draws.
     """
-    near, far = np.split(rest, [NEAR * len(chosen.rows)])
+    near, far = np.split(rest, [round(NEAR * len(chosen.rows))])
     known_hits, draws = int(hit[chosen.rows].sum()), budget - len(chosen.rows)
     share = quiet_share(known_hits, RECALL, 1 - CONFIDENCE)
     if share * len(rest) > draws:

@@ -33,9 +33,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import hypergeom
 
 #: The candidates near the cut are so many times the labelled ones above it.
-NEAR = 2
+NEAR = 1.5
 #: The share of the far stratum that is drawn, in units of the share that proves the recall if no draw is a hit.
-SLACK = 1.06
+SLACK = 1.25
 
 
 @dataclass(frozen=True)
@@ -183,14 +183,17 @@ def strictest_audited_threshold(audit: AuditDraws, recall: float, delta: float) 
 
 
 def allocate(near: int, far: int, draws: int, far_share: float) -> tuple[int, int]:
-    """Numbers of draws near and far; those of the far stratum are its given share, and the others are near.
+    """Numbers of draws near and far.
+
+    A share of the far stratum is drawn, and the rest of the draws are near; if that were a smaller share, both strata
+    have the same one.
 
     Args:
         near, far: sizes of the strata.
         draws: number of draws in all.
-        far_share: share of the far candidates that is drawn, if there are as many draws.
+        far_share: share of the far candidates that is drawn if there are as many draws.
     """
-    in_far = min(draws, far, math.ceil(far_share * far))
+    in_far = min(far, math.ceil(min(far_share, draws / max(1, near + far)) * far), draws)
     in_near = min(near, draws - in_far)
     return in_near, min(far, draws - in_near)
 

@@ -121,6 +121,7 @@ def test_draws_without_a_hit_prove_the_recall_and_fewer_do_not() -> None:
     assert fewest_refuted(9, 0, 0.9) == 2  # 1 hit left behind is a recall of exactly 0.9
     assert allocate(100, 1000, 60, 0.03) == (30, 30)
     assert allocate(10, 1000, 60, 0.03) == (10, 50)
+    assert allocate(100, 1000, 11, 0.03) == (1, 10)
 
 
 def test_the_exact_test_promises_where_betting_does_not() -> None:
