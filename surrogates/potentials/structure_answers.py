@@ -69,10 +69,14 @@ def answer_requests(
     for row, request in enumerate(requests):
         try:
             check(request, INPUTS, optional=OPTIONAL)
-            potential.refuse_unknown(structures_of([request]))
             good.append(row)
         except SimulationError as error:
             answers[row] = error
+    if good and _refused(potential, [requests[row] for row in good]) is not None:
+        # One structure is enough for a refusal of all, so that each is asked about alone.
+        for row in good:
+            answers[row] = _refused(potential, [requests[row]])
+        good = [row for row in good if answers[row] is None]
     if good:
         table = structures_of([requests[row] for row in good])
         try:
@@ -86,3 +90,11 @@ def answer_requests(
             except SimulationError as error:
                 answers[row] = error
     return [answer for answer in answers if answer is not None]
+
+
+def _refused(potential: PredictsStructures, requests: Sequence[xr.Dataset]) -> SimulationError | None:
+    try:
+        potential.refuse_unknown(structures_of(requests))
+    except SimulationError as error:
+        return error
+    return None
