@@ -87,7 +87,7 @@ def audited(
         budget: number of molecules that may be labelled, everything counted.
         seed: seed of the draws.
     """
-    near, far = np.split(rest, [round(NEAR * len(chosen.rows))])
+    near, far = np.split(rest, [NEAR * len(chosen.rows)])
     known_hits, draws = int(hit[chosen.rows].sum()), budget - len(chosen.rows)
     share = quiet_share(known_hits, RECALL, 1 - CONFIDENCE)
     if share * len(rest) > draws:

@@ -33,7 +33,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import hypergeom
 
 #: The candidates near the cut are so many times the labelled ones above it.
-NEAR = 1.5
+NEAR = 2
 #: The share of the far stratum that is drawn, in units of the share that proves the recall if no draw is a hit.
 SLACK = 1.25
 
