@@ -39,6 +39,8 @@ class Pair:
         errors: name of each error -> its metric, its unit, and what it is multiplied by.
         references: names of other errors -> value, by name of the error.
         rung: settings of the side with the rung.
+        line: the first of `errors` of the line through the answers of the rung, from the folder of that side; None for
+            a rung that is fitted.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Pair:
     errors: Mapping[str, tuple[str, str, float]]
     references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     rung: Sequence[str] = ()
+    line: Callable[[Path], float] | None = None
 
 
 def forecasts(options: Namespace, folder: Path) -> list[Pair]:
@@ -108,7 +111,23 @@ def drag(options: Namespace, folder: Path) -> list[Pair]:
     errors = {"mean relative error of drag": ("test/relative_error", "%", 100.0)}
     settings = ["task=fluids/drag", f"data.file={store}", "data.parts=[36,9,18,27]"]
     coarse = 'rung.settings=["simulator.order=2","simulator.maxh=0.4","simulator.body_maxh=0.04"]'
-    return [Pair("Drag, 36 labels", "ngsolve", options.epochs or 100, settings, errors, rung=[coarse])]
+    return [Pair("Drag, 36 labels", "ngsolve", options.epochs or 100, settings, errors, rung=[coarse], line=_line)]
+
+
+def _line(folder: Path) -> float:
+    """Mean relative error, in %, of the line through the answers of the rung on the test part."""
+    import numpy as np
+
+    from data.json_files import read_plain
+    from data.parameters import read_parameters
+    from surrogates.parameters.surrogate import ParameterSurrogate
+
+    surrogate = ParameterSurrogate.load(folder / "surrogate")
+    table, _ = read_parameters(folder.parent.parent / "bodies.zarr", list(surrogate.targets))
+    rows = read_plain(folder / "split.json", dict[str, list[int]], remedy="Remove the folder")["test"]
+    test = table.take(np.array(rows))
+    first = surrogate.facts.first_estimate(test.values, surrogate.ask_rung(test.values).values)
+    return float(100 * np.abs(surrogate.facts.quantities.outputs(first) / test.labels - 1).mean())
 
 
 def potentials(options: Namespace, folder: Path) -> list[Pair]:
@@ -165,6 +184,12 @@ def compare(pair: Pair, folder: Path) -> list[Result]:
         results.append(Result.against(head, value, unit, "the same network alone", factor * alone[metric]))
         for system, known in pair.references.items():
             results.append(Result.against(head, value, unit, system, known[name]))
+    if pair.line is not None:
+        name, (metric, unit, factor) = next(iter(pair.errors.items()))
+        line = pair.line(folder / f"on_{pair.on}_{pair.epochs}")
+        results.append(
+            Result.against(f"{pair.name}, on {pair.on}: {name}", factor * above[metric], unit, "line through it", line)
+        )
     head = f"{pair.name}, on {pair.on}: training, with the rung, {pair.epochs} epochs"
     results.append(Result.against(head, spent(above), "core-s", f"alone, {longer} epochs", spent(alone)))
     if above.get("on/requests") and "train/label_core_seconds" in above:

@@ -12,12 +12,15 @@ from dataclasses import fields
 from typing import Any
 
 from data.errors import InputError
+from data.plain import from_plain
+from data.plain_leaves import PlainError
 from simulators.adapter import Simulator
 
 #: Module and class of the simulators that can be rebuilt, by the beginning of their names.
 KINDS: Mapping[str, tuple[str, str]] = {
     "xtb:": ("simulators.chemistry.xtb", "XTB"),
     "pyscf:": ("simulators.chemistry.pyscf", "PySCF"),
+    "ngsolve:": ("simulators.fluids.ngsolve.flow", "NGSolveFlow"),
     "dinosaur:T": ("simulators.atmosphere.core.dycore", "DynamicalCore"),
     "dinosaur:shallow-water": ("simulators.atmosphere.shallow_water.simulator", "ShallowWater"),
 }
@@ -48,10 +51,13 @@ def rebuild(description: Mapping[str, Any], *, where: str = "", remedy: str = ""
             remedy=remedy or f"Simulators that can be rebuilt: {', '.join(k.rstrip(':') for k in KINDS)}",
         )
     try:
-        simulator: Simulator = getattr(importlib.import_module(kind[0]), kind[1])(**description["settings"])
+        made, settings = getattr(importlib.import_module(kind[0]), kind[1]), description["settings"]
+        # Settings that hold settings, such as the channel of a flow, are rebuilt by the hints of the class.
+        nested = any(isinstance(value, Mapping) for value in settings.values())
+        simulator: Simulator = from_plain(made, settings) if nested else made(**settings)
         if "conformers" in description:
             simulator = _of_smiles(simulator, description["conformers"])
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, PlainError) as error:
         raise InputError(
             f"the settings of {name} are not those of the installed version", where=where, remedy=remedy
         ) from error

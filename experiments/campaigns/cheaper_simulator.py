@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,12 @@ from experiments.campaigns.named_simulator import named_simulator
 from simulators.adapter import Simulator
 from simulators.campaigns.answers import answer_requests
 from simulators.campaigns.config import CampaignConfig
+from simulators.rebuild import describe, rebuild
 from surrogates.family import Family
 from surrogates.learning.rung import FittedRung, Rung, RungAnswers, ask_here
 from surrogates.saved import CARD, load_surrogate, surrogate_directory
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,20 @@ def rung_of(config: DictConfig, family: Family) -> Rung | FittedRung | None:
 
         conformers = build(ConformerConfig, settings.conformers or {}, where="rung.conformers")
         simulator = FromSmiles(simulator, conformers)
+    if family.candidates is not None:
+        _say_if_not_rebuilt(simulator)
     return CampaignRung(simulator, outputs, None if settings.store is None else Path(settings.store).expanduser())
+
+
+def _say_if_not_rebuilt(simulator: Simulator) -> None:
+    """Warn of a simulator that a saved surrogate cannot make again by itself, before anything is paid."""
+    try:
+        rebuild(describe(simulator))
+    except InputError as error:
+        LOG.warning(
+            "on: %s, so that commands cannot ask the trained surrogate; in Python, surrogate.with_rung(simulator) can",
+            error.problem,
+        )
 
 
 def _outputs(name: str, outputs: Sequence[str]) -> list[str]:

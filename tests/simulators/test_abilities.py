@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from simulators.chemistry.xtb import XTB
 from simulators.fluids.ngsolve.flow import NGSolveFlow
 from simulators.fluids.openfoam.body import BodyInChannel
 from simulators.fluids.openfoam.simulator import OpenFOAM
-from simulators.fluids.shapes import ShapeRanges
+from simulators.fluids.shapes import Channel, ShapeRanges
 from simulators.fluids.spectral.exponax import Exponax
 from simulators.fluids.spectral.initial import FourierSeries
 from simulators.rebuild import describe, rebuild
@@ -109,6 +110,15 @@ def test_a_described_simulator_is_rebuilt(simulator: XTB | DynamicalCore | Shall
         rebuild({**describe(simulator), "simulator": "os:system"})
     with pytest.raises(InputError, match="settings of"):
         rebuild({**describe(simulator), "settings": {"colour": "red"}})
+
+
+def test_a_simulator_whose_settings_hold_settings_is_rebuilt_from_json() -> None:
+    flow = NGSolveFlow(channel=Channel(length=2.0), order=2, varied=("aspect",))
+    description = json.loads(json.dumps(describe(flow)))
+    assert rebuild(description) == flow
+    description["settings"]["channel"]["length"] = "long"
+    with pytest.raises(InputError, match="not those of the installed version"):
+        rebuild(description)
 
 
 @pytest.mark.parametrize(
