@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     potentials = ["task=molecules/potentials", *options.model, *recipe]
     stage("train", [*potentials, *data_of("ethanol"), f"run.dir={folder / 'ethanol'}"])
     old = [f"old.train=[{files['ethanol'][0]}]", f"old.test=[{tests['ethanol']}]"]
-    grown = [f"surrogate={folder / 'ethanol'}", *old, *data_of("aspirin"), *recipe]
+    grown = [f"surrogate={folder / 'ethanol'}", *old, *data_of("aspirin"), *recipe, "replay=200"]
     two = stage("grow", [*grown, f"out={folder / 'two'}"])
     tuned = [*potentials, *data_of("aspirin"), f"tune.surrogate={folder / 'ethanol'}", "tune.head=aspirin"]
     stage("train", [*tuned, f"run.dir={folder / 'naive_two'}"])
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = [
         Result("ethanol, its first potential", first, unit),
         Result.against("ethanol after aspirin", two[f"after/ethanol/{ERROR}"], unit, naive, naive_two["ethanol"]),
-        Result("ethanol after aspirin, old head of the new expert with replay", two[f"replayed/ethanol/{ERROR}"], unit),
+        Result("ethanol after aspirin, old head of the new expert with replay", two[f"old_head/ethanol/{ERROR}"], unit),
         Result.against("aspirin", two[f"after/aspirin/{ERROR}"], unit, naive, naive_two["aspirin"]),
         *(Result.against(f"{m} after 3BPA", three[f"after/{m}/{ERROR}"], unit, naive, naive_three[m]) for m in FILES),
         Result("aspirin outside of the domain of ethanol", two["domain/outside"], "share"),

@@ -1,9 +1,9 @@
 """Grows a mixture: where new data lie outside of its domain, a new expert learns them, and the old ones stay.
 
-The new expert begins, by default, from the weights of the old one that is nearest, and learns frames of that one with
-its answers as labels (pseudo-labels) beside the new frames, each under a head of its own, so that the shared body does
-not forget what the old frames taught it (after Robins 1995, doi:10.1080/09540099550039318). What is saved of it is the
-head of the new data.
+The new expert begins, by default, from the weights of the old one that is nearest. With `replay` it learns frames of
+that one, with its answers as labels (pseudo-labels), beside the new frames, each under a head of its own, so that the
+body does not forget what the old frames taught it (after Robins 1995, doi:10.1080/09540099550039318). What is saved of
+it is the head of the new data.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class GrowConfig:
     """
 
     outside: float = 0.1
-    replay: int = 200
+    replay: int = 0
     memory: int = 1000
     seed: int = 0
 
@@ -221,14 +221,15 @@ def growth(before: dict[str, float], after: dict[str, float], names: tuple[str, 
 
 
 def _old_head_scores(trained: PotentialSurrogate, members: Members, source: str, head: str) -> dict[str, float]:
-    """Scores of the old head of the new expert, which only replay keeps, on the tests of the old expert.
+    """Scores of the old head on the body of the new expert, on the tests of the old expert.
 
-    Nobody is answered by this head. The scores say how much a single network would have forgotten.
+    Nobody is answered by this head, which is not saved. The scores say what a single network would have forgotten that is
+    fine-tuned with or without replay.
     """
     tests = members.memories[source].tests
     if not len(tests):
         return {}
-    return score(trained.with_facts(active=head), tests, f"replayed/{source}", f"tests of {source}")
+    return score(trained.with_facts(active=head), tests, f"old_head/{source}", f"tests of {source}")
 
 
 def _free_head(potential: PotentialSurrogate, name: str) -> str:

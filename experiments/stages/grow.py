@@ -35,7 +35,7 @@ class GrowSettings(StageSettings):
     out: str = MISSING
     expert: str | None = None
     outside: float = 0.1
-    replay: int = 200
+    replay: int = 0
     memory: int = 1000
     seed: int = 0
     old: OldFiles = field(default_factory=OldFiles)

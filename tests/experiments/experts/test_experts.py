@@ -94,7 +94,7 @@ def test_the_old_expert_answers_as_before_and_the_new_one_what_was_outside(grown
     assert metrics["growth/water"] == 0.0
     assert metrics["mixture/routed/water"] == metrics["mixture/routed/methane"] == 1.0
     assert metrics["mixture/share/water"] == 0.5
-    assert metrics["replayed/water/forces_mae_mev_per_angstrom"] > 0
+    assert metrics["old_head/water/forces_mae_mev_per_angstrom"] > 0
 
 
 def test_data_inside_of_the_domain_grow_nothing(grown: Path, tmp_path: Path) -> None:
