@@ -39,6 +39,10 @@ def render_cascade(run_dir: Path) -> str:
     hits = pd.read_parquet(kept)
     hits = hits[hits["hit"]].drop(columns=[c for c in hits if str(c).endswith(("_message", "_status"))])
     sections.append(("hits", "Hits", rows_table(hits, "kept.parquet")))
+    if "cascade/fdr_promised" in metrics:
+        verify(run_dir / "shortlist.parquet", remedy="Run the cascade again, which writes it anew")
+        listed = pd.read_parquet(run_dir / "shortlist.parquet")
+        sections.insert(1, ("shortlist", "Shortlist", rows_table(listed, "shortlist.parquet")))
     failures = run_dir / "failures.csv"
     if failures.is_file():
         verify(failures, remedy="Run the cascade again, which writes it anew")
@@ -52,6 +56,7 @@ def render_cascade(run_dir: Path) -> str:
         "candidates": metrics.get("cascade/candidates"),
         "labels of the last rung": metrics.get("cascade/labels"),
         "hits": metrics.get("cascade/hits"),
+        "in the shortlist": metrics.get("cascade/shortlist"),
         "core-seconds": metrics.get("cascade/core_seconds"),
         "times cheaper than the last rung on all": metrics.get("cascade/speedup"),
     }
@@ -78,6 +83,12 @@ def render_cascade(run_dir: Path) -> str:
 
 
 def _finding(metrics: dict[str, Any]) -> str:
+    level = metrics.get("cascade/fdr_promised")
+    if isinstance(level, int | float):
+        return (
+            f"The shortlist has {number(float(metrics.get('cascade/shortlist', 0)))} candidates, of which an expected "
+            f"share of {level:.0%} at most are no hits."
+        )
     recall, confidence = metrics.get("cascade/recall_promised"), metrics.get("cascade/confidence")
     if not isinstance(recall, int | float) or not isinstance(confidence, int | float):
         return ""

@@ -60,6 +60,7 @@ class ScreenSettings(StageSettings):
     cascade: tuple[str, ...] = ()
     recall: Any = 0.9
     confidence: Any = 0.95
+    fdr: Any = None
     rungs: dict[str, Any] = field(default_factory=dict)
     calibration: Any = MISSING
     failures: str = "pass"
@@ -158,6 +159,12 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     if config.cascade:
         replaced = dict.fromkeys(("surrogate", "sampling", "recheck", "top_k", "distinct"), "a cascade has rungs")
         replaced["columns"] = "the files of a cascade name candidates by their line and SMILES"
+        if config.fdr is not None:
+            replaced |= dict.fromkeys(("recall", "confidence"), "fdr promises a share of hits in a shortlist instead")
+            sampled = "a shortlist takes uniform labels, and leaves out a candidate without an answer"
+            replaced |= dict.fromkeys(
+                ("calibration.sampling", "calibration.certain", "calibration.stack", "failures"), sampled
+            )
         return replaced | unused_of_candidates(Path(str(config.candidates)))
     try:
         kind = str(read_card(surrogate_directory(config.surrogate, "surrogate"))["kind"])
@@ -165,7 +172,7 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     except (InputError, MissingMandatoryValue):
         # The stage itself reports this error.
         return {}
-    alone = ("recall", "confidence", "rungs", "calibration", "failures", "campaign", "conformers")
+    alone = ("recall", "confidence", "fdr", "rungs", "calibration", "failures", "campaign", "conformers")
     unused: dict[str, str] = dict.fromkeys(alone, "only a cascade, cascade=[RUNG,...], promises a recall")
     if numbers:
         unused |= dict.fromkeys(("smiles", "standardise"), "candidates are rows of numbers")

@@ -33,7 +33,7 @@ from experiments.screening.cascade.population import (
 )
 from experiments.screening.cascade.rung_answers import OK, answer
 from experiments.screening.cascade.rungs import CascadeRung
-from experiments.screening.cascade.settings import CalibrationSettings
+from experiments.screening.cascade.settings import LESS, MORE_OR_LESS, CalibrationSettings
 from experiments.screening.library_screen import ScreenConfig
 from experiments.screening.library_screen import screen as screen_file
 from experiments.screening.objective import Objective
@@ -88,10 +88,10 @@ class Cascade:
             self.calibration.labels + (self.calibration.certain or 0),
             what="labels are allowed",
             where="calibration.labels",
-            remedy="Allow more labels, or promise less with recall or confidence",
+            remedy=MORE_OR_LESS,
         )
-        self._claim()
-        parts, rejected, first_cost = self._first(candidates)
+        self.claim()
+        parts, rejected, first_cost = self.first(candidates)
         population = Population(parts, self.rule, self.failures)
         thresholds, models, calibrated = self._thresholds(population)
         kept, funnel = self._survivors(population, thresholds, models)
@@ -99,9 +99,10 @@ class Cascade:
 
     # The first rung, over all candidates
 
-    def _claim(self) -> None:
-        """Write what this cascade depends on, or compare it with what is in the directory."""
+    def claim(self, more: Mapping[str, Any] | None = None) -> None:
+        """Write what this cascade depends on, or compare it with what is in the directory; `more` are further facts."""
         now = {
+            **(more or {}),
             "rungs": [{"label": r.label, "fingerprint": r.model.fingerprint} for r in self.rungs],
             "intervals": {name: [str(low), str(high)] for name, (low, high) in self.rule.intervals.items()},
             "promise": asdict(self.promise),
@@ -120,7 +121,7 @@ class Cascade:
         if changed := sorted(key for key in {*now, *before} if json.loads(json.dumps(now)).get(key) != before.get(key)):
             raise InputError(f"it holds a cascade with another {changed[0]}", where=str(self.out), remedy=ANEW)
 
-    def _first(self, candidates: Path) -> tuple[list[Path], int, rung_answers.RungCost]:
+    def first(self, candidates: Path) -> tuple[list[Path], int, rung_answers.RungCost]:
         """Files of the answers of the first rung, number of rejected rows, and its cost."""
         rung, out = self.rungs[0], self.out
         if not rung.learned:
@@ -153,20 +154,20 @@ class Cascade:
             possible,
             what=f"of {population.total} candidates may be labelled",
             where="calibration.labels",
-            remedy="Promise less with recall or confidence",
+            remedy=LESS,
         )
         uniform = 1.0 if how.sampling == "uniform" else UNIFORM
         sampled, drawn = population.sample(cut, draws, how.seed, uniform)
         if drawn is None:
             raise InputError("every candidate would be labelled", where="calibration.certain", remedy="Lower it")
         self._refuse_unlikely(sampled, promise)
-        asked = _forms(sampled)
+        asked = forms(sampled)
         for rung in self.rungs[1:]:
             frame = answer(rung, asked, self.rule.names, self.out, self.campaign, self.show)
             sampled = pd.concat([sampled, frame.add_suffix(f"_{rung.number}")], axis=1)
         last = self.rungs[-1].number
         labelled = (sampled[f"status_{last}"] == OK).to_numpy()
-        hit = labelled & self._hits(sampled, last)
+        hit = labelled & self.hits(sampled, last)
         place = pd.Series(np.arange(len(sampled)), index=sampled["number"])
         rows = place.loc[drawn.rows].to_numpy()
         stacking = int(how.stack * len(rows)) if promise.stages > 1 else 0
@@ -189,7 +190,7 @@ class Cascade:
             len(calibration.hits[calibration.hits]) + int(sure.sum()) if how.sampling == "uniform" else confirmed,
             what="of the labelled candidates are hits",
             where="calibration.labels",
-            remedy="Label more candidates, or promise less; the labels so far are kept in this directory",
+            remedy=f"{MORE_OR_LESS}; the labels so far are kept in this directory",
         )
         thresholds = stage_thresholds(calibration, promise)
         sampled["hit"] = hit
@@ -206,7 +207,7 @@ class Cascade:
 
     def _audited(self, population: Population) -> tuple[list[StageThreshold], list[dict[str, Stack]], pd.DataFrame]:
         result = audit(population, self.calibration, self.promise, self._ask)
-        labelled, hits = len(set(_forms(result.sampled))), int(result.sampled["hit"].sum())
+        labelled, hits = len(set(forms(result.sampled))), int(result.sampled["hit"].sum())
         note = {
             "draws": result.draws,
             "certain": int(result.sampled["certain"].sum()),
@@ -220,10 +221,10 @@ class Cascade:
     def _ask(self, frame: pd.DataFrame) -> Answered:
         """Answers of the last rung, for an audit."""
         number = self.rungs[-1].number
-        more = answer(self.rungs[-1], _forms(frame), self.rule.names, self.out, self.campaign, self.show)
+        more = answer(self.rungs[-1], forms(frame), self.rule.names, self.out, self.campaign, self.show)
         frame = pd.concat([frame, more.add_suffix(f"_{number}")], axis=1)
         labelled = (frame[f"status_{number}"] == OK).to_numpy()
-        return Answered(frame, labelled, labelled & self._hits(frame, number))
+        return Answered(frame, labelled, labelled & self.hits(frame, number))
 
     def _refuse_unlikely(self, sampled: pd.DataFrame, promise: Promise) -> None:
         """Refuse a promise for which the first rung expects too few hits among the candidates to be labelled."""
@@ -234,10 +235,11 @@ class Cascade:
             2 * float(chance.sum()) + 1,
             what="at most are likely among the candidates that may be labelled",
             where="calibration.labels",
-            remedy="Allow more labels, or promise less with recall or confidence",
+            remedy=MORE_OR_LESS,
         )
 
-    def _hits(self, frame: pd.DataFrame, number: int) -> np.ndarray:
+    def hits(self, frame: pd.DataFrame, number: int) -> np.ndarray:
+        """Whether the answers of a rung are those of a hit."""
         inside = np.ones(len(frame), bool)
         for name, (low, high) in self.rule.intervals.items():
             value = frame[f"{name}_{number}"].to_numpy(np.float64)
@@ -303,7 +305,7 @@ class Cascade:
         funnel = [(population.total, len(kept))]
         failed: list[pd.DataFrame] = []
         for rung in self.rungs[1:]:
-            frame = answer(rung, _forms(kept), self.rule.names, self.out, self.campaign, self.show)
+            frame = answer(rung, forms(kept), self.rule.names, self.out, self.campaign, self.show)
             kept = pd.concat([kept, frame.add_suffix(f"_{rung.number}")], axis=1)
             failed.append(self._failed(kept, rung))
             before = len(kept)
@@ -313,11 +315,18 @@ class Cascade:
                 funnel.append((before, len(kept)))
             else:
                 funnel.append(
-                    (before, int(((kept[f"status_{rung.number}"] == OK) & self._hits(kept, rung.number)).sum()))
+                    (before, int(((kept[f"status_{rung.number}"] == OK) & self.hits(kept, rung.number)).sum()))
                 )
+        self._write_failures(failed)
+        return kept, funnel
+
+    def list_failures(self, frames: Sequence[pd.DataFrame]) -> None:
+        """Write the candidates on which the last rung failed to `failures.csv`."""
+        self._write_failures([self._failed(frame, self.rungs[-1]) for frame in frames])
+
+    def _write_failures(self, failed: Sequence[pd.DataFrame]) -> None:
         with listed_path(self.out / "failures.csv") as temporary:
             safe_frame(pd.concat(failed, ignore_index=True)).to_csv(temporary, index=False)
-        return kept, funnel
 
     def _failed(self, frame: pd.DataFrame, rung: CascadeRung) -> pd.DataFrame:
         rows = frame[frame[f"status_{rung.number}"] != OK]
@@ -347,7 +356,7 @@ class Cascade:
         together = pd.concat(
             [kept.assign(group="kept"), calibrated.drop(columns="hit").assign(group="calibration")], ignore_index=True
         ).drop_duplicates("number")
-        together["hit"] = (together[f"status_{last}"] == OK) & self._hits(together, last)
+        together["hit"] = (together[f"status_{last}"] == OK) & self.hits(together, last)
         with listed_path(self.out / KEPT) as temporary:
             kept_table(together, self.rule.names).to_parquet(temporary)
         costs = [first_cost, *(rung_answers.cost(rung, self.out) for rung in self.rungs[1:])]
@@ -359,21 +368,14 @@ class Cascade:
             "cascade/candidates": float(population.total),
             "cascade/rejected": float(rejected),
             "cascade/labels": float(costs[-1].answered),
-            "cascade/calibration_labels": float(len(set(_forms(calibrated)))),
+            "cascade/calibration_labels": float(len(set(forms(calibrated)))),
             "cascade/hits": float(together["hit"].sum()),
             "cascade/core_seconds": spent,
             "cascade/speedup": per_last * population.total / spent if spent > 0 else float("inf"),
         }
         for rung, cost, (entered, left) in zip(self.rungs, costs, funnel, strict=True):
             prefix = f"cascade/rung/{rung.number}"
-            metrics |= {
-                f"{prefix}/in": float(entered),
-                f"{prefix}/out": float(left),
-                f"{prefix}/answered": float(cost.answered),
-                f"{prefix}/core_seconds": cost.core_seconds,
-                f"{prefix}/core_seconds_per_candidate": cost.core_seconds / max(1, cost.answered),
-                f"{prefix}/bytes_per_candidate": cost.bytes / max(1, cost.answered),
-            }
+            metrics |= cost.metrics(prefix, entered, left)
             if rung.number < self.promise.stages:
                 stage = thresholds[rung.number]
                 metrics |= {
@@ -390,7 +392,7 @@ def cascade_screen_config(config: ScreenConfig, objective: Objective) -> ScreenC
     return replace(config, top_k=0, objective=replace(objective, kappa=0.0, confident=False, require_domain=False))
 
 
-def _forms(frame: pd.DataFrame) -> list[str]:
+def forms(frame: pd.DataFrame) -> list[str]:
     """SMILES of the form that was screened."""
     if "standard_smiles" in frame:
         return [str(s) for s in frame["standard_smiles"].fillna(frame["smiles"])]

@@ -16,7 +16,8 @@ from data.settings import build, existing_file
 from experiments.screening.cascade.cascade_screen import Cascade, cascade_screen_config
 from experiments.screening.cascade.population import FailurePolicy
 from experiments.screening.cascade.rungs import CascadeRung, build_rungs, check_rungs
-from experiments.screening.cascade.settings import CalibrationSettings, hit_rule
+from experiments.screening.cascade.settings import MORE_OR_LESS, CalibrationSettings, hit_rule
+from experiments.screening.cascade.shortlisted import SHORTLIST, shortlist_screen
 from experiments.screening.library_screen import ScreenConfig
 from experiments.screening.objective import Objective
 from simulators.campaigns.campaign import CampaignConfig
@@ -53,13 +54,17 @@ def run_cascade(config: DictConfig, objective: Objective, how: ScreenConfig, can
         where="",
     )
     path = existing_file(candidates, "candidates")
+    level = config.fdr
+    if level is not None and (isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1):
+        raise InputError(f"must lie between 0 and 1, got {level}", where="fdr", remedy="Give fdr=0.1, say")
     # Before a surrogate is loaded or a table read: what no number of rungs could keep costs nothing to refuse.
-    promise.refuse_too_few(
-        calibration.labels + (calibration.certain or 0),
-        what="labels are allowed",
-        where="calibration.labels",
-        remedy="Allow more labels, or promise less with recall or confidence",
-    )
+    if level is None:
+        promise.refuse_too_few(
+            calibration.labels + (calibration.certain or 0),
+            what="labels are allowed",
+            where="calibration.labels",
+            remedy=MORE_OR_LESS,
+        )
     rungs = build_rungs(names, settings, conformers)
     rule = hit_rule(objective, _targets(rungs[0], objective))
     rungs = check_rungs(rungs, rule.names)
@@ -68,7 +73,8 @@ def run_cascade(config: DictConfig, objective: Objective, how: ScreenConfig, can
             Console().print(f"Assumed: {rung.assumed}")
     screen = cascade_screen_config(replace(how, objective=objective), objective)
     cascade = Cascade(rungs, rule, promise, calibration, failures, screen, campaign, out)
-    show_funnel(rungs, cascade.run(path), out)
+    metrics = cascade.run(path) if level is None else shortlist_screen(cascade, float(level), path)
+    show_funnel(rungs, metrics, out)
 
 
 def _targets(rung: CascadeRung, objective: Objective) -> Sequence[str]:
@@ -108,11 +114,19 @@ def show_funnel(rungs: Sequence[CascadeRung], metrics: Mapping[str, float], out:
         console.width = 160
     console.print(table)
     said = {name: metrics[f"cascade/{name}"] for name in ("labels", "candidates", "calibration_labels", "hits")}
-    console.print(
-        f"{said['labels']:,.0f} of {said['candidates']:,.0f} candidates have a label of the last rung, "
-        f"{said['calibration_labels']:,.0f} of them to set the thresholds; {said['hits']:,.0f} are hits. A recall of "
-        f"{metrics['cascade/recall_promised']:g} is promised with a confidence of {metrics['cascade/confidence']:g}."
-    )
+    labelled = f"{said['labels']:,.0f} of {said['candidates']:,.0f} candidates have a label of the last rung"
+    if "cascade/fdr_promised" in metrics:
+        console.print(
+            f"{labelled}; {said['hits']:,.0f} of them are hits. The shortlist has {metrics['cascade/shortlist']:,.0f} "
+            f"other candidates, of which an expected share of {metrics['cascade/fdr_promised']:g} at most are no hits; "
+            f"it is in {out / SHORTLIST}."
+        )
+    else:
+        console.print(
+            f"{labelled}, {said['calibration_labels']:,.0f} of them to set the thresholds; {said['hits']:,.0f} are "
+            f"hits. A recall of {metrics['cascade/recall_promised']:g} is promised with a confidence of "
+            f"{metrics['cascade/confidence']:g}."
+        )
     if "cascade/speedup" in metrics:
         spent, ratio = metrics["cascade/core_seconds"], metrics["cascade/speedup"]
         console.print(f"{spent:,.1f} core-s, {ratio:.3g} times fewer than the last rung on all.")

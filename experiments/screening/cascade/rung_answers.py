@@ -43,6 +43,18 @@ class RungCost:
     answered: int
     bytes: int
 
+    def metrics(self, prefix: str, entered: float, left: float) -> dict[str, float]:
+        """Metrics of the rung, with the numbers of candidates in and out."""
+        each = max(1, self.answered)
+        return {
+            f"{prefix}/in": float(entered),
+            f"{prefix}/out": float(left),
+            f"{prefix}/answered": float(self.answered),
+            f"{prefix}/core_seconds": self.core_seconds,
+            f"{prefix}/core_seconds_per_candidate": self.core_seconds / each,
+            f"{prefix}/bytes_per_candidate": self.bytes / each,
+        }
+
 
 def answer(
     rung: CascadeRung, smiles: Sequence[str], names: Sequence[str], out: Path, campaign: CampaignConfig, show: bool

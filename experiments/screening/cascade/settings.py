@@ -9,6 +9,12 @@ from data.errors import InputError
 from experiments.screening.objective import Objective
 from surrogates.cascade.scoring import HitRule
 
+#: Remedies for a promise that the labels cannot keep.
+LESS = (
+    "Promise less with recall or confidence, or with fdr=0.1, say, how many of a shortlist are hits, in another out=DIR"
+)
+MORE_OR_LESS = f"Allow more labels with calibration.labels; or p{LESS[1:]}"
+
 
 @dataclass(frozen=True)
 class CalibrationSettings:

@@ -19,16 +19,20 @@ from rdkit import Chem
 from benchmarks.faults.small_surrogates import properties
 from data.errors import InputError
 from data.molecules.featurise import encode
+from experiments.pages.cascade_page import render_cascade
 from experiments.screening.cascade.cascade_screen import Cascade, cascade_screen_config
 from experiments.screening.cascade.population import FailurePolicy, Population, first_scores
 from experiments.screening.cascade.rungs import build_rungs, check_rungs
 from experiments.screening.cascade.settings import CalibrationSettings, hit_rule
+from experiments.screening.cascade.shortlisted import shortlist_screen
 from experiments.screening.library_screen import ScreenConfig
 from experiments.screening.objective import Objective
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
 from surrogates.cascade.promise import Promise
 from surrogates.cascade.scoring import HitRule, Stack
+from surrogates.cascade.shortlist import shortlist
+from surrogates.saved import load_surrogate
 
 
 def molecules(count: int) -> list[str]:
@@ -132,6 +136,32 @@ def test_a_promise_that_cannot_be_kept_is_refused_before_a_label_is_paid(ladder:
     assert not list(tmp_path.rglob("*.zarr"))
 
 
+def test_a_shortlist_is_that_of_conformal_selection_over_all_candidates(ladder: Path, tmp_path: Path) -> None:
+    one = cascade(ladder, tmp_path, labels=200)
+    metrics = shortlist_screen(one, 0.3, ladder / "candidates.smi")
+    listed, kept = (pd.read_parquet(tmp_path / name) for name in ("shortlist.parquet", "kept.parquet"))
+    hit = json.loads((ladder / "hit.json").read_text())
+    truth = pd.read_csv(ladder / "last.csv").set_index("smiles")["gap"]
+    # All at once, with the scores of the surrogate, in place of blocks and counts.
+    names = truth.index.to_numpy()
+    table = load_surrogate(ladder / "cheap").predict_table(encode(list(names))[0])
+    score = one.rule.log_chance({"gap": table["gap"]}, {"gap": table["gap_std"]})
+    labelled = np.isin(names, kept["smiles"])
+    chosen = shortlist(score[labelled], (truth[names[labelled]] >= hit).to_numpy(), score[~labelled], 0.3)
+    assert len(chosen) > 10
+    assert set(listed["smiles"]) == set(names[~labelled][chosen])
+    assert metrics["cascade/shortlist"] == len(chosen)
+    assert metrics["cascade/labels"] == len(kept) == metrics["cascade/rung/1/in"]
+    assert (truth[listed["smiles"]] < hit).mean() < 0.5
+    assert "an expected share of 30% at most" in render_cascade(tmp_path)
+    assert shortlist_screen(one, 0.3, ladder / "candidates.smi") == metrics
+    with pytest.raises(InputError, match="another fdr"):
+        shortlist_screen(one, 0.2, ladder / "candidates.smi")
+    with pytest.raises(InputError, match=r"needs \d+ labels or more .* labels are missing"):
+        shortlist_screen(cascade(ladder, tmp_path / "few", labels=3), 0.01, ladder / "candidates.smi")
+    assert not list((tmp_path / "few").rglob("*.zarr"))
+
+
 def test_failures_of_the_last_rung_are_listed_and_count_against_the_promise(ladder: Path, tmp_path: Path) -> None:
     table = pd.read_csv(ladder / "last.csv")
     gaps = tmp_path / "gaps.csv"
@@ -180,7 +210,7 @@ def test_rungs_that_do_not_fit_are_refused_by_name(ladder: Path, tmp_path: Path)
 
 def test_another_rung_is_not_taken_for_the_calibrated_one(ladder: Path, tmp_path: Path) -> None:
     one = cascade(ladder, tmp_path)
-    one._claim()
+    one.claim()
     changed = tmp_path / "changed.csv"
     changed.write_text((ladder / "last.csv").read_text().replace("gap", "gap", 1) + "CCCCCCCC,1.0\n")
     rungs = build_rungs(
@@ -191,7 +221,7 @@ def test_another_rung_is_not_taken_for_the_calibrated_one(ladder: Path, tmp_path
         one.out,
     )  # fmt: skip
     with pytest.raises(InputError, match=r"rung 1 \(table\) has another fingerprint"):
-        other._claim()
+        other.claim()
 
 
 def command(ladder: Path, out: Path, *more: str) -> list[str]:
