@@ -20,7 +20,7 @@ from experiments.pages.formatting import (
     quantity,
     table,
 )
-from experiments.pages.pipeline_run import BASELINES, PipelineRun, Target
+from experiments.pages.pipeline_run import OTHERS, PipelineRun, Target
 from experiments.pages.sample_statistics import Interval, calibration_curve, level_band, mae_interval
 from experiments.pages.style import Drawing, draw
 
@@ -79,7 +79,7 @@ def method_rows(run: PipelineRun, target: Target) -> list[tuple[str, str, Interv
     if run.evaluation is None:
         return []
     test, labels = run.evaluation.of(target.name, "test"), method_labels(run)
-    predicted = {"surrogate": test.value} | {name: test.baselines[name] for name in BASELINES if name in test.baselines}
+    predicted = {"surrogate": test.value} | {name: test.baselines[name] for name in OTHERS if name in test.baselines}
     rows = []
     for method, values in predicted.items():
         error = (values - test.truth)[np.isfinite(values)]
@@ -124,7 +124,7 @@ def method_table(run: PipelineRun, target: Target) -> str:
                 line.append('<span class="absent" title="a constant has no rank correlation">undefined</span>')
             else:
                 line.append(metric(f"{prefix}/{name}", stated, None if stated is None else number(stated, 2)))
-        if method == "surrogate":
+        if method in ("surrogate", "refined"):
             coverage = run.metric(f"{prefix}/coverage_90")
             width_key, width = run.unit_metric(target, method, "interval_width")
             line.append(metric(f"{prefix}/coverage_90", coverage, None if coverage is None else percent(coverage)))
@@ -138,6 +138,11 @@ def method_table(run: PipelineRun, target: Target) -> str:
     caption = (
         f"{escape(target.label)}, {plural(n, 'test molecule')}. The interval is a percentile bootstrap over the molecules; "
         "baselines were fitted on the same training molecules."
+        + (
+            " The corrected method learned from the calibration molecules as well."
+            if any(method == "refined" for method, *_ in rows)
+            else ""
+        )
     )
     return table(head, cells, caption=caption, marked=best[0] if best else None)
 

@@ -28,6 +28,7 @@ def method_labels(run: PipelineRun) -> dict[str, str]:
     """Names of the surrogate and the baselines, as tables and legends give them."""
     return {
         "surrogate": "Surrogate",
+        "refined": f"{run.method_name('cheap')}, corrected",
         "cheap_linear": f"{run.method_name('cheap')} + linear fit",
         "morgan_ridge": "Morgan + ridge",
         "morgan_forest": "Morgan + random forest",

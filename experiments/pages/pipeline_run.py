@@ -14,8 +14,12 @@ from experiments.screening.objective import Objective
 from surrogates.learning.scores import unit_suffix
 
 BASELINES: tuple[str, ...] = ("mean", "cheap_linear", "morgan_ridge", "morgan_forest")
+#: The middle rung of the screen, and the baselines.
+OTHERS: tuple[str, ...] = ("refined", *BASELINES)
 #: Stages that come before the first prediction; the learning curve serves the report alone.
 FIXED_STAGES: tuple[str, ...] = ("conformers", "cheap labels", "expensive labels", "pretraining", "fine-tuning")
+#: Stages that are spent on the candidates of the run.
+SEARCH_STAGES: tuple[str, ...] = ("screening", "ranking", "refinement", "refinement labels", "recheck")
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,6 @@ from experiments.pages.formatting import (
 from experiments.pages.pipeline_run import PipelineRun
 from experiments.pages.style import draw
 
-FUNNEL: tuple[tuple[str, str], ...] = (
-    ("funnel/candidates", "Candidates"),
-    ("funnel/valid", "Readable"),
-    ("funnel/in_domain", "In the training domain"),
-    ("funnel/in_window", "Predicted in the window"),
-    ("funnel/top", "Best, re-checked"),
-    ("funnel/confirmed", "Confirmed hits"),
-)
-
 
 def recheck(run: PipelineRun) -> str:
     """Hit rates, enrichment, and errors against the predicted intervals."""

@@ -23,7 +23,7 @@ from data.plain import entry, from_plain
 from experiments.application.renamed import RESULTS, present_config
 from experiments.application.yaml_files import read_yaml
 from experiments.pages.pipeline_run import (
-    BASELINES,
+    OTHERS,
     CostRow,
     CurvePoint,
     HeldOutPredictions,
@@ -229,7 +229,7 @@ def _predictions(frame: pd.DataFrame, target: str) -> TargetPredictions:
         column(f"{target}_low"),
         column(f"{target}_high"),
         column(f"{target}_cheap") if f"{target}_cheap" in frame else None,
-        {name: column(f"{target}_{name}") for name in BASELINES if f"{target}_{name}" in frame},
+        {name: column(f"{target}_{name}") for name in OTHERS if f"{target}_{name}" in frame},
     )
 
 

@@ -16,7 +16,7 @@ from matplotlib.transforms import AffineDeltaTransform
 
 from experiments.pages.density import Hexagons, Histogram
 from experiments.pages.formatting import core_time, count, percent
-from experiments.pages.pipeline_run import CostRow, Target, TargetPredictions
+from experiments.pages.pipeline_run import SEARCH_STAGES, CostRow, Target, TargetPredictions
 from experiments.pages.style import BLUE, GREEN, GREY, GROUPS, INK, VERMILLION, logarithmic
 from experiments.screening.hit_rates import Rate
 from experiments.screening.objective import Objective
@@ -167,7 +167,7 @@ def stage_costs(axes: Axes, costs: Sequence[CostRow], fixed: Sequence[str]) -> N
     """Core-seconds of each stage, those before the first prediction in a colour of their own."""
     total = sum(c.core_seconds for c in costs) or 1.0
     for place, cost in enumerate(costs):
-        colour = BLUE if cost.stage in fixed else (VERMILLION if cost.stage in ("screening", "recheck") else GREY)
+        colour = BLUE if cost.stage in fixed else (VERMILLION if cost.stage in SEARCH_STAGES else GREY)
         axes.barh(place, cost.core_seconds, color=colour, height=0.7)
         axes.text(
             cost.core_seconds + 0.01 * total,
@@ -183,7 +183,11 @@ def stage_costs(axes: Axes, costs: Sequence[CostRow], fixed: Sequence[str]) -> N
     axes.set_xlabel("Core-seconds")
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    for colour, label in ((BLUE, "before the first prediction"), (VERMILLION, "screen and re-check"), (GREY, "other")):
+    for colour, label in (
+        (BLUE, "before the first prediction"),
+        (VERMILLION, "screen, ranking and re-check"),
+        (GREY, "other"),
+    ):
         axes.barh(0, 0, color=colour, label=label)
     axes.legend(loc="lower right")
 

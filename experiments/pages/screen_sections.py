@@ -36,6 +36,7 @@ FUNNEL: tuple[tuple[str, str], ...] = (
     ("funnel/valid", "Readable"),
     ("funnel/in_domain", "In the training domain"),
     ("funnel/in_window", "Predicted in the window"),
+    ("funnel/refined", "Best, by the cheap simulator"),
     ("funnel/top", "Best, re-checked"),
     ("funnel/confirmed", "Confirmed hits"),
 )
@@ -61,6 +62,9 @@ def funnel(run: PipelineRun) -> str:
     rows = []
     for key, label in FUNNEL:
         value = run.metric(key)
+        if key == "funnel/refined" and value is None:
+            # Runs without a middle rung lack this step.
+            continue
         share = ""
         total = run.metric("funnel/candidates")
         if value is not None and total:
@@ -73,8 +77,42 @@ def funnel(run: PipelineRun) -> str:
     )
     return (
         f'<div class="panels">{figure}<div>{table(["Step", "Left", "Of all"], rows)}'
-        f'<p class="note">{escape(hit_rule(run))}</p></div></div>{reading_table(run.path / "screen")}'
+        f'<p class="note">{escape(hit_rule(run))}</p></div></div>{_rungs(run)}{reading_table(run.path / "screen")}'
     )
+
+
+def _rungs(run: PipelineRun) -> str:
+    """What entered and left each rung, and its cost; empty for a run without a middle rung."""
+    asked = run.metric("refinement/candidates")
+    if asked is None:
+        return ""
+    failed = run.metric("refinement/failed") or 0.0
+    names = (
+        ("screening", "Surrogate of the 2D graph", run.metric("funnel/candidates"), asked),
+        ("refinement", run.method_name("cheap"), asked, run.metric("funnel/top")),
+        ("recheck", run.method_name("expensive"), run.metric("funnel/top"), run.metric("funnel/confirmed")),
+    )
+    rows = []
+    for stage, name, entered, left in names:
+        cost = run.cost(stage)
+        row = [escape(name), *("—" if n is None else count(n) for n in (entered, left))]
+        row.append(count(failed) if stage == "refinement" else "—")
+        if cost is None:
+            rows.append([*row, "—", "—"])
+        else:
+            each = core_time(cost.core_seconds / cost.items) if cost.items else "—"
+            rows.append([*row, number(cost.core_seconds, 4), each])
+    added = run.metric("refinement/labels")
+    note = (
+        f'<p class="note">{escape(run.method_name("expensive"))} labelled '
+        f"{metric('refinement/labels', added, count(added))} of the candidates of the second rung before the ranking; "
+        "its values are predicted from the answers of this rung, and candidates are ranked by the probability of "
+        "being a hit. Labelled candidates take no part in the re-check. The cost of the last rung includes the random "
+        "candidates.</p>"
+        if added
+        else ""
+    )
+    return table(["Rung", "In", "Out", "Failed", "Core-seconds", "Each"], rows) + note
 
 
 def decimals(width: float) -> int:
@@ -92,7 +130,10 @@ def top_molecules(run: PipelineRun, limit: int = 40) -> str:
     places = {name: decimals(_typical((p.high - p.low)[rows]) / 2) for name, p in checked.targets.items()}
     cards = "".join(_card(run, checked, int(i), places) for i in rows[:limit])
     more = f'<p class="note">{count(len(rows) - limit)} more are in recheck.parquet.</p>' if len(rows) > limit else ""
-    intro = f"<p>Ranked by the surrogate. {escape(hit_rule(run))} Intervals are 90%.</p>"
+    by = "the surrogate"
+    if run.metric("refinement/candidates") is not None:
+        by = f"the probability of being a hit, predicted from the answers of {run.method_name('cheap')}"
+    intro = f"<p>Ranked by {escape(by)}. {escape(hit_rule(run))} Intervals are 90%.</p>"
     return f'{intro}<div class="cards">{cards}</div>{more}'
 
 

@@ -19,10 +19,12 @@ from data.identity import molecule_keys
 from experiments.application.stage_costs import Ledger
 from experiments.pipelines.held_out import predict
 from experiments.pipelines.molecule_labelling import SimulatedLabels
+from experiments.pipelines.refinement import Refined, score
 from experiments.screening.hit_rates import Rate, break_even, enrichment, enrichment_at_least
 from experiments.screening.ledger import result_parts
 from experiments.screening.library_screen import Objective
 from experiments.screening.readings import StandardForms
+from surrogates.learning.scores import unit_suffix
 from surrogates.properties.surrogate import PropertySurrogate
 
 
@@ -43,6 +45,7 @@ def recheck(
     run_dir: Path,
     top: int,
     random: Sequence[str],
+    refined: Refined | None = None,
 ) -> Rechecked:
     """Simulate the best `top` of the screen and the `random` control, and compare with the predictions.
 
@@ -54,19 +57,16 @@ def recheck(
         run_dir: directory with `screen/top.csv`; receives `recheck.parquet`.
         top: number of the best candidates to simulate.
         random: SMILES of candidates drawn uniformly, which are in no training set.
+        refined: the candidates as the middle rung ranks them, whose predictions then replace those of the surrogate;
+            None to take the best of the screen.
     """
-    best_of_all = run_dir / "screen" / "top.csv"
-    verify(best_of_all, remedy="Remove the directory screen and run again")
-    ranked = pd.read_csv(best_of_all)[:top]
-    if "standard_smiles" in ranked:
-        # The form that was screened is the one that is simulated.
-        ranked["smiles"] = ranked["standard_smiles"].fillna(ranked["smiles"])
-    best = ranked["smiles"].astype(str).tolist()
+    best = _best_of_screen(run_dir, top) if refined is None else refined.best(top)
     keys = set(molecule_keys(best))
     control = [s for s, key in zip(random, molecule_keys(random), strict=True) if key not in keys]
     smiles = best + control
     labels = label(smiles, list(targets))
-    answer = predict(surrogate, smiles)
+    screened = predict(surrogate, smiles)
+    answer = screened if refined is None else refined.corrections.predict(refined.cheap, smiles)
     row = {s: i for i, s in enumerate(labels.smiles)}
     failures = {s: (kind, message) for s, kind, message in labels.failed}
     have = np.array([s in row for s in smiles])
@@ -75,7 +75,7 @@ def recheck(
             "smiles": smiles,
             "group": ["top"] * len(best) + ["random"] * len(control),
             "rank": [*range(1, len(best) + 1), *range(1, len(control) + 1)],
-            "score": objective.score(answer),
+            "score": objective.score(answer) if refined is None else score(objective, targets, answer),
             "status": ["ok" if ok else failures[s][0] for s, ok in zip(smiles, have, strict=True)],
             "message": ["" if ok else failures[s][1] for s, ok in zip(smiles, have, strict=True)],
             "seconds": [labels.seconds[row[s]] if s in row else np.nan for s in smiles],
@@ -85,18 +85,32 @@ def recheck(
         frame[target] = [labels.values[target][row[s]] if s in row else np.nan for s in smiles]
         for suffix in ("", "_std", "_low", "_high"):
             frame[f"{target}{suffix or '_pred'}"] = answer[f"{target}{suffix}"]
+        frame[f"{target}_screen"] = screened[target]
     frame["hit"] = have & objective.is_hit({t: frame[t].to_numpy() for t in targets})
     with listed_path(run_dir / "recheck.parquet") as temporary:
         frame.to_parquet(temporary)
-    return Rechecked(len(labels.smiles), labels.core_seconds, recheck_metrics(frame, targets))
+    return Rechecked(len(labels.smiles), labels.core_seconds, recheck_metrics(frame, targets, labels.units))
 
 
-def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str]) -> dict[str, float]:
-    """Hit rates with exact intervals, enrichment, and coverage of the intervals, by group.
+def _best_of_screen(run_dir: Path, top: int) -> list[str]:
+    best_of_all = run_dir / "screen" / "top.csv"
+    verify(best_of_all, remedy="Remove the directory screen and run again")
+    ranked = pd.read_csv(best_of_all)[:top]
+    if "standard_smiles" in ranked:
+        # The form that was screened is the one that is simulated.
+        ranked["smiles"] = ranked["standard_smiles"].fillna(ranked["smiles"])
+    return ranked["smiles"].astype(str).tolist()
+
+
+def recheck_metrics(
+    frame: pd.DataFrame, targets: Sequence[str], units: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """Hit rates with exact intervals, enrichment, errors of the predictions and coverage of the intervals, by group.
 
     Args:
         frame: table with the columns of `recheck.parquet`.
         targets: names of the properties.
+        units: unit of each, for the keys of the errors; None for no errors.
     """
     done = frame[frame["status"] == "ok"]
     metrics: dict[str, float] = {"recheck/failed": float(len(frame) - len(done))}
@@ -114,17 +128,30 @@ def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str]) -> dict[str, fl
                 f"recheck/{group}/hit_rate_low": rate.interval[0],
                 f"recheck/{group}/hit_rate_high": rate.interval[1],
             }
-            inside = [((part[f"{t}_low"] <= part[t]) & (part[t] <= part[f"{t}_high"])).mean() for t in targets]
-            for target, value in zip(targets, inside, strict=True):
-                metrics[f"recheck/{group}/{target}/coverage_90"] = float(value)
+            for target in targets:
+                # The cheap simulator may have failed on a random molecule, which then has no prediction.
+                some = part[part[f"{target}_pred"].notna()]
+                if not len(some):
+                    continue
+                metrics[f"recheck/{group}/{target}/coverage_90"] = float(_inside(some, target).mean())
+                for name, column in (("mae", "pred"), ("screen_mae", "screen")):
+                    if units is not None:
+                        error = (some[target] - some[f"{target}_{column}"]).abs().mean()
+                        metrics[f"recheck/{group}/{target}/{name}{unit_suffix(units[target])}"] = float(error)
     if len(done):
-        inside = [((done[f"{t}_low"] <= done[t]) & (done[t] <= done[f"{t}_high"])).mean() for t in targets]
-        metrics["recheck/coverage_90"] = float(np.mean(inside))
+        inside = [_inside(done[done[f"{t}_pred"].notna()], t) for t in targets]
+        if any(len(some) for some in inside):
+            metrics["recheck/coverage_90"] = float(np.mean(np.concatenate(inside)))
     ratio = enrichment(rates["top"], rates["random"])
     if ratio is not None:
         metrics["recheck/enrichment"] = ratio
     metrics["recheck/enrichment_at_least"] = enrichment_at_least(rates["top"], rates["random"])
     return metrics
+
+
+def _inside(frame: pd.DataFrame, target: str) -> np.ndarray:
+    """Whether each interval holds the simulated value."""
+    return ((frame[f"{target}_low"] <= frame[target]) & (frame[target] <= frame[f"{target}_high"])).to_numpy(bool)
 
 
 def label_metrics(name: str, labels: SimulatedLabels) -> dict[str, float]:
@@ -140,6 +167,9 @@ def label_metrics(name: str, labels: SimulatedLabels) -> dict[str, float]:
 #: Stages that must run before the first prediction; the learning curve is not one, because only the report needs it.
 FIXED_STAGES = ("cheap labels", "expensive labels", "pretraining", "fine-tuning")
 
+#: Stages that are spent on these candidates.
+SEARCH_STAGES = ("screening", "ranking", "refinement", "refinement labels", "recheck")
+
 
 def cost_metrics(ledger: Ledger, cheap: SimulatedLabels, expensive: SimulatedLabels) -> dict[str, float]:
     """Costs per molecule, speed-ups and the break-even count.
@@ -153,7 +183,7 @@ def cost_metrics(ledger: Ledger, cheap: SimulatedLabels, expensive: SimulatedLab
     per_cheap = cheap.core_seconds / max(1, len(cheap.smiles))
     per_surrogate = screening.core_seconds / max(1, screening.items)
     fixed = ledger.core_seconds(*FIXED_STAGES)
-    spent = fixed + ledger.core_seconds("screening", "recheck")
+    spent = fixed + ledger.core_seconds(*SEARCH_STAGES)
     metrics = {
         "cost/expensive_core_seconds_per_molecule": per_expensive,
         "cost/cheap_core_seconds_per_molecule": per_cheap,
@@ -182,6 +212,11 @@ def funnel_metrics(run_dir: Path, objective: Objective, metrics: Mapping[str, fl
         "funnel/valid": metrics["screen/valid"],
         "funnel/in_domain": float(in_domain),
         "funnel/in_window": float(in_window),
+        **(
+            {"funnel/refined": metrics["refinement/candidates"] - metrics["refinement/failed"]}
+            if "refinement/candidates" in metrics
+            else {}
+        ),
         "funnel/top": metrics.get("recheck/top/molecules", 0.0),
         "funnel/confirmed": metrics.get("recheck/top/hits", 0.0),
     }
@@ -197,8 +232,6 @@ def standard_forms(metrics: Mapping[str, float]) -> dict[str, str]:
 
 def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Mapping[str, str]) -> dict[str, str]:
     """The rows of the table that ends a pipeline run."""
-    from surrogates.learning.scores import unit_suffix
-
     rows = {
         "candidates screened": f"{metrics['screen/molecules']:,.0f} at {metrics['screen/molecules_per_second']:,.0f}/s",
         **standard_forms(metrics),
@@ -213,6 +246,23 @@ def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Ma
             f"cheap method + linear fit {metrics[f'evaluate/{target}/cheap_linear/{key}']:.3f}, "
             f"Morgan + forest {metrics[f'evaluate/{target}/morgan_forest/{key}']:.3f}); "
             f"coverage of the 90% intervals {metrics[f'evaluate/{target}/surrogate/coverage_90']:.0%}"
+        )
+        if f"evaluate/{target}/refined/{key}" in metrics:
+            rows[f"{target}, refined"] = (
+                f"{metrics[f'evaluate/{target}/refined/{key}']:.3f} {units[target]} held out; "
+                f"coverage {metrics[f'evaluate/{target}/refined/coverage_90']:.0%}"
+                + (
+                    f"; {value:.3f} {units[target]} for the best that were re-checked "
+                    f"(the surrogate {metrics[f'recheck/top/{target}/screen_{key}']:.3f})"
+                    if (value := metrics.get(f"recheck/top/{target}/{key}")) is not None
+                    else ""
+                )
+            )
+    if "refinement/candidates" in metrics:
+        rows["refined"] = (
+            f"{metrics['refinement/candidates']:,.0f} best of the screen by the cheap method, "
+            f"{metrics['refinement/failed']:,.0f} failed; "
+            f"{metrics['refinement/labels']:,.0f} of them labelled to learn from"
         )
     rows["re-checked hits"] = (
         f"{metrics['recheck/top/hits']:.0f} of {metrics['recheck/top/molecules']:.0f} best, "

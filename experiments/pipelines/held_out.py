@@ -52,7 +52,14 @@ def predict(surrogate: PropertySurrogate, smiles: Sequence[str]) -> dict[str, np
     return surrogate.predict_table(table)
 
 
-def evaluate(surrogate: PropertySurrogate, case: HeldOutLabels, out: Path, *, seed: int) -> dict[str, float]:
+def evaluate(
+    surrogate: PropertySurrogate,
+    case: HeldOutLabels,
+    out: Path,
+    *,
+    seed: int,
+    refined: Mapping[str, Float[np.ndarray, " molecule"]] | None = None,
+) -> dict[str, float]:
     """Score the surrogate and every baseline on the test part, and save every prediction.
 
     Args:
@@ -60,6 +67,7 @@ def evaluate(surrogate: PropertySurrogate, case: HeldOutLabels, out: Path, *, se
         case: labelled molecules.
         out: Parquet file that receives one row for each molecule: truth, predictions and intervals.
         seed: seed of the random forest.
+        refined: predictions of the middle rung from the cheap simulator's answers, `<t>`, `<t>_low` and `<t>_high`.
 
     Returns:
         Metrics under `evaluate/<target>/<method>/...`, with the unit in the key.
@@ -83,6 +91,10 @@ def evaluate(surrogate: PropertySurrogate, case: HeldOutLabels, out: Path, *, se
             frame[f"{target}_{method}"] = values
             test_scores = scores(truth[test], values[test], unit)
             metrics |= {f"evaluate/{target}/{method}/{name}": value for name, value in test_scores.items()}
+        if refined:
+            frame[f"{target}_refined"], low, high = (refined[f"{target}{end}"] for end in ("", "_low", "_high"))
+            test_scores = scores(truth[test], refined[target][test], unit, low=low[test], high=high[test])
+            metrics |= {f"evaluate/{target}/refined/{name}": value for name, value in test_scores.items()}
     metrics["evaluate/test_molecules"] = float(len(test))
     with listed_path(out) as temporary:
         pd.DataFrame(frame).to_parquet(temporary)

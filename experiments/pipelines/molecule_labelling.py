@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,23 @@ class SimulatedLabels:
             self.core_seconds,
             self.seconds[rows],
             self.failed,
+        )
+
+    def only(self, targets: Sequence[str]) -> SimulatedLabels:
+        """The labels of these targets alone."""
+        return replace(self, values={t: self.values[t] for t in targets}, units={t: self.units[t] for t in targets})
+
+    def joined(self, other: SimulatedLabels) -> SimulatedLabels:
+        """These labels and those of another campaign of the same simulator, of targets that both have."""
+        both = [t for t in self.values if t in other.values]
+        return SimulatedLabels(
+            self.smiles + other.smiles,
+            {t: np.concatenate([self.values[t], other.values[t]]) for t in both},
+            {t: self.units[t] for t in both},
+            self.fingerprint,
+            self.core_seconds + other.core_seconds,
+            np.concatenate([self.seconds, other.seconds]),
+            self.failed + other.failed,
         )
 
 

@@ -37,7 +37,7 @@ class ExpensiveLabels:
 
     simulator: Any = MISSING
     campaign: Any = MISSING
-    train: int = 80
+    train: int = 60
     calibration: int = 35
     test: int = 45
     curve: list[int] = field(default_factory=list)
@@ -48,6 +48,14 @@ class Best:
     """`screen`: number of the best candidates that are kept."""
 
     top_k: int = 1000
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """`refine`: number of the best candidates that the cheap simulator answers, and of further labels among them."""
+
+    top: int = 2000
+    labels: int = 30
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class PipelineSettings(StageSettings):
     finetune: Any = MISSING
     objective: Any = MISSING
     screen: Best = field(default_factory=Best)
+    refine: Refinement = field(default_factory=Refinement)
     recheck: RecheckCounts = field(default_factory=RecheckCounts)
 
     def __post_init__(self) -> None:
@@ -91,6 +100,8 @@ class PipelineSettings(StageSettings):
             "expensive.calibration": (self.expensive.calibration, 0),
             "expensive.test": (self.expensive.test, 2),
             "screen.top_k": (self.screen.top_k, 1),
+            "refine.top": (self.refine.top, 0),
+            "refine.labels": (self.refine.labels, 0),
             "recheck.top": (self.recheck.top, 0),
             "recheck.random": (self.recheck.random, 0),
             "workers": (1 if self.workers is None else self.workers, 1),
@@ -99,6 +110,12 @@ class PipelineSettings(StageSettings):
         for key, (value, bound) in least.items():
             if value < bound:
                 raise ValueError(f"{key} must be {bound} or more, got {value}")
+        if self.refine.top and self.expensive.train + self.expensive.calibration < fewest_points():
+            raise ValueError(
+                f"expensive.train and expensive.calibration must be {fewest_points()} or more in all, from which the "
+                f"cheap simulator is corrected, or refine.top 0; got "
+                f"{self.expensive.train + self.expensive.calibration}"
+            )
         if 0 < self.expensive.calibration < fewest_points():
             raise ValueError(
                 f"expensive.calibration must be {fewest_points()} or more, which 90% intervals need, or 0 to do "

@@ -37,6 +37,7 @@ from experiments.pipelines.baselines import morgan_counts
 from experiments.pipelines.candidate_selection import diverse, reservoir
 from experiments.pipelines.enumeration import refuse_other_size, write_library
 from experiments.pipelines.molecule_labelling import SimulatedLabels, label
+from experiments.pipelines.refinement import Corrections, cheap_inputs, refine
 from experiments.pipelines.settings import PipelineSettings, refuse_unanswerable
 from experiments.screening.candidate_sources import identity, open_source, unused_of_candidates
 from experiments.screening.library_screen import ScreenConfig, screen
@@ -224,18 +225,20 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     console = Console()
     ledger = Ledger(run_dir / "costs.json")
 
-    console.rule("[bold]1 of 7  Candidates", align="left")
+    console.rule("[bold]1 of 8  Candidates", align="left")
     if settings.candidates is None and candidates.exists():
         refuse_other_size(candidates, settings.library.size)
     elif settings.candidates is None:
         with ledger.stage("library") as cost:
             cost.items = write_library(candidates, settings.library.size, workers=settings.workers or cores()).written
 
-    console.rule("[bold]2 of 7  Labels by simulation", align="left")
+    console.rule("[bold]2 of 8  Labels by simulation", align="left")
     with RejectLog(run_dir / "rejects.csv") as rejects:
         drawn = draw(candidates, settings, conformers.standardise, rejects)
+    inputs = cheap_inputs(cheap.simulator, targets)
     with ledger.stage("cheap labels") as cost:
-        cheap_labels = cheap.label(drawn["held_out"] + drawn["pool"], targets)
+        answers = cheap.label(drawn["held_out"] + drawn["pool"], list(dict.fromkeys([*targets, *inputs])))
+        cheap_labels = answers.only(targets)
         cost.items, cost.core_seconds = len(cheap_labels.smiles), cheap_labels.core_seconds
     held_out = cheap_labels.take(drawn["held_out"]).smiles
     pool = cheap_labels.take(drawn["pool"]).smiles
@@ -253,7 +256,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         {"seed": seed, "smiles": case.smiles, "parts": {k: v.tolist() for k, v in case.parts.items()}},
     )
 
-    console.rule("[bold]3 of 7  Surrogate", align="left")
+    console.rule("[bold]3 of 8  Surrogate", align="left")
     with ledger.stage("pretraining") as cost:
         learned = cheap_labels.take(pool)
         cost.items = len(learned.smiles)
@@ -279,8 +282,12 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         cost.items = len(case.parts["train"])
         surrogate = fit(case.parts["train"], "finetune")
 
-    console.rule("[bold]4 of 7  Evaluation on held-out labels", align="left")
-    metrics = evaluation.evaluate(surrogate, case, run_dir / "evaluation.parquet", seed=seed)
+    console.rule("[bold]4 of 8  Evaluation on held-out labels", align="left")
+    refined: dict[str, np.ndarray] = {}
+    if settings.refine.top:
+        seen = [case.smiles[i] for part in ("train", "calibration") for i in case.parts[part]]
+        refined = Corrections.fit(answers, expensive_labels.take(seen), inputs).predict(answers, case.smiles)
+    metrics = evaluation.evaluate(surrogate, case, run_dir / "evaluation.parquet", seed=seed, refined=refined)
     # The surrogate is saved with its held-out scores.
     held_out_scores = {name: value for name, value in metrics.items() if "/surrogate/" in name}
     log_scores(run_dir / "training" / "finetune", held_out_scores)
@@ -296,20 +303,41 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         )
     write_json(run_dir / "learning_curve.json", curve)
 
-    console.rule("[bold]5 of 7  Screening", align="left")
+    console.rule("[bold]5 of 8  Screening", align="left")
     with ledger.stage("screening") as cost:
         screened = screen(surrogate, candidates, run_dir / "screen", how)
         cost.items, cost.core_seconds = screened.read, screened.core_seconds
 
-    console.rule("[bold]6 of 7  Re-check by simulation", align="left")
+    console.rule("[bold]6 of 8  Refinement by the cheap simulator", align="left")
+    better = None
+    if settings.refine.top:
+        better = refine(
+            run_dir / "screen",
+            drawn["random"],
+            answers,
+            expensive_labels,
+            cheap.label,
+            expensive.label,
+            objective,
+            inputs,
+            settings.refine,
+            run_dir,
+            ledger,
+        )
+    else:
+        console.print("None is asked for: the best of the screen are re-checked as they are (refine.top=0).")
+
+    console.rule("[bold]7 of 8  Re-check by simulation", align="left")
     with ledger.stage("recheck") as cost:
         checked = funnel.recheck(
-            surrogate, expensive.label, objective, targets, run_dir, settings.recheck.top, drawn["random"]
+            surrogate, expensive.label, objective, targets, run_dir, settings.recheck.top, drawn["random"], better
         )
         cost.items, cost.core_seconds = checked.items, checked.core_seconds
 
-    console.rule("[bold]7 of 7  Report", align="left")
+    console.rule("[bold]8 of 8  Report", align="left")
     metrics |= funnel.label_metrics("cheap", cheap_labels) | funnel.label_metrics("expensive", expensive_labels)
+    if better is not None:
+        metrics |= better.metrics()
     metrics |= checked.metrics | read_plain(
         run_dir / "screen" / "metrics.json", dict[str, float], remedy="Run the screen again"
     )

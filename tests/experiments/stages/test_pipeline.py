@@ -24,7 +24,7 @@ SMALL = [
     "expensive.curve=[4]", "recheck.top=3", "recheck.random=2", "screen.top_k=50",
     "expensive.simulator.basis=sto-3g", "expensive.simulator.grid_points=[20,50]",
     "expensive.simulator.tolerance=1e-5", "model.network.features=16", "model.network.layers=2",
-    "model.ensemble=2", "objective.windows.gap=[2.0,9.0]", "objective.hit=2.0",
+    "model.ensemble=2", "refine.top=12", "refine.labels=2", "objective.windows.gap=[2.0,9.0]", "objective.hit=2.0",
 ]  # fmt: skip
 
 
@@ -90,11 +90,23 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path, run_notebook: Calla
     checked = pd.read_parquet(run / "recheck.parquet")
     assert checked.group.value_counts().to_dict() == {"top": 3, "random": 2}
     assert not set(checked[checked.group == "random"].smiles) & set(frame.smiles)
+    # The re-checked best are those of the middle rung, without a label, best first by the probability of being a hit.
+    refined = pd.read_parquet(run / "refinement.parquet")
+    assert len(refined) == 12 == metrics["refinement/candidates"]
+    assert set(refined.smiles) <= set(screened.smiles)
+    assert refined.labelled.sum() == 2 == metrics["refinement/labels"]
+    fresh = refined[~refined.labelled & (refined.status == "ok")]
+    assert checked[checked.group == "top"].smiles.tolist() == fresh.smiles.tolist()[:3]
+    with RecordStore.open(run / "labels" / "cheap.zarr") as records:
+        cheap = dict(zip(records.column("smiles"), records.column("dipole_moment"), strict=True))
+    assert all(cheap[s] == d for s, d in zip(refined.smiles, refined.cheap_dipole_moment, strict=True))
     hits = checked.gap.between(2.0, 9.0) & (checked.dipole_moment >= 2.0)
     assert checked.hit.tolist() == hits.tolist()
 
     costs = {row["stage"]: row for row in json.loads((run / "costs.json").read_text())}
     assert {"cheap labels", "expensive labels", "pretraining", "fine-tuning", "screening", "recheck"} <= set(costs)
+    assert costs["refinement"]["items"] > 12
+    assert costs["refinement labels"]["items"] == 2
     whole = metrics["cost/whole_run_core_seconds"]
     assert metrics["cost/speedup_whole_run"] == pytest.approx(
         metrics["cost/expensive_core_seconds_per_molecule"] * 1500 / whole
