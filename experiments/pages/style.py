@@ -26,6 +26,7 @@ INK, LINE = "#1F2933", "#D5DAE1"
 #: Colour and marker of each method and of each group, the same in every figure.
 METHODS: Mapping[str, tuple[str, str]] = {
     "surrogate": (BLUE, "o"),
+    "refined": (VERMILLION, "P"),
     "cheap_linear": (ORANGE, "s"),
     "morgan_ridge": (GREEN, "^"),
     "morgan_forest": (PURPLE, "D"),

@@ -113,6 +113,7 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path, run_notebook: Calla
     )
     page = (run / "report.html").read_text()
     assert "<svg" in page
+    assert "could not be shown" not in page
     assert "<script" not in page
     assert 'src="http' not in page
 
