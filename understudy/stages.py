@@ -137,6 +137,11 @@ def predict(*overrides: str, **settings: Any) -> Run:
     return run("predict", *overrides, **settings)
 
 
+def forecast(*overrides: str, **settings: Any) -> Run:
+    """Write forecasts of a trained forecaster from states of a file, in the file `out`; see `run`."""
+    return run("forecast", *overrides, **settings)
+
+
 def report(*overrides: str, **settings: Any) -> Run:
     """Write the page of a run; see `run`."""
     return run("report", *overrides, **settings)
@@ -162,10 +167,10 @@ def run(stage: str, *overrides: str, **settings: Any) -> Run:
     """
     line = [*overrides, *(f"{_key(name)}={_quoted(value)}" for name, value in settings.items())]
     values = {key: _plain(value) for key, _, value in (argument.partition("=") for argument in line)}
-    # The directory of these runs is what `out` names, and predictions lie beside the file that it names.
+    # The directory of these runs is what `out` names; predictions and forecasts lie beside the file that it names.
     in_out = stage in OUT_IS_RUN
     implied = {stage: values.get("out")} if in_out else {}
-    implied |= {"predict": f"{values['out']}.run" if "out" in values else None}
+    implied |= dict.fromkeys(("predict", "forecast"), f"{values['out']}.run" if "out" in values else None)
     directory = values.get("run.dir") or implied.get(stage)
     if directory is None:
         directory = f"runs/{stage}/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"

@@ -20,7 +20,7 @@ import numpy as np
 from ase import Atoms
 
 from data.errors import InputError
-from data.files import atomic_path, make_directory, write_bytes, write_json
+from data.files import atomic_path, make_directory, remove_directory, write_bytes, write_json
 from data.formats.damage import parsing
 from data.formats.kinds import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
 from data.formats.rows import Bad, Row
@@ -100,6 +100,7 @@ def predict_frames(
                       left_out=left_out)  # fmt: skip
     show_readings([reading], run_dir)
     if not counted["answered"]:
+        remove_directory(run_dir / PARTS)
         raise InputError("no frame of it can be used", where=str(inputs), remedy=f"See {rejects.path}")
     configuration_checked(run_dir)
     _join(sorted(work.glob("part-*.extxyz")), out)

@@ -23,6 +23,7 @@ from data.files import make_directory, remove_directory, write_bytes
 from data.formats.rows import finite
 from experiments.application.run_directory import configuration_checked, rejects_path
 from experiments.application.stage import show_readings
+from experiments.application.usage import cpu_seconds
 from experiments.prediction.table_output import write_table
 from experiments.prediction.truth import TruthScores
 from experiments.screening.candidate_chunks import Candidates, Reject
@@ -228,12 +229,16 @@ def predict_rows(
     configuration_checked(run_dir)
     if (work / REJECTS).is_file():
         write_bytes(run_dir / REJECTS, (work / REJECTS).read_bytes())
-    writing = time.perf_counter()
+    writing, writing_cpu = time.perf_counter(), cpu_seconds()
     parts = result_parts(work)
     scores = {target: TruthScores(question.units.get(target, "1")) for target in question.truth}
     look: Callable[[pa.RecordBatch], None] = lambda batch: _score(scores, batch)  # noqa: E731
     write_table(parts, out, look)
-    spent = replace(cost, seconds=cost.seconds + time.perf_counter() - writing)
+    spent = replace(
+        cost,
+        seconds=cost.seconds + time.perf_counter() - writing,
+        core_seconds=cost.core_seconds + cpu_seconds() - writing_cpu,
+    )
     answers = RowAnswers(_summary(counted, spent, len(parts), earlier, library.kind), scores)
     answers.columns = {name: unit_of(name, question.units) for name in pa.parquet.read_schema(parts[0]).names}
     show_readings([library.reading(answers.summary, run_dir / REJECTS)], run_dir, printed=progress)

@@ -14,7 +14,7 @@ import xarray as xr
 from data.errors import InputError
 from data.fields.batches import FieldBatch
 from data.fields.files import SPACE, holds_arrays, open_samples
-from data.files import make_directory
+from data.files import make_directory, remove_directory
 from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.store.columns import FACTS
@@ -91,6 +91,7 @@ def predict_fields(
     reading = Reading(str(inputs), kind, "samples", count, int((status == 0).sum()), left_out=left_out, assumed=said)
     show_readings([reading], run_dir)
     if not (status == 0).any():
+        remove_directory(run_dir / PARTS)
         raise InputError("no sample of it can be used", where=str(inputs), remedy=f"See {rejects.path}")
     configuration_checked(run_dir)
     attrs = {"surrogate": surrogate.fingerprint[:12], **layout.attrs}

@@ -76,7 +76,17 @@ def molecules_question(
 def numbers_question(
     surrogate: ParameterSurrogate, path: Path, columns: Sequence[str] | None, target: Sequence[str]
 ) -> RowQuestion:
-    """The parameters in a table; see `molecules_question`."""
+    """The parameters in a table; see `molecules_question`.
+
+    Raises:
+        InputError: the surrogate stands on a simulator; or as `molecules_question`.
+    """
+    if surrogate.standing is not None:
+        raise InputError(
+            f"the surrogate stands on {surrogate.standing.name}, which would be asked about every row",
+            where="surrogate",
+            remedy="Ask it in Python, understudy.load(DIR).simulate(request), or train it with on=linear or without on",
+        )
     layout = surrogate.facts.layout
     every = designs_in(path, layout.columns, layout.units, None, without=())
     names = columns_carried(every.source)  # type: ignore[arg-type]

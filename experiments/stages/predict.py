@@ -27,6 +27,7 @@ PREDICTORS: Mapping[str, str] = {
     "parameters": "experiments.prediction.kinds.predict_numbers",
     "fields": "experiments.prediction.samples.predict_fields",
     "potentials": "experiments.prediction.frames.predict_frames",
+    "meshes": "experiments.prediction.mesh_records.predict_meshes",
 }
 #: Kind of surrogate that this command does not ask -> what to do.
 OTHERWISE = {"forecasts": "Write understudy forecast surrogate=DIR source.path=FILE out=FILE"}

@@ -135,6 +135,16 @@ REFUSED = {
     "predict parameters": Refused(
         "predict", ["inputs={}/a.csv", "out={}/out.csv"], {"a.csv": "speed,wave_3,wave_4\n1,2,x\n"}, "", "parameters"
     ),
+    "predict potentials": Refused(
+        "predict", ["inputs={}/a.xyz", "out={}/out.xyz"], {"a.xyz": FLUORINE}, "no frame", "potentials"
+    ),
+    "predict fields": Refused(
+        "predict",
+        ["inputs={}/a.npz", "out={}/out.nc", "dims={initial: [sample,channel,x], speed: [sample]}"],
+        {"a.npz": lambda path: np.savez(path, initial=np.full((1, 1, 8), np.nan), speed=np.ones(1))},
+        "no sample",
+        "fields",
+    ),
     "simulate": Refused("simulate", ["simulator=xtb", "inputs={}/a.csv"], {"a.csv": "smiles\nno molecule\n"}, ""),
     "train mixture": Refused(
         "train", ["model.kind=mixture", "data.file={}/a.csv", "data.target=gap"], {}, "understudy grow"

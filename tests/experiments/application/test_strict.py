@@ -83,9 +83,9 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
             "evaluate": ["surrogate=x"],
             "screen": ["surrogate=x", "candidates=x"],
             "windows": ["out=x"],
-            "predict": ["surrogate=x"],
             "grow": ["surrogate=x", "out=x"],
             "prune": ["surrogate=x", "out=x"],
+            "forecast": ["surrogate=x", "out=x"],
         }
         asked.append([stage, *required.get(stage, []), f"{group}={option[:-2]}{option[-1]}{option[-2]}", "run.dir=r"])
     done = subprocess.run(
