@@ -140,7 +140,7 @@ REFUSED = {
     ),
     "predict fields": Refused(
         "predict",
-        ["inputs={}/a.npz", "out={}/out.nc", "dims={initial: [sample,channel,x], speed: [sample]}"],
+        ["inputs={}/a.npz", "out={}/out.nc", "dims=[sample,channel,x]"],
         {"a.npz": lambda path: np.savez(path, initial=np.full((1, 1, 8), np.nan), speed=np.ones(1))},
         "no sample",
         "fields",
