@@ -1,0 +1,226 @@
+"""Measures cascades for answers on frames of rMD17: PaiNN, ACE, an ensemble of four ACE networks, and the reference.
+
+Two small networks of PaiNN and four of ACE learn from 950 frames of the training file, which are those of
+`benchmarks.potential_learning`. The single ACE is a member of the ensemble. Labels of the test file calibrate the
+cascade, and its other frames are answered, over many random splits of the file. An answer is wrong if its energy or any
+component of its forces is off by more than the tolerance.
+
+Costs are processor time of the answers of all frames in batches, on one core: once as a cascade asks, with a Dataset
+for each request and each answer, and once of the networks on a table alone. The cost of the reference is not in the
+ratios: the share of frames that reach it stands beside them. Without confidence the promise is that of conformal risk
+control, a mean over splits; with confidence it holds in that share of the splits, up to the chance of the frames that
+are left to measure it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from benchmarks.common import Result, arguments, data_file, pin, report
+from benchmarks.potential_learning import FILES, ISOLATED, measure_once, ours, split, write
+
+if TYPE_CHECKING:
+    from surrogates.cascade.risk_calibration import LabelledAnswers, Risk
+    from surrogates.potentials.surrogate import PotentialSurrogate
+
+#: Name of a training -> its configuration and overrides.
+TRAININGS: dict[str, tuple[str, list[str]]] = {
+    "painn": ("painn", ["model.network.features=32", "model.network.layers=2", "model.ensemble=2"]),
+    "ensemble": ("ace_small", ["model.ensemble=4"]),
+}
+RUNGS = ("PaiNN", "ACE", "four ACE", "reference")
+#: Tolerance of energies, eV.
+TAU_ENERGY = 0.02
+#: How frames are handed to a network.
+WAYS = ("as requests", "on a table")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a cascade did with the frames of one split that did not calibrate it.
+
+    Attributes:
+        wrong: share of wrong answers.
+        shares: share of frames that each rung answered.
+        costs: processor time of the networks for one frame, s, as requests and on a table.
+    """
+
+    wrong: float
+    shares: Float[np.ndarray, " rung"]
+    costs: Float[np.ndarray, " way"]
+
+
+def member(ensemble: PotentialSurrogate) -> PotentialSurrogate:
+    """The first network of an ensemble, without error bars."""
+    import jax
+    from flax import nnx
+
+    from surrogates.potentials.surrogate import PotentialSurrogate
+    from surrogates.trained import with_weights
+
+    config = replace(ensemble.facts.config, ensemble=1, committee=0)
+    facts = replace(ensemble.facts, config=config)
+    alone = nnx.eval_shape(facts.model)
+    shapes = nnx.to_pure_dict(nnx.split(alone)[1])
+
+    def first(one: Any, all_members: Any) -> Any:
+        return all_members if one.shape == all_members.shape else all_members[:1]
+
+    weights = jax.tree.map(first, shapes, ensemble.arrays()["networks"])
+    return PotentialSurrogate(with_weights(alone, weights), facts)
+
+
+def one_split(
+    labelled: LabelledAnswers, costs: Float[np.ndarray, "rung way"], risk: Risk, labels: int, rng: np.random.Generator
+) -> Outcome:
+    """Calibrate with some of the frames, and answer the others.
+
+    Args:
+        labelled: answers of the networks to all frames.
+        costs: of one answer of each network, s, as a request and on a table; the last one is the ensemble.
+        risk: what is promised.
+        labels: number of frames that calibrate.
+        rng: of the split.
+    """
+    from surrogates.cascade.risk import answering_rung
+    from surrogates.cascade.risk_calibration import calibrate, chances, wrong_answers
+
+    order = rng.permutation(len(labelled.error))
+
+    def rows(index: np.ndarray) -> LabelledAnswers:
+        return replace(
+            labelled,
+            difficulty=labelled.difficulty[index],
+            error=labelled.error[index],
+            unlabelled=labelled.unlabelled[index],
+        )
+
+    result, others = calibrate(rows(order[:labels]), risk), rows(order[labels:])
+    rung = answering_rung(chances(result.errors, others.difficulty), result.threshold)
+    asked = np.cumsum(np.concatenate([costs, np.zeros((1, costs.shape[1]))]), axis=0)
+    return Outcome(
+        float(wrong_answers(rung, others.error > 1).mean()),
+        np.bincount(rung, minlength=len(costs) + 1) / len(rung),
+        asked[rung].mean(axis=0),
+    )
+
+
+def results_of(
+    head: str, labelled: LabelledAnswers, costs: Float[np.ndarray, "rung way"], options: argparse.Namespace
+) -> list[Result]:
+    """The numbers of one tolerance: each network alone, and the cascade with each promise."""
+    from surrogates.cascade.risk_calibration import Risk
+
+    results = []
+    for k, name in enumerate(RUNGS[:-1]):
+        results.append(Result(f"{head}: {name} alone, wrong", float((labelled.error[:, k] > 1).mean()), "1"))
+    for confidence in (None, options.confidence):
+        risk = Risk(options.alpha, confidence=confidence, design=0.3)
+        rng = np.random.default_rng(0)
+        outcomes = [one_split(labelled, costs, risk, options.labels, rng) for _ in range(options.splits)]
+        wrong = np.array([outcome.wrong for outcome in outcomes])
+        shares = np.mean([outcome.shares for outcome in outcomes], axis=0)
+        promise = "mean" if confidence is None else f"confidence {confidence:g}"
+        line = f"{head}, {promise}"
+        results += [
+            Result(f"{line}: wrong answers, mean of splits", float(wrong.mean()), "1"),
+            Result(f"{line}: splits with at most {options.alpha:g} wrong", float((wrong <= options.alpha).mean()), "1"),
+        ]
+        spent = np.mean([outcome.costs for outcome in outcomes], axis=0) * 1e3
+        for way, mine, theirs in zip(WAYS, spent, costs[-1] * 1e3, strict=True):
+            what = f"{line}: cost of an answer, {way}"
+            results.append(Result.against(what, float(mine), "core-ms", "ensemble on all", float(theirs)))
+        results += [
+            Result(f"{line}: answered by {name}", float(share), "1") for name, share in zip(RUNGS, shares, strict=True)
+        ]
+    return results
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
+    parser.set_defaults(cores=1)
+    parser.add_argument("--molecules", nargs="+", choices=FILES, default=["ethanol"], help="molecules (%(default)s)")
+    parser.add_argument("--painn-minutes", type=float, default=4.0, help="training of PaiNN, minutes (%(default)s)")
+    parser.add_argument("--ensemble-minutes", type=float, default=32.0, help="of the four ACE, minutes (%(default)s)")
+    parser.add_argument(
+        "--tau",
+        type=float,
+        nargs="+",
+        default=[0.05, 0.1, 0.15],
+        help="of forces, eV/Angstrom (%(default)s)",
+    )
+    parser.add_argument("--alpha", type=float, default=0.1, help="promised probability of a wrong answer (%(default)s)")
+    parser.add_argument("--confidence", type=float, default=0.9, help="of the second promise (%(default)s)")
+    parser.add_argument("--labels", type=int, default=500, help="frames that calibrate, of each split (%(default)s)")
+    parser.add_argument("--splits", type=int, default=100, help="random splits (%(default)s)")
+    options = parser.parse_args(argv)
+    pin(options.cores)
+    from simulators.chemistry.labelled_frames import LabelledFrames
+    from simulators.structure_requests import request
+    from surrogates.cascade.answer_cascade import ask
+    from surrogates.cascade.risk_calibration import LabelledAnswers
+    from surrogates.potentials.structure_reading import read_structures
+    from surrogates.potentials.surrogate import PotentialSurrogate
+
+    results: list[Result] = []
+    for molecule in options.molecules:
+        train_file, test_file = (data_file(options.data, file) for file in FILES[molecule])
+        base = (options.out / "answer_cascade" / molecule).resolve()
+        base.mkdir(parents=True, exist_ok=True)
+        train, valid = split(read_structures(train_file, None))
+        parts = {"train": write(train, base / "train.xyz"), "valid": write(valid, base / "valid.xyz")}
+        parts["isolated"] = data_file(options.data, ISOLATED).resolve()
+        trained = {}
+        for name, minutes in (("painn", options.painn_minutes), ("ensemble", options.ensemble_minutes)):
+            model, overrides = TRAININGS[name]
+            seconds = 60.0 * minutes
+            measure_once(
+                base / f"{name}.json",
+                [model, *overrides, f"{seconds:g} s", f"{options.cores} cores"],
+                partial(ours, base / name, parts, model, seconds, overrides),
+                resume=True,
+            )
+            trained[name] = PotentialSurrogate.load(base / name / "surrogate")
+            seconds = trained[name].scores["train/core_seconds"]
+            results.append(Result(f"{molecule}, {name}: training", seconds, "core-s"))
+        rungs = [trained["painn"], member(trained["ensemble"]), trained["ensemble"]]
+        reference = LabelledFrames(str(test_file))
+        table = read_structures(test_file, None)
+        requests = [request(reference, table, row) for row in range(len(table))]
+        answers, measured = [], []
+        for name, rung in zip(RUNGS, rungs, strict=False):
+            answers.append(ask(rung, requests))
+            # The programs are compiled now; what follows is the time of the answers alone.
+            spent = []
+            for answer in (partial(ask, rung, requests), partial(rung.predict_structures, table)):
+                began = time.process_time()
+                answer()
+                spent.append((time.process_time() - began) / len(requests))
+            measured.append(spent)
+            results += [
+                Result(f"{molecule}, {name}: one answer, {way}", s * 1e3, "core-ms")
+                for way, s in zip(WAYS, spent, strict=True)
+            ]
+        answers.append(ask(reference, requests))
+        costs = np.array(measured)
+        for tau in options.tau:
+            labelled = LabelledAnswers.of(answers, {"energy": TAU_ENERGY, "forces": tau})
+            head = f"{molecule}, forces within {tau:g} eV/A"
+            results += results_of(head, labelled, costs, options)
+        report("answer_cascade", results, options.out, argv)
+
+
+if __name__ == "__main__":
+    from benchmarks.common import run
+
+    sys.exit(run(main))
