@@ -223,8 +223,8 @@ def growth(before: dict[str, float], after: dict[str, float], names: tuple[str, 
 def _old_head_scores(trained: PotentialSurrogate, members: Members, source: str, head: str) -> dict[str, float]:
     """Scores of the old head on the body of the new expert, on the tests of the old expert.
 
-    Nobody is answered by this head, which is not saved. The scores say what a single network would have forgotten that is
-    fine-tuned with or without replay.
+    Nobody is answered by this head, which is not saved. The scores say what one network forgets that is fine-tuned with
+    or without replay.
     """
     tests = members.memories[source].tests
     if not len(tests):

@@ -18,8 +18,10 @@ from data.json_files import read_plain
 from data.molecules.writing import write_extxyz
 from data.structures.structures import Structures
 from experiments.application.choices import CONF
-from experiments.experts.growing import growth, replayed
+from experiments.experts.growing import growth, plain, replayed, training_recipe
 from experiments.experts.members import saved_members
+from experiments.experts.pruning import PruneConfig
+from experiments.experts.pruning import prune as prune_members
 from experiments.stages.grow import grow
 from experiments.stages.prune import prune
 from experiments.stages.train import train
@@ -112,13 +114,25 @@ def test_experts_are_replaced_only_if_every_test_allows_it(grown: Path, tmp_path
     assert refused["prune/largest_growth"] > 1e-9
     assert refused["prune/accepted"] == 0.0
     assert not (tmp_path / "one" / "surrogate").exists()
-    # The same training, with more tolerance. Its growth is whatever three epochs give.
     members = saved_members(grown / "two" / "surrogate")
     assert {p: p.read_bytes() for p in whole} == whole
     assert set(members.memories) == {"water", "methane"}
     assert [len(members.memories[n].tests) for n in ("water", "methane")] == [12, 12]
     half = refused["prune/parameters_after"] / refused["prune/parameters_before"]
     assert half == pytest.approx(0.5, rel=0.02)
+    # The same training, which has ended, with any tolerance: one expert answers both molecules.
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        recipe = training_recipe(plain(compose("prune", ["surrogate=x", "out=y", *NETWORK[-3:]]).train))
+    pruned = prune_members(members, PruneConfig(tolerance=1e9), None, recipe, tmp_path / "one")
+    assert pruned.members is not None
+    assert pruned.metrics["prune/largest_growth"] == pytest.approx(refused["prune/largest_growth"], rel=1e-3)
+    pruned.members.save(tmp_path / "smaller", [None])
+    smaller = saved_members(tmp_path / "smaller")
+    assert smaller.mixture.names == ("union",)
+    assert smaller.mixture.facts.elements == (1, 6, 8)
+    assert len(smaller.memories["union"].tests) == 12
+    both = Structures.concatenate([frames([8, 1, 1], WATER, 2, 5, 0.0), frames([6, 1, 1, 1, 1], METHANE, 2, 5, 0.0)])
+    assert np.isfinite(smaller.mixture.predict_structures(both).forces).all()
 
 
 def test_replayed_labels_are_the_answers_of_the_old_expert(grown: Path) -> None:
