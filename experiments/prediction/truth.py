@@ -28,6 +28,8 @@ class TruthScores:
     _square: float = 0.0
     _mean: float = 0.0
     _spread: float = 0.0
+    _lowest: float = np.inf
+    _highest: float = -np.inf
     _inside: int = 0
     _width: float = 0.0
     _bounded: int = 0
@@ -62,6 +64,8 @@ class TruthScores:
         self._spread += float(((table[:, 0] - mean) ** 2).sum()) + apart**2 * self.pairs * count / total
         self._mean += apart * count / total
         self.pairs = total
+        self._lowest = min(self._lowest, float(table[:, 0].min()))
+        self._highest = max(self._highest, float(table[:, 0].max()))
         self._keep(table)
 
     def _keep(self, table: Float[np.ndarray, "pair 4"]) -> None:
@@ -86,7 +90,8 @@ class TruthScores:
             f"mae{suffix}": self._absolute / self.pairs,
             f"rmse{suffix}": float(np.sqrt(self._square / self.pairs)),
         }
-        if self._spread > 0:
+        # Rounding leaves equal values a spread.
+        if self._highest > self._lowest:
             metrics["r2"] = 1.0 - self._square / self._spread
         if self._bounded:
             metrics["coverage_90"] = self._inside / self._bounded

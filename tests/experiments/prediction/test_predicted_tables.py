@@ -209,5 +209,9 @@ def test_sums_over_batches_are_the_scores_of_the_whole() -> None:
     assert mine.pop("pairs") == 4999
     assert mine == pytest.approx({name: whole[name] for name in mine})
     assert set(whole) - set(mine) == {"spearman"}
+    equal = TruthScores("eV")
+    for _ in range(3):
+        equal.add(np.full(70, 7.1), np.zeros(70))
+    assert set(equal.metrics()) == {"pairs", "mae_ev", "rmse_ev"}
     assert len(summed.shown) == 2000
     assert abs(summed.shown[:, 0].mean() - truth.mean()) < 0.1
