@@ -150,8 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.set_defaults(cores=1)
     parser.add_argument("--molecules", nargs="+", choices=FILES, default=["ethanol"], help="molecules (%(default)s)")
-    parser.add_argument("--painn-minutes", type=float, default=4.0, help="training of PaiNN, minutes (%(default)s)")
-    parser.add_argument("--ensemble-minutes", type=float, default=32.0, help="of the four ACE, minutes (%(default)s)")
+    parser.add_argument("--painn-minutes", type=float, default=1.1, help="training of PaiNN, minutes (%(default)s)")
+    parser.add_argument("--ensemble-minutes", type=float, default=6.9, help="of the four ACE, minutes (%(default)s)")
     parser.add_argument(
         "--tau",
         type=float,
