@@ -21,8 +21,11 @@ from data.errors import InputError
 Fields = Float[np.ndarray, "sample time channel *space"]
 
 
-def checked_pair(prediction: Fields, truth: Fields) -> tuple[Fields, Fields]:
+def checked_pair(prediction: np.ndarray, truth: np.ndarray) -> tuple[Fields, Fields]:
     """Prediction and truth as float64, with `inf` wherever the prediction is not finite.
+
+    Args:
+        prediction, truth: (sample, time, channel, *space); other shapes are refused.
 
     Raises:
         InputError: the shapes differ or have no space axis, the arrays are empty, or the truth is not finite.

@@ -20,8 +20,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import AbstractArray, AbstractDtype
 
-#: The packages whose annotations are checked; the others have not been through it whole.
-PACKAGES = ("data", "simulators")
+#: The packages whose annotations are checked; those of `experiments` have not been through it whole.
+PACKAGES = ("data", "simulators", "surrogates", "understudy")
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 #: What opens a scope of axis names; the hook's own decorator is replaced by `install`.
@@ -56,12 +56,26 @@ def _checked_call(function: Callable[..., Any]) -> Callable[..., Any]:
     def signature() -> inspect.Signature:
         return inspect.signature(function)
 
+    @functools.cache
+    def positional() -> tuple[str, ...] | None:
+        """Names of the arguments by place; None where `*` collects some, whose binding takes longer than a check."""
+        parameters = signature().parameters.values()
+        collects = any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+        return None if collects else tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+
     @functools.wraps(function)
     def checking(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         hints = _hints(function)
         with _axes():
-            for name, value in signature().bind(*args, **kwargs).arguments.items():
+            names = positional()
+            # Wrong numbers of arguments are refused by the call itself.
+            values = (
+                signature().bind(*args, **kwargs).arguments
+                if names is None
+                else {**dict(zip(names, args, strict=False)), **kwargs}
+            )
+            for name, value in values.items():
                 if name in hints:
                     _check(value, hints[name], function, name)
             result = function(*args, **kwargs)

@@ -131,11 +131,11 @@ def test_rank_correlation_by_hand():
 def test_bad_input_is_named():
     good = np.ones((1, 1, 1, 4))
     with pytest.raises(InputError, match=r"\(1, 1, 1, 5\)"):
-        metrics.relative_l2(np.ones((1, 1, 1, 5)), good)
+        metrics.checked_pair(np.ones((1, 1, 1, 5)), good)
     with pytest.raises(InputError, match="truth is empty or holds values that are not finite"):
         metrics.relative_l2(good, np.full_like(good, np.nan))
     with pytest.raises(InputError, match="sample, time, channel"):
-        metrics.relative_l2(np.ones((2, 4)), np.ones((2, 4)))
+        metrics.checked_pair(np.ones((2, 4)), np.ones((2, 4)))
 
 
 def test_nothing_to_predict_is_no_error_if_nothing_is_predicted():
