@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
@@ -178,8 +178,11 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             "high": quantities.outputs(mean + factor * sigma),
         }
 
-    def ask_rung(self, table: Float[np.ndarray, "row column"]) -> RungColumns:
+    def ask_rung(self, table: Float[np.ndarray, "row column"] | Sequence[Sequence[float]]) -> RungColumns:
         """The answers for rows of the simulator on which this surrogate stands, computed in this process.
+
+        Args:
+            table: parameters in the order of `columns`; there may be no row.
 
         Raises:
             InputError: it stands on none, or that one cannot be rebuilt.
