@@ -73,6 +73,15 @@ class ParameterLayout:
         ends = np.cumsum([self._size(v) for v in self.outputs]).tolist()
         return {v.name: slice(end - self._size(v), end) for v, end in zip(self.outputs, ends, strict=True)}
 
+    def refuse_other_columns(self, other: ParameterLayout, where: str) -> None:
+        """Refuse a table whose columns differ from these.
+
+        Raises:
+            InputError: it has other inputs or outputs.
+        """
+        if (other.columns, other.targets) != (self.columns, self.targets):
+            raise InputError(f"{where} has other columns", remedy="Give samples of the same simulator")
+
     def positions(self, variable: Variable) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
         """The positions along each dim of a variable."""
         return {a.name: a.values for dim in variable.dims for a in self.axes if a.name == dim}

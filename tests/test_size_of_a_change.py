@@ -111,7 +111,9 @@ def test_a_kind_is_a_folder_and_a_line() -> None:
         text = "\n".join(path.read_text(encoding="utf-8") for path in modules)
         for role in ("Surrogate", "Config", "Facts", "Data", "Task"):
             assert re.search(rf"^class {family.word}{role}\b", text, re.MULTILINE), (kind, role)
-        assert f"def fit_{family.word.lower()}_surrogate(" in text, kind
+        functions = [f"fit_{family.word.lower()}_surrogate", *(["calibrate_intervals"] if family.trained else [])]
+        for function in functions:
+            assert f"def {function}(" in text, (kind, function)
 
 
 @pytest.mark.parametrize("stage", ["simulate", "train"])

@@ -154,6 +154,7 @@ def grow(members: Members, new: NewExpert, data: Frames, config: GrowConfig, run
     configuration_checked(run_dir)
     expert, result = task.fit(parts, run_dir)
     note_fit(result, run_dir)
+    expert = task.calibrate(expert, parts)
     old_head = {} if tuning is None else _old_head_scores(expert, members, source, tuning.potential.facts.active)
     expert = only_active(expert).with_facts(scores=task.score(expert, parts))
     memories = {**members.memories, new.name: memory_of(parts, config)}

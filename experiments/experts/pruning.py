@@ -26,6 +26,7 @@ from surrogates.learning.loop import TrainConfig
 from surrogates.learning.resuming import record_training_data
 from surrogates.mixture.fit import fit_mixture_surrogate
 from surrogates.mixture.memory import Memory
+from surrogates.potentials.calibration import calibrate_intervals
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import fit_potential_surrogate
 from surrogates.potentials.scores import score
@@ -115,9 +116,9 @@ def prune(
         training,
         run_dir,
         label_fingerprint=content_hash([experts[n].fingerprint for n in chosen]),
-        calibration=calibration,
     )
     note_fit(result, run_dir)
+    student = calibrate_intervals(student, calibration, taught.take(valid_rows))
     metrics = compared(members, {name: second for name, (_, second) in halves.items()}, student)
     kept = {name: experts[name] for name in mixture.names if name not in chosen} | {config.name: student}
     memories = {name: members.memories[name] for name in mixture.names if name not in chosen}

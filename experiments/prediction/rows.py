@@ -189,7 +189,7 @@ def predict_rows(
     """Write the answers to all rows as one table, or resume a run that was stopped.
 
     Args:
-        surrogate: surrogate of tables; see `experiments.screening.library_screen.TableSurrogate`.
+        surrogate: surrogate of tables; see `surrogates.abilities.PredictsTables`.
         question: the rows, and what stands beside their answers.
         out: path of the table; see `experiments.prediction.table_output.table_kind`.
         run_dir: directory of the run, which keeps the parts until the table is whole, and the rejects.

@@ -71,7 +71,7 @@ def settings_of(config: DictConfig) -> dict[str, Any]:
 
 
 def train_task(task: Task[Any, Any, Any], run_dir: Path, *, progress: bool = True) -> dict[str, float]:
-    """Read, split, fit, score, and save to `run_dir/surrogate`.
+    """Read, split, fit, calibrate, score, and save to `run_dir/surrogate`.
 
     Args:
         task: training of any kind of surrogate.
@@ -91,7 +91,7 @@ def train_task(task: Task[Any, Any, Any], run_dir: Path, *, progress: bool = Tru
 
 
 def train_on(task: Task[Any, Any, Any], data: Any, run_dir: Path, *, progress: bool = True) -> dict[str, float]:
-    """Split data that were read before, fit, score, and save to `run_dir/surrogate`.
+    """Split data that were read before, fit, calibrate, score, and save to `run_dir/surrogate`.
 
     Args:
         task: training of any kind of surrogate.
@@ -114,6 +114,7 @@ def train_on(task: Task[Any, Any, Any], data: Any, run_dir: Path, *, progress: b
         write_json(run_dir / "split.json", task.rows(parts), indent=None)
     surrogate, result = task.fit(parts, run_dir, progress=progress)
     note_fit(result, run_dir)
+    surrogate = task.calibrate(surrogate, parts)
     if not is_first():
         return {}
     metrics = {

@@ -1,17 +1,15 @@
-"""Training of a `FieldSurrogate`: the scales are fitted first, then the networks are trained and calibrated."""
+"""Training of a `FieldSurrogate`: the scales are fitted first, then the networks are trained."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from jax.sharding import Mesh
 
 from data.errors import InputError
 from data.fields.batches import FieldBatches
 from data.fields.samples import Fields
-from surrogates.fields.bands import Bands
 from surrogates.fields.coarse_darcy import CoarseDarcy, refuse_unfit, with_coarse
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.loss import FieldLoss
@@ -31,11 +29,10 @@ def fit_field_surrogate(
     training: TrainConfig,
     run_dir: Path,
     *,
-    calibration: Fields | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[FieldSurrogate, FitResult]:
-    """Train a surrogate of a field, or of the step of a trajectory, and calibrate it.
+    """Train a surrogate of a field, or of the step of a trajectory; its bands are calibrated afterwards.
 
     Args:
         train: training samples.
@@ -43,13 +40,12 @@ def fit_field_surrogate(
         config: settings of the ensemble, the network and the loss.
         training: settings of the training loop.
         run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
-        calibration: samples for the bands, disjoint from `train` and `valid`; None for no bands.
         mesh: devices that share each batch; None for all devices.
         progress: whether to show a progress bar.
 
     Raises:
-        InputError: trajectories have fewer steps than are unrolled, the constraint does not suit the output, `valid` or
-            `calibration` has another layout than `train`, or rollouts of `calibration` are not finite.
+        InputError: trajectories have fewer steps than are unrolled, the constraint does not suit the output, or `valid`
+            has another layout than `train`.
     """
     layout = train.layout
     times = train.states.shape[1]
@@ -80,9 +76,8 @@ def fit_field_surrogate(
             where="model.constraint",
             remedy="Set it to none",
         )
-    for other, name in ((valid, "validation"), (calibration, "calibration")):
-        if other is not None:
-            other.refuse_other(layout, f"the {name} part")
+    if valid is not None:
+        valid.refuse_other(layout, "the validation part")
     coarse = None
     if config.coarse == "darcy":
         refuse_unfit(layout)
@@ -106,14 +101,4 @@ def fit_field_surrogate(
     loss = FieldLoss(config.loss, facts.shares(), layout.periodic)
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, FieldModel)
-    surrogate = FieldSurrogate(result.model, facts)
-    if calibration is not None:
-        answer = surrogate.predict_fields(calibration)
-        if not np.isfinite(answer.mean).all():
-            raise InputError(
-                "rollouts of the calibration part are not finite",
-                where="data.parts",
-                remedy="Train longer, or with model.loss.unroll above 1",
-            )
-        surrogate = surrogate.with_facts(bands=Bands.fit(calibration.states, answer.mean, answer.std))
-    return surrogate, result
+    return FieldSurrogate(result.model, facts), result

@@ -16,6 +16,7 @@ from data.fields.files import REMEDY, holds_arrays
 from data.fields.samples import Fields
 from data.reading_summary import Reading
 from data.rejects import RejectLog
+from surrogates.fields.calibration import calibrate_intervals
 from surrogates.fields.facts import FieldConfig, FieldSettings
 from surrogates.fields.fit import fit_field_surrogate
 from surrogates.fields.networks.architectures import ARCHITECTURES
@@ -92,6 +93,10 @@ class FieldTask(SampleTask[Fields, FieldSurrogate]):
     ) -> tuple[FieldSurrogate, FitResult]:
         """See `surrogates.fields.fit.fit_field_surrogate`."""
         return fit_field_surrogate(train, valid, self.config, self.training, run_dir, **options)
+
+    def calibrate_samples(self, surrogate: FieldSurrogate, samples: Fields) -> FieldSurrogate:
+        """See `surrogates.fields.calibration.calibrate_intervals`."""
+        return calibrate_intervals(surrogate, samples)
 
     def label_costs(self, samples: Fields) -> dict[str, float]:
         """`train/label_core_seconds`, if the file records the cost of all labels."""

@@ -1,4 +1,4 @@
-"""Train a `ForecastSurrogate`: usual states and scales, networks, adjustment of their climate, and bands."""
+"""Train a `ForecastSurrogate`: usual states and scales, networks, and adjustment of their climate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data.sphere.statistics import Moments
 from data.sphere.window_store import WindowStore
 from surrogates.forecasts.adjustment import adjust_climate
 from surrogates.forecasts.batches import WindowBatches
-from surrogates.forecasts.facts import ForecastConfig, ForecastFacts, LeadBands
+from surrogates.forecasts.facts import ForecastConfig, ForecastFacts
 from surrogates.forecasts.linear_step import Anomalies, LinearStep, fit_linear_step, left_over
 from surrogates.forecasts.loss import ForecastLoss
 from surrogates.forecasts.model import ForecastModel, ForecastScale
@@ -30,8 +30,6 @@ from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 
 Part = tuple[int, int]
-#: Largest number of forecasts of a calibration, and of those computed at a time.
-CALIBRATED, AT_A_TIME = 200, 16
 #: Days that a training has to cover for networks to see the time of year.
 YEAR = 360
 
@@ -145,18 +143,17 @@ def fit_forecast_surrogate(
     training: TrainConfig,
     run_dir: Path,
     *,
-    calibration: Part | None = None,
     also: tuple[WindowStore, ...] = (),
     init: ForecastSurrogate | None = None,
     on: str | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[ForecastSurrogate, FitResult]:
-    """Train a forecaster on a record of states.
+    """Train a forecaster on a record of states; its bands are calibrated afterwards.
 
     Args:
         store: the states.
-        train, valid, calibration: [start, stop) of the states of each part; windows lie within them.
+        train, valid: [start, stop) of the states of each part; windows lie within them.
         config: settings, networks and loss.
         training: training recipe.
         run_dir: directory of checkpoints and history; with the same directory a run is resumed.
@@ -253,9 +250,6 @@ def fit_forecast_surrogate(
                 core_seconds=result.core_seconds + adjusted.core_seconds,
             ),
         )
-    if calibration is not None:
-        errors = forecast_errors(forecaster, store, calibration, config.steps)
-        forecaster = forecaster.with_facts(bands=LeadBands.fit(errors, layout.grid.weights))
     return forecaster, result
 
 
@@ -315,37 +309,3 @@ def _take_over(model: ForecastModel, init: ForecastSurrogate) -> None:
         raise InputError("its network is another", where="tune.surrogate", remedy="Give the settings of its training")
     nnx.replace_by_pure_dict(state, trained)
     nnx.update(model, state)
-
-
-def forecast_errors(
-    forecaster: ForecastSurrogate, store: WindowStore, part: Part, steps: int, most: int = CALIBRATED
-) -> Float[np.ndarray, "forecast lead latitude longitude channel"]:
-    """Errors (forecast - truth) of forecasts whose starts are spread evenly over a part, in the units of the channels.
-
-    Raises:
-        InputError: no window lies in the part, or a forecast has values that are not finite.
-    """
-    history = forecaster.history
-    starts = store.starts(history + steps, part)
-    if not len(starts):
-        raise InputError(
-            f"a part has no {history + steps} states that follow one another", where="data.parts",
-            remedy="Give it more, or lower model.steps",
-        )  # fmt: skip
-    starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))]
-    batches = []
-    for at in range(0, len(starts), AT_A_TIME):
-        rows = starts[at : at + AT_A_TIME]
-        # The last batch is filled, so that it has the shape of the others.
-        full = np.resize(rows, min(AT_A_TIME, len(starts)))
-        states = store.read(full, history + steps)
-        times = store.times[full + history - 1]
-        forecasts = forecaster.forecast_arrays(states[:, :history], times, steps)[:, 0]
-        batches.append((forecasts - states[:, history:])[: len(rows)])
-    errors = np.concatenate(batches)
-    if not np.isfinite(errors).all():
-        raise InputError(
-            "forecasts of a held-out part have values that are not finite", where="surrogate",
-            remedy="Train longer, or with model.loss.unroll above 1",
-        )  # fmt: skip
-    return errors

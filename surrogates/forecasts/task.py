@@ -18,6 +18,7 @@ from data.settings import MISSING, build, existing_file
 from data.spec import content_hash
 from data.sphere.window_store import WindowStore
 from data.splits import counts
+from surrogates.forecasts.calibration import calibrate_intervals
 from surrogates.forecasts.facts import ForecastConfig, ForecastSettings
 from surrogates.forecasts.fit import fit_forecast_surrogate
 from surrogates.forecasts.linear_step import NAMES
@@ -177,7 +178,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         }
 
     def fit(self, parts: ForecastParts, run_dir: Path, *, progress: bool = True) -> tuple[ForecastSurrogate, FitResult]:
-        """Train a forecaster and calibrate its bands; see `surrogates.forecasts.fit`."""
+        """Train a forecaster; see `surrogates.forecasts.fit`."""
         return fit_forecast_surrogate(
             parts.read.store,
             parts.spans["train"],
@@ -185,12 +186,16 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
             self.config,
             self.training,
             run_dir,
-            calibration=parts.span("calibration"),
             also=parts.read.also,
             init=self.init,
             on=self.on,
             progress=progress,
         )
+
+    def calibrate(self, surrogate: ForecastSurrogate, parts: ForecastParts) -> ForecastSurrogate:
+        """The forecaster with bands, if states are set aside for them; see `surrogates.forecasts.calibration`."""
+        span = parts.span("calibration")
+        return surrogate if span is None else calibrate_intervals(surrogate, parts.read.store, span)
 
     def costs(self, parts: ForecastParts, result: FitResult) -> dict[str, float]:
         """The number of training states, and the costs with those of the forecaster to continue from."""

@@ -120,14 +120,18 @@ class SampleTask(Task[SampleSets[S], SampleParts[S], Trained], Generic[S, Traine
 
     @abstractmethod
     def fit_samples(self, train: S, valid: S | None, run_dir: Path, **options: Any) -> tuple[Trained, FitResult]:
-        """Train a surrogate and calibrate its intervals.
+        """Train a surrogate, without intervals.
 
         Args:
             train: training samples.
             valid: validation samples, which select the best weights; None keeps the last weights.
             run_dir: directory of checkpoints, from which a run that was stopped resumes.
-            options: `calibration`, samples for the intervals or None, and `progress`, whether to show a bar.
+            options: `progress`, whether to show a bar.
         """
+
+    @abstractmethod
+    def calibrate_samples(self, surrogate: Trained, samples: S) -> Trained:
+        """The surrogate with intervals that held-out samples calibrate."""
 
     @abstractmethod
     def label_costs(self, samples: S) -> dict[str, float]:
@@ -161,8 +165,12 @@ class SampleTask(Task[SampleSets[S], SampleParts[S], Trained], Generic[S, Traine
         return SampleParts(data, keys, rows)
 
     def fit(self, parts: SampleParts[S], run_dir: Path, *, progress: bool = True) -> tuple[Trained, FitResult]:
-        """Train a surrogate and calibrate its intervals; see `fit_samples`."""
-        return self.fit_samples(parts.train, parts.valid, run_dir, calibration=parts.calibration, progress=progress)
+        """Train a surrogate; see `fit_samples`."""
+        return self.fit_samples(parts.train, parts.valid, run_dir, progress=progress)
+
+    def calibrate(self, surrogate: Trained, parts: SampleParts[S]) -> Trained:
+        """The surrogate with intervals, if a part is set aside for them; see `calibrate_samples`."""
+        return surrogate if parts.calibration is None else self.calibrate_samples(surrogate, parts.calibration)
 
     def rows(self, parts: SampleParts[S]) -> dict[str, list[int]]:
         """The rows of each part."""

@@ -1,4 +1,4 @@
-"""The training of a surrogate of any kind: read, split, fit, score, save; and its scores on other files.
+"""The training of a surrogate of any kind: read, split, fit, calibrate, score, save; and its scores on other files.
 
 Each kind has a `Task` in the module `task` of its folder. `experiments.stages.train` runs the steps one after the
 other, and saves between them what a stopped run resumes from.
@@ -125,7 +125,15 @@ class Task(ABC, Generic[Data, Parts, Trained]):
 
     @abstractmethod
     def fit(self, parts: Parts, run_dir: Path, *, progress: bool = True) -> tuple[Trained, FitResult]:
-        """Train a surrogate and calibrate its intervals; a run that was stopped resumes from its checkpoints."""
+        """Train a surrogate, without intervals; a run that was stopped resumes from its checkpoints."""
+
+    @abstractmethod
+    def calibrate(self, surrogate: Trained, parts: Parts) -> Trained:
+        """The surrogate with intervals that the calibration part calibrates; unchanged if that part is empty.
+
+        Raises:
+            InputError: the part has too few samples, or the surrogate's answers on it are not finite.
+        """
 
     @abstractmethod
     def costs(self, parts: Parts, result: FitResult) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Training of a `MeshSurrogate`: the scales are fitted first, then the networks are trained and calibrated."""
+"""Training of a `MeshSurrogate`: the scales are fitted first, then the networks are trained."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from jax.sharding import Mesh as Devices
 from data.meshes.graphs import Mesh, MeshBatch, pad
 from data.meshes.mesh_samples import MeshSamples
 from data.structures.batches import choose_sizes
-from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 from surrogates.learning.step import Stats
-from surrogates.meshes.facts import MeshConfig, MeshFacts, MeshModel, MeshScale, field_bands
+from surrogates.meshes.facts import MeshConfig, MeshFacts, MeshModel, MeshScale
 from surrogates.meshes.network import mesh_loss
 from surrogates.meshes.surrogate import MeshSurrogate
 from surrogates.meshes.training_domain import domain_of
@@ -118,11 +117,10 @@ def fit_mesh_surrogate(
     training: TrainConfig,
     run_dir: Path,
     *,
-    calibration: MeshSamples | None = None,
     devices: Devices | None = None,
     progress: bool = True,
 ) -> tuple[MeshSurrogate, FitResult]:
-    """Train a surrogate of fields and scalars on meshes, and calibrate it.
+    """Train a surrogate of fields and scalars on meshes; its intervals are calibrated afterwards.
 
     Args:
         train: training samples.
@@ -130,16 +128,14 @@ def fit_mesh_surrogate(
         config: settings of the ensemble, the network and the batches.
         training: settings of the training loop.
         run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
-        calibration: samples for the intervals, disjoint from `train` and `valid`; None for no intervals.
         devices: devices that share each batch; None for all devices.
         progress: whether to show a progress bar.
 
     Raises:
-        InputError: `valid` or `calibration` has another layout than `train`.
+        InputError: `valid` has another layout than `train`.
     """
-    for other, name in ((valid, "validation"), (calibration, "calibration")):
-        if other is not None:
-            other.refuse_other(train.layout, f"the {name} part")
+    if valid is not None:
+        valid.refuse_other(train.layout, "the validation part")
     facts = MeshFacts(config, train.layout, MeshScale.fit(train), train.fingerprint, domain=domain_of(train))
     devices = devices or data_mesh()
     size = -(-training.batch_size // devices.size) * devices.size
@@ -153,29 +149,4 @@ def fit_mesh_surrogate(
     loss = MeshLoss(config.scalar_weight)
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=devices, progress=progress)  # type: ignore[arg-type]
     assert isinstance(result.model, MeshModel)
-    surrogate = MeshSurrogate(result.model, facts)
-    if calibration is not None:
-        surrogate = surrogate.with_facts(conformal=calibrate_intervals(surrogate, calibration))
-    return surrogate, result
-
-
-def calibrate_intervals(surrogate: MeshSurrogate, samples: MeshSamples) -> dict[str, Conformal]:
-    """Calibrate the intervals of each channel and scalar on held-out samples.
-
-    Raises:
-        InputError: there are too few samples.
-    """
-    layout = surrogate.facts.layout
-    answers = surrogate.predict_meshes(samples.meshes)
-    intervals: dict[str, Conformal] = {}
-    truth = [m.fields for m in samples.meshes if m.fields is not None]
-    if truth:
-        bands = field_bands(truth, [a.fields for a in answers], [a.fields_std for a in answers])
-        intervals |= dict(zip(layout.channels, bands, strict=True))
-    for c, variable in enumerate(layout.scalars):
-        intervals[variable.name] = Conformal.fit(
-            np.array([m.scalars[c] for m in samples.meshes]),
-            np.array([a.scalars[c] for a in answers]),
-            np.array([a.scalars_std[c] for a in answers]),
-        )
-    return intervals
+    return MeshSurrogate(result.model, facts), result

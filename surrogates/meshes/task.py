@@ -17,6 +17,7 @@ from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.sample_parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.sample_task import SampleTask
+from surrogates.meshes.calibration import calibrate_intervals
 from surrogates.meshes.facts import MeshConfig
 from surrogates.meshes.fit import fit_mesh_surrogate
 from surrogates.meshes.network import MeshNetworkConfig
@@ -73,6 +74,10 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
     ) -> tuple[MeshSurrogate, FitResult]:
         """See `surrogates.meshes.fit.fit_mesh_surrogate`."""
         return fit_mesh_surrogate(train, valid, self.config, self.training, run_dir, **options)
+
+    def calibrate_samples(self, surrogate: MeshSurrogate, samples: MeshSamples) -> MeshSurrogate:
+        """See `surrogates.meshes.calibration.calibrate_intervals`."""
+        return calibrate_intervals(surrogate, samples)
 
     def label_costs(self, samples: MeshSamples) -> dict[str, float]:
         """The number of failures, and the processor time of all labels with that of the failures, in s."""

@@ -14,10 +14,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from data.errors import InputError
 from data.parameters import ParameterTable
 from surrogates.learning.box import Box
-from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
 from surrogates.learning.normalise import Standardise
@@ -111,13 +109,12 @@ def fit_parameter_surrogate(
     training: TrainConfig,
     run_dir: Path,
     *,
-    calibration: ParameterTable | None = None,
     linear: bool = False,
     on: RungColumns | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[ParameterSurrogate, FitResult]:
-    """Train a surrogate of numbers or curves as functions of parameters, and calibrate it.
+    """Train a surrogate of numbers or curves as functions of parameters; its intervals are calibrated afterwards.
 
     Args:
         train: training samples.
@@ -125,20 +122,17 @@ def fit_parameter_surrogate(
         config: settings of the ensemble.
         training: settings of the training loop.
         run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
-        calibration: samples for the intervals, disjoint from `train` and `valid`; None for no intervals.
         linear: whether a line through the input features is fitted first, and the networks learn what it leaves.
         on: the cheaper simulator whose answers are `cheaper` of each part, with its cost; None if there is none.
         mesh: devices that share each batch; None for all devices.
         progress: whether to show a progress bar.
 
     Raises:
-        InputError: `valid` or `calibration` has other columns than `train`, the settings name other outputs, or there
-            are too few calibration samples.
+        InputError: `valid` has other columns than `train`, or the settings name other outputs.
     """
     layout = train.layout
-    for other, name in ((valid, "validation"), (calibration, "calibration")):
-        if other is not None and (other.layout.columns, other.layout.targets) != (layout.columns, layout.targets):
-            raise InputError(f"the {name} part has other columns", remedy="Give samples of the same simulator")
+    if valid is not None:
+        layout.refuse_other_columns(valid.layout, "the validation part")
     inputs = InputScale.fit(train.values, layout.units, config.harmonics)
     quantities = Quantities.of(layout, config)
     learned = quantities.learned(train.labels)
@@ -170,19 +164,4 @@ def fit_parameter_surrogate(
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, Perceptrons)
     surrogate = ParameterSurrogate(result.model, facts)
-    if on is not None:
-        surrogate = surrogate.with_rung(on.simulator)
-    if calibration is not None:
-        surrogate = surrogate.with_facts(conformal=calibrate_intervals(surrogate, calibration))
-    return surrogate, result
-
-
-def calibrate_intervals(surrogate: ParameterSurrogate, table: ParameterTable) -> dict[str, Conformal]:
-    """Calibrate the intervals of each target on held-out samples.
-
-    Raises:
-        InputError: there are too few samples.
-    """
-    labels = surrogate.facts.quantities.learned(table.labels)
-    mean, std = surrogate.predict_quantities(table.values, table.cheaper)
-    return {name: Conformal.fit(labels[:, k], mean[:, k], std[:, k]) for k, name in enumerate(surrogate.targets)}
+    return surrogate if on is None else surrogate.with_rung(on.simulator), result

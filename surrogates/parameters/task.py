@@ -22,6 +22,7 @@ from surrogates.learning.overlap import Overlap
 from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.sample_parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.sample_task import SampleParts, SampleSets, SampleTask, target_columns
+from surrogates.parameters.calibration import calibrate_intervals
 from surrogates.parameters.cheaper_answers import columns_of, with_answers, with_own_answers
 from surrogates.parameters.fit import fit_parameter_surrogate
 from surrogates.parameters.network import ParameterConfig
@@ -110,6 +111,10 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
         return fit_parameter_surrogate(
             train, valid, self.config, self.training, run_dir, linear=self.linear, on=on, **options
         )
+
+    def calibrate_samples(self, surrogate: ParameterSurrogate, samples: ParameterTable) -> ParameterSurrogate:
+        """See `surrogates.parameters.calibration.calibrate_intervals`."""
+        return calibrate_intervals(surrogate, samples)
 
     def label_costs(self, samples: ParameterTable) -> dict[str, float]:
         """The number of failures, and the processor time of all labels with that of the failures, in s."""

@@ -1,4 +1,4 @@
-"""Training of a `PotentialSurrogate`: reference energies of atoms, then networks on the residuals, then error bars.
+"""Training of a `PotentialSurrogate`: reference energies of atoms, then networks on the residuals, then the posterior.
 
 A trained potential can be fine-tuned: labels of another method, or new elements, get a head of their own beside the
 old heads, and all heads share one body.
@@ -20,7 +20,6 @@ from jax.sharding import Mesh
 from data.errors import InputError
 from data.structures.batches import StructureBatches, choose_sizes, shapes
 from data.structures.structures import Structures
-from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 from surrogates.potentials.atom_energies import References
@@ -59,14 +58,15 @@ def fit_potential_surrogate(
     *,
     isolated: Mapping[int, float] | None = None,
     label_fingerprint: str,
-    calibration: Structures | None = None,
     head: str = MAIN,
     tune: FineTuning | None = None,
     baseline: Mapping[str, Any] | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[PotentialSurrogate, FitResult]:
-    """Train a potential on energies, forces and stresses, and calibrate it; labels that are NaN do not contribute.
+    """Train a potential on energies, forces and stresses; labels that are NaN do not contribute.
+
+    Its standard deviations and intervals are calibrated afterwards.
 
     Args:
         train: training structures, at least one of them with two atoms or more. Single atoms set reference energies.
@@ -77,7 +77,6 @@ def fit_potential_surrogate(
         run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
         isolated: energies of isolated atoms, eV by atomic number.
         label_fingerprint: fingerprint of the method, or hash of the files, that the labels come from.
-        calibration: frames for the intervals, disjoint from `train` and `valid`; None for no intervals.
         head: name of the head that learns these labels. If the potential of `tune` has a head of this name, that head
             is trained further and keeps its reference energies.
         tune: the trained potential to fine-tune; None to train from scratch.
@@ -145,23 +144,13 @@ def fit_potential_surrogate(
     learned_model = result.model
     if tune is not None and tune.frozen_body:
         learned_model = _with_old_heads(learned_model, model, facts.index)
-    potential = _with_error_bars(learned_model, facts, residual.with_head(facts.index), valid, calibration, config)
-    return potential, result
+    return _with_posterior(learned_model, facts, residual.with_head(facts.index), config), result
 
 
-def _with_error_bars(
-    model: EnergyModel,
-    facts: PotentialFacts,
-    residual: Structures,
-    valid: Structures | None,
-    calibration: Structures | None,
-    config: PotentialConfig,
+def _with_posterior(
+    model: EnergyModel, facts: PotentialFacts, residual: Structures, config: PotentialConfig
 ) -> PotentialSurrogate:
-    """The potential with its last layer's posterior, its domain and its calibrated intervals.
-
-    Calibration frames scale the posterior and set the intervals. Without calibration frames, validation frames scale
-    the posterior; as they also selected the best weights, the coverage is then not guaranteed.
-    """
+    """The potential with its last layer's posterior and its domain."""
     layer = fit_last_layer(model, _source(residual, config, 16, None, None), config.draws)
     potential = PotentialSurrogate(model, facts, layer)
     graph, state = nnx.split(model)
@@ -170,42 +159,7 @@ def _with_error_bars(
     for batch in potential.batches(residual).epoch(0):
         batch = batch._replace(head=np.full(len(batch.numbers), facts.index, np.int32))
         farthest = max(farthest, float(jnp.max(measure(state, layer.whitening, batch.system))))
-    facts = replace(facts, novelty=farthest)
-    frames = calibration if calibration is not None else valid
-    if config.draws and frames is not None:
-        layer = layer.scale_deviations(_match(PotentialSurrogate(model, facts, layer), frames))
-    potential = PotentialSurrogate(model, facts, layer)
-    if calibration is not None:
-        # Labels may be differences to a baseline, so the predictions are compared without its answers.
-        bare = potential.with_facts(heads={**facts.heads, facts.active: replace(facts.head, baseline=None)})
-        answer = bare.predict_structures(calibration)
-        std = np.zeros(len(calibration)) if answer.energy_std is None else answer.energy_std
-        if facts.head.has_energy and np.isfinite(calibration.energy).any():
-            facts = facts.with_head(energy=Conformal.fit(calibration.energy, answer.energy, std))
-        labelled = np.isfinite(calibration.forces)
-        if labelled.any():
-            std = np.zeros_like(answer.forces) if answer.forces_std is None else answer.forces_std
-            facts = facts.with_head(
-                forces=Conformal.fit(calibration.forces[labelled], answer.forces[labelled], std[labelled])
-            )
-        potential = PotentialSurrogate(model, facts, layer)
-    return potential
-
-
-def _match(potential: PotentialSurrogate, frames: Structures) -> float:
-    """The factor that makes standard deviations agree with the root mean square errors of forces (or energies)."""
-    facts = potential.facts
-    bare = potential.with_facts(heads={**facts.heads, facts.active: replace(facts.head, baseline=None)})
-    answer = bare.predict_structures(frames)
-    labelled = np.isfinite(frames.forces)
-    if labelled.any() and answer.forces_std is not None:
-        error, std = (answer.forces - frames.forces)[labelled], answer.forces_std[labelled]
-    elif answer.energy_std is not None and np.isfinite(frames.energy).any():
-        labelled = np.isfinite(frames.energy)
-        error, std = (answer.energy - frames.energy)[labelled], answer.energy_std[labelled]
-    else:
-        return 1.0
-    return float(np.sqrt(np.mean(error**2) / max(np.mean(std**2), 1e-30)))
+    return PotentialSurrogate(model, replace(facts, novelty=farthest), layer)
 
 
 def _is_body(path: tuple[str, ...]) -> bool:

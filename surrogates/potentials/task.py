@@ -31,6 +31,7 @@ from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.task import VALIDATION, Task
 from surrogates.potentials.atom_energies import isolated_energies
 from surrogates.potentials.baseline import differences
+from surrogates.potentials.calibration import calibrate_intervals
 from surrogates.potentials.facts import PotentialConfig, PotentialSettings
 from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
 from surrogates.potentials.networks.architectures import ARCHITECTURES
@@ -209,7 +210,7 @@ class PotentialTask(Task[Frames, PotentialParts, PotentialSurrogate]):
     def fit(
         self, parts: PotentialParts, run_dir: Path, *, progress: bool = True
     ) -> tuple[PotentialSurrogate, FitResult]:
-        """Train a potential and calibrate it; see `surrogates.potentials.fit`."""
+        """Train a potential; see `surrogates.potentials.fit`."""
         return fit_potential_surrogate(
             parts.train,
             parts.valid,
@@ -218,13 +219,16 @@ class PotentialTask(Task[Frames, PotentialParts, PotentialSurrogate]):
             run_dir,
             isolated={} if self.baseline is not None else parts.read.isolated,
             label_fingerprint=fingerprint(parts.read.train),
-            calibration=parts.calibration,
             head=self.tune.head,
             tune=parts.read.tuning,
             baseline=None if self.baseline is None else describe(self.baseline.simulator),
             mesh=data_mesh(),
             progress=progress,
         )
+
+    def calibrate(self, surrogate: PotentialSurrogate, parts: PotentialParts) -> PotentialSurrogate:
+        """The potential with scaled standard deviations and intervals; see `surrogates.potentials.calibration`."""
+        return calibrate_intervals(surrogate, parts.calibration, parts.valid)
 
     def costs(self, parts: PotentialParts, result: FitResult) -> dict[str, float]:
         """The number of training frames, and the cost of the baseline."""

@@ -17,7 +17,7 @@ from data.molecules.graphs import GraphBatch, GraphSource, choose_buckets, with_
 from data.spec import content_hash
 from data.splits import Split
 from surrogates.learning.checkpoints import checksum
-from surrogates.learning.conformal import Conformal, refuse_too_few
+from surrogates.learning.conformal import refuse_too_few
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.fit_note import note_fit
 from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
@@ -25,6 +25,7 @@ from surrogates.learning.losses import LossName, masked_error
 from surrogates.learning.normalise import Standardise
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.rung import RungColumns, Standing
+from surrogates.properties.calibration import calibrate_intervals
 from surrogates.properties.mpnn import Ensemble
 from surrogates.properties.surrogate import PropertyConfig, PropertyFacts, PropertySurrogate
 from surrogates.properties.training_domain import Domain
@@ -71,7 +72,8 @@ def fit_property_surrogate(
         progress=progress,
     )
     note_fit(result, run_dir)
-    return surrogate
+    rows = np.asarray(split["calibration"])
+    return calibrate_intervals(surrogate, table, targets, rows, on) if len(rows) else surrogate
 
 
 def usable_rows(
@@ -137,13 +139,13 @@ def fit_ensemble(
     on: RungColumns | None = None,
     progress: bool = True,
 ) -> tuple[PropertySurrogate, FitResult]:
-    """Train an ensemble and calibrate it.
+    """Train an ensemble, whose intervals are calibrated afterwards.
 
     Args:
         table: the molecules.
         targets: labels of the molecules by name of the target; NaN where a label is missing.
         split: parts "train", "valid" (may be empty, and then there is no early stopping) and "calibration" (may be
-            empty, and then the intervals are those of the uncalibrated ensemble).
+            empty, and then the intervals stay those of the uncalibrated ensemble).
         config: settings of the ensemble; ignored with `init`, whose settings are kept.
         training: settings of the training loop.
         run_dir: directory of the history and the checkpoints, from which a stopped run resumes.
@@ -207,24 +209,7 @@ def fit_ensemble(
     surrogate = PropertySurrogate(ensemble, facts)
     if on is not None:
         surrogate = surrogate.with_rung(on.simulator)
-    return calibrate(surrogate, table, _columns(targets), np.asarray(split["calibration"]), on), result
-
-
-def calibrate(
-    surrogate: PropertySurrogate,
-    table: GraphTable,
-    values: Float[np.ndarray, "molecule target"],
-    rows: Int[np.ndarray, " row"],
-    on: RungColumns | None = None,
-) -> PropertySurrogate:
-    """Calibrate the intervals on held-out molecules (split conformal); the surrogate is unchanged without any."""
-    if not len(rows):
-        return surrogate
-    mean, std = surrogate.raw(table.take(rows), None if on is None else on.values[rows])
-    conformal = {
-        name: Conformal.fit(values[rows, k], mean[:, k], std[:, k]) for k, name in enumerate(surrogate.targets)
-    }
-    return surrogate.with_facts(conformal=conformal)
+    return surrogate, result
 
 
 def ensemble_loss(kind: LossName) -> object:

@@ -28,6 +28,7 @@ from surrogates.learning.rung import FittedRung, Rung, RungColumns, usable_outpu
 from surrogates.learning.sample_parts import say_other_labels
 from surrogates.learning.sample_task import target_columns
 from surrogates.learning.task import VALIDATION, Task
+from surrogates.properties.calibration import calibrate_intervals
 from surrogates.properties.fit import fit_ensemble, training_identity, usable_rows
 from surrogates.properties.property_table import PropertyData, PropertyTable, labelled_split, read_table
 from surrogates.properties.scores import in_units_of, score_table
@@ -127,7 +128,7 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
         return training_identity(parts.graphs, parts.labels.values, parts.split, self.config, on=parts.on)
 
     def fit(self, parts: PropertyParts, run_dir: Path, *, progress: bool = True) -> tuple[PropertySurrogate, FitResult]:
-        """Train an ensemble and calibrate its intervals; see `surrogates.properties.fit`."""
+        """Train an ensemble; see `surrogates.properties.fit`."""
         return fit_ensemble(
             parts.graphs,
             parts.labels.values,
@@ -140,6 +141,13 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
             on=parts.on,
             progress=progress,
         )
+
+    def calibrate(self, surrogate: PropertySurrogate, parts: PropertyParts) -> PropertySurrogate:
+        """The surrogate with intervals, if molecules are set aside for them; see `calibrate_intervals`."""
+        rows = np.asarray(parts.split["calibration"])
+        if not len(rows):
+            return surrogate
+        return calibrate_intervals(surrogate, parts.graphs, parts.labels.values, rows, parts.on)
 
     def costs(self, parts: PropertyParts, result: FitResult) -> dict[str, float]:
         """The number of training molecules, and the rows of the table that were read and left out."""

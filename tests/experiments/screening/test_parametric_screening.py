@@ -32,6 +32,7 @@ from experiments.screening.designs import designs_drawn, designs_in, parse_desig
 from experiments.screening.library_screen import Objective, ScreenConfig, ScreenSummary, screen_library
 from simulators.requests import Range
 from surrogates.learning.loop import TrainConfig
+from surrogates.parameters.calibration import calibrate_intervals
 from surrogates.parameters.fit import fit_parameter_surrogate
 from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.surrogate import ParameterSurrogate
@@ -323,9 +324,10 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> ParameterSurrogate:
 
     recipe = TrainConfig(epochs=500, learning_rate=1e-2, batch_size=64, ema_decay=0.9, checkpoint_every_s=None)
     config = ParameterConfig(ensemble=2, width=16, layers=2)
-    return fit_parameter_surrogate(
-        table(256), None, config, recipe, tmp_path_factory.mktemp("run"), calibration=table(60), progress=False
-    )[0]
+    surrogate, _ = fit_parameter_surrogate(
+        table(256), None, config, recipe, tmp_path_factory.mktemp("run"), progress=False
+    )
+    return calibrate_intervals(surrogate, table(60))
 
 
 def test_the_best_of_a_trained_surrogate_are_solved_and_beat_those_at_random(

@@ -16,6 +16,7 @@ from data.files import write_json
 from data.plain import from_plain, to_plain
 from data.spec import SimulationError
 from surrogates.fields.bands import coverage
+from surrogates.fields.calibration import calibrate_intervals
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.fit import fit_field_surrogate
 from surrogates.fields.loss import FieldLossSettings
@@ -34,9 +35,8 @@ RECIPE = TrainConfig(epochs=12, learning_rate=1e-2, batch_size=32, ema_decay=0.9
 @pytest.fixture(scope="module")
 def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> FieldSurrogate:
     def make(folder: Path) -> None:
-        surrogate, _ = fit_field_surrogate(
-            waves(96, 0), waves(8, 1), CONFIG, RECIPE, folder / "run", calibration=waves(40, 2), progress=False
-        )
+        surrogate, _ = fit_field_surrogate(waves(96, 0), waves(8, 1), CONFIG, RECIPE, folder / "run", progress=False)
+        surrogate = calibrate_intervals(surrogate, waves(40, 2))
         surrogate.with_facts(scores={"test/relative_l2": 0.1}).save(folder / "surrogate")
 
     return FieldSurrogate.load(once("field-surrogate", make) / "surrogate")

@@ -17,6 +17,7 @@ from data.fields.samples import Fields
 from data.plain import from_plain, to_plain
 from data.spec import Coordinate, SimulationError, Variable
 from surrogates.fields.bands import Bands
+from surrogates.fields.calibration import calibrate_intervals
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.fit import fit_field_surrogate
 from surrogates.fields.networks.fno import FNOConfig
@@ -47,9 +48,8 @@ def darcy(count: int, seed: int, *, permeability: float = 1.0, pressure: float =
 
 
 def learned(folder: Path, **units: float) -> tuple[FieldSurrogate, dict[str, float]]:
-    surrogate, _ = fit_field_surrogate(
-        darcy(48, 0, **units), None, CONFIG, RECIPE, folder, calibration=darcy(12, 1, **units), progress=False
-    )
+    surrogate, _ = fit_field_surrogate(darcy(48, 0, **units), None, CONFIG, RECIPE, folder, progress=False)
+    surrogate = calibrate_intervals(surrogate, darcy(12, 1, **units))
     return surrogate, score_fields(surrogate, darcy(12, 2, **units), "test")
 
 

@@ -23,9 +23,10 @@ from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from simulators.adapter import Simulator
 from surrogates.forecasts.batches import ForecastBatch, WindowBatches
+from surrogates.forecasts.calibration import calibrate_intervals, forecast_errors
 from surrogates.forecasts.crps import fair_crps
 from surrogates.forecasts.facts import ForecastConfig, ForecastFacts, LeadBands
-from surrogates.forecasts.fit import fit_forecast_surrogate, forecast_errors, slow_parts
+from surrogates.forecasts.fit import fit_forecast_surrogate, slow_parts
 from surrogates.forecasts.loss import ForecastLoss, ForecastLossSettings
 from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.conv import ConvConfig
@@ -55,10 +56,10 @@ def trained(windows: WindowStore, once: Callable[[str, Callable[[Path], object]]
     def make(folder: Path) -> None:
         recipe = TrainConfig(epochs=25, learning_rate=1e-2, batch_size=16, ema_decay=0.9, checkpoint_every_s=None)
         forecaster, result = fit_forecast_surrogate(
-            windows, (0, 60), (60, 80), CONFIG, recipe, folder / "run", calibration=(80, 100), progress=False
+            windows, (0, 60), (60, 80), CONFIG, recipe, folder / "run", progress=False
         )
         assert result.compilations["train"] == 1
-        forecaster.save(folder / "surrogate")
+        calibrate_intervals(forecaster, windows, (80, 100)).save(folder / "surrogate")
 
     return ForecastSurrogate.load(once("small-forecaster", make) / "surrogate")
 

@@ -13,8 +13,9 @@ from small_weather import COLUMNS, LAYOUT, ROWS, store
 from data.errors import InputError
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
+from surrogates.forecasts.calibration import forecast_errors
 from surrogates.forecasts.facts import ForecastConfig
-from surrogates.forecasts.fit import fit_forecast_surrogate, forecast_errors, usual_states
+from surrogates.forecasts.fit import fit_forecast_surrogate, usual_states
 from surrogates.forecasts.linear_step import (
     Anomalies,
     LinearStep,

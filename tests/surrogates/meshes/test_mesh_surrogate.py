@@ -15,6 +15,7 @@ from data.plain import to_plain
 from data.spec import SimulationError
 from surrogates.learning.box import OutOfDomainWarning
 from surrogates.learning.loop import FitResult, TrainConfig
+from surrogates.meshes.calibration import calibrate_intervals
 from surrogates.meshes.facts import MeshConfig, MeshScale, field_bands
 from surrogates.meshes.fit import MeshBatches, fit_mesh_surrogate
 from surrogates.meshes.network import MeshNetworkConfig
@@ -27,15 +28,15 @@ RECIPE = TrainConfig(epochs=120, learning_rate=3e-3, batch_size=4, ema_decay=0.9
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[MeshSurrogate, FitResult]:
     folder = tmp_path_factory.mktemp("mesh")
-    return fit_mesh_surrogate(
+    surrogate, result = fit_mesh_surrogate(
         small_meshes.samples(24),
         small_meshes.samples(4, 100),
         CONFIG,
         RECIPE,
         folder,
-        calibration=small_meshes.samples(20, 200),
         progress=False,
     )
+    return calibrate_intervals(surrogate, small_meshes.samples(20, 200)), result
 
 
 def test_it_learns_a_shear_flow_and_its_drag(trained) -> None:

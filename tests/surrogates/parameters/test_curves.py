@@ -17,6 +17,7 @@ from data.spec import Coordinate, Variable, check
 from data.store.records import RecordStore
 from surrogates.learning.conformal import coverage_band
 from surrogates.learning.loop import TrainConfig
+from surrogates.parameters.calibration import calibrate_intervals
 from surrogates.parameters.fit import fit_parameter_surrogate
 from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.quantities import Quantities
@@ -64,9 +65,8 @@ RECIPE = TrainConfig(
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> ParameterSurrogate:
     folder = tmp_path_factory.mktemp("run")
-    return fit_parameter_surrogate(
-        table(300, 0), table(40, 1), CONFIG, RECIPE, folder, calibration=table(150, 2), progress=False
-    )[0]
+    surrogate, _ = fit_parameter_surrogate(table(300, 0), table(40, 1), CONFIG, RECIPE, folder, progress=False)
+    return calibrate_intervals(surrogate, table(150, 2))
 
 
 def test_it_learns_decays_over_six_decades_of_fractions(learned: ParameterSurrogate) -> None:

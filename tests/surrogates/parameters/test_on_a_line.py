@@ -12,6 +12,7 @@ from data.parameters import ParameterLayout, ParameterTable
 from data.spec import Variable
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.rung import FittedRung
+from surrogates.parameters.calibration import calibrate_intervals
 from surrogates.parameters.fit import fit_parameter_surrogate
 from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.surrogate import ParameterSurrogate
@@ -40,9 +41,8 @@ def table(count: int, seed: int, curvature: float) -> ParameterTable:
 def fitted(folder: Path, train: ParameterTable, *, linear: bool, epochs: int = 60) -> ParameterSurrogate:
     config = replace(CONFIG, logarithms={"power": 1e-6})
     recipe = replace(TRAINING, epochs=epochs)
-    return fit_parameter_surrogate(
-        train, None, config, recipe, folder, calibration=table(40, 5, 3.0), linear=linear, progress=False
-    )[0]
+    surrogate, _ = fit_parameter_surrogate(train, None, config, recipe, folder, linear=linear, progress=False)
+    return calibrate_intervals(surrogate, table(40, 5, 3.0))
 
 
 def test_what_is_linear_is_exact_and_the_rest_is_learned(tmp_path: Path) -> None:

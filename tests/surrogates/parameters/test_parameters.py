@@ -24,8 +24,9 @@ from surrogates.learning.conformal import coverage_band
 from surrogates.learning.learned_from import hash_keys
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.sample_parts import read_samples
+from surrogates.parameters.calibration import calibrate_intervals
 from surrogates.parameters.facts import InputScale
-from surrogates.parameters.fit import RowBatches, calibrate_intervals, fit_parameter_surrogate
+from surrogates.parameters.fit import RowBatches, fit_parameter_surrogate
 from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.scores import score_parameters
 from surrogates.parameters.surrogate import ParameterSurrogate
@@ -70,10 +71,10 @@ RECIPE = TrainConfig(
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> ParameterSurrogate:
     config = ParameterConfig(ensemble=3, width=32, layers=2)
-    return fit_parameter_surrogate(
-        table(400, 0), table(50, 1), config, RECIPE, tmp_path_factory.mktemp("run"),
-        calibration=table(100, 2), progress=False,
-    )[0]  # fmt: skip
+    surrogate, _ = fit_parameter_surrogate(
+        table(400, 0), table(50, 1), config, RECIPE, tmp_path_factory.mktemp("run"), progress=False
+    )
+    return calibrate_intervals(surrogate, table(100, 2))
 
 
 def test_it_learns_a_function_in_closed_form(learned: ParameterSurrogate) -> None:
@@ -87,7 +88,7 @@ def test_it_learns_a_function_in_closed_form(learned: ParameterSurrogate) -> Non
 
 def test_intervals_hold_as_often_as_they_promise(learned: ParameterSurrogate, tmp_path: Path) -> None:
     fresh = table(2000, 4, noise=0.05)
-    noisy = learned.with_facts(conformal=calibrate_intervals(learned, table(200, 5, noise=0.05)))
+    noisy = calibrate_intervals(learned, table(200, 5, noise=0.05))
     scores = score_parameters(noisy, fresh, "test")
     low, high = coverage_band(200, 2000, 0.1, confidence=0.999)
     for target in ("force", "lift"):

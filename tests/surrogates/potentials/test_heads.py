@@ -23,6 +23,7 @@ from simulators.chemistry.ase_calculator import ASECalculator
 from simulators.rebuild import describe
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.baseline import differences
+from surrogates.potentials.calibration import calibrate_intervals
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
 from surrogates.potentials.networks.ace import ACEConfig
@@ -54,14 +55,14 @@ def labelled(count: int, seed: int, *, depth: float = 1.0, elements: tuple[int, 
 
 
 def train(tmp_path: Path, table: Structures, **more: object) -> PotentialSurrogate:
-    settings = {"calibration": None, "label_fingerprint": "morse", "progress": False, **more}
+    settings = {"label_fingerprint": "morse", "progress": False, **more}
     return fit_potential_surrogate(table, None, CONFIG, QUICK, tmp_path, **settings)[0]  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def first(once: Callable[[str, Callable[[Path], object]], Path]) -> PotentialSurrogate:
     def make(folder: Path) -> None:
-        train(folder / "run", labelled(150, 0), calibration=labelled(40, 1)).save(folder / "potential")
+        calibrate_intervals(train(folder / "run", labelled(150, 0)), labelled(40, 1)).save(folder / "potential")
 
     return PotentialSurrogate.load(once("heads", make) / "potential")
 

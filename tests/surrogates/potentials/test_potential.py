@@ -26,6 +26,7 @@ from data.structures.batches import Shape, pad
 from data.structures.structures import Structures
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.atom_energies import References
+from surrogates.potentials.calibration import calibrate_intervals
 from surrogates.potentials.energy import evaluate
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.fit import fit_potential_surrogate
@@ -72,12 +73,11 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> PotentialS
             PotentialConfig(network=NETWORK, ensemble=2, buckets=2),
             TrainConfig(epochs=40, learning_rate=1e-2, clip_norm=10.0, ema_decay=0.99, batch_size=20),
             folder / "run",
-            calibration=clusters(60, 2),
             label_fingerprint="morse",
             progress=False,
         )
         assert result.compilations["train"] <= 2
-        potential.save(folder / "potential")
+        calibrate_intervals(potential, clusters(60, 2)).save(folder / "potential")
 
     return PotentialSurrogate.load(once("morse", make) / "potential")
 
