@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,20 +28,15 @@ from experiments.prediction.rows import PARTS
 from experiments.prediction.truth import TruthScores
 from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
 
-if TYPE_CHECKING:
-    from surrogates.meshes.surrogate import MeshSurrogate
-
 #: Answers between folds of the journal of the store into its arrays.
 FLUSH_EVERY = 64
 
 
-def predict_meshes(
-    surrogate: MeshSurrogate, inputs: Path, out: Path, run_dir: Path, settings: Mapping[str, Any]
-) -> Delivered:
+def predict_meshes(surrogate: Any, inputs: Path, out: Path, run_dir: Path, settings: Mapping[str, Any]) -> Delivered:
     """Write the answers to all meshes of a store.
 
     Args:
-        surrogate: the surrogate.
+        surrogate: a surrogate of meshes.
         inputs: a store of `understudy simulate` with meshes; outputs in it that the surrogate predicts are the truth.
         out: .zarr, a store with the mesh, the parameters, the answers with deviations and bounds, and NAME_true.
         run_dir: directory of the run.
@@ -101,7 +96,7 @@ def predict_meshes(
 
 
 @contextmanager
-def _answers(path: Path, surrogate: MeshSurrogate, truths: list[Variable]) -> Iterator[RecordStore]:
+def _answers(path: Path, surrogate: Any, truths: list[Variable]) -> Iterator[RecordStore]:
     """The store of answers under way.
 
     Raises:
@@ -126,7 +121,7 @@ def _answers(path: Path, surrogate: MeshSurrogate, truths: list[Variable]) -> It
         yield store
 
 
-def _answer(surrogate: MeshSurrogate, record: Mapping[str, Any], asked: list[str]) -> tuple[dict[str, Any], str, str]:
+def _answer(surrogate: Any, record: Mapping[str, Any], asked: list[str]) -> tuple[dict[str, Any], str, str]:
     """The mesh and the answer to it, or why there is none."""
     if str(record.get("status", "ok")) != "ok":
         return {}, str(record["status"]), "the simulator has no answer, and its mesh is not used"
