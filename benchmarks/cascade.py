@@ -97,9 +97,9 @@ def audited(
     near_draws, far_draws = rng.choice(near, in_near, replace=False), rng.choice(far, in_far, replace=False)
     near_stratum = Stratum(len(near), in_near, int(hit[near_draws].sum()))
     far_stratum = Stratum(len(far), in_far, int(hit[far_draws].sum()))
-    found = near_stratum.hits + far_stratum.hits
-    p = hits_p_value(near_stratum, far_stratum, fewest_refuted(known_hits + found, found, RECALL))
-    return CascadeRepeat(len(chosen.rows) + draws, (known_hits + found) / int(hit.sum()), p <= 1 - CONFIDENCE)
+    drawn_hits = near_stratum.hits + far_stratum.hits
+    p = hits_p_value(near_stratum, far_stratum, fewest_refuted(known_hits + drawn_hits, drawn_hits, RECALL))
+    return CascadeRepeat(len(chosen.rows) + draws, (known_hits + drawn_hits) / int(hit.sum()), p <= 1 - CONFIDENCE)
 
 
 def promises(hit: np.ndarray, chosen: Sequence[ChosenLabels], budget: int, repeats: int) -> dict[str, float]:

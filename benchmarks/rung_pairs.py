@@ -64,9 +64,11 @@ def forecasts(options: Namespace, folder: Path) -> list[Pair]:
     errors = {f"sea-level pressure, day {d}": (f"test/rmse/{channel}/{24 * d}h", "Pa", 1.0) for d in LEADS}
     alone = reference_errors(folder / "windows", channel)
     settings = ["task=weather/forecasts", f"data.file={folder / 'windows'}", f"model.history={options.history}"]
-    known = {system: {f"sea-level pressure, day {d}": v[d] for d in LEADS} for system, v in alone.items()}
+    references = {system: {f"sea-level pressure, day {d}": v[d] for d in LEADS} for system, v in alone.items()}
     name = f"Forecasts over Iberia, {options.history} states"
-    return [Pair(name, on, options.epochs or 50, settings, errors, known) for on in ("linear", "damped_persistence")]
+    return [
+        Pair(name, on, options.epochs or 50, settings, errors, references) for on in ("linear", "damped_persistence")
+    ]
 
 
 def reference_errors(store: Path, channel: str) -> dict[str, dict[int, float]]:
@@ -182,8 +184,8 @@ def compare(pair: Pair, folder: Path) -> list[Result]:
     for name, (metric, unit, factor) in pair.errors.items():
         head, value = f"{pair.name}, on {pair.on}: {name}", factor * above[metric]
         results.append(Result.against(head, value, unit, "the same network alone", factor * alone[metric]))
-        for system, known in pair.references.items():
-            results.append(Result.against(head, value, unit, system, known[name]))
+        for system, by_name in pair.references.items():
+            results.append(Result.against(head, value, unit, system, by_name[name]))
     if pair.line is not None:
         name, (metric, unit, factor) = next(iter(pair.errors.items()))
         line = pair.line(folder / f"on_{pair.on}_{pair.epochs}")

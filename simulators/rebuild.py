@@ -51,10 +51,10 @@ def rebuild(description: Mapping[str, Any], *, where: str = "", remedy: str = ""
             remedy=remedy or f"Simulators that can be rebuilt: {', '.join(k.rstrip(':') for k in KINDS)}",
         )
     try:
-        made, settings = getattr(importlib.import_module(kind[0]), kind[1]), description["settings"]
+        kind_class, settings = getattr(importlib.import_module(kind[0]), kind[1]), description["settings"]
         # Settings that hold settings, such as the channel of a flow, are rebuilt by the hints of the class.
         nested = any(isinstance(value, Mapping) for value in settings.values())
-        simulator: Simulator = from_plain(made, settings) if nested else made(**settings)
+        simulator: Simulator = from_plain(kind_class, settings) if nested else kind_class(**settings)
         if "conformers" in description:
             simulator = _of_smiles(simulator, description["conformers"])
     except (TypeError, KeyError, PlainError) as error:

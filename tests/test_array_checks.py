@@ -42,6 +42,11 @@ def total(parts: list[Float[np.ndarray, " n"]], named: Mapping[str, Int[np.ndarr
 
 
 @checked
+def doubled(x: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+    return 2 * x
+
+
+@checked
 def transposed(x: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column row"]:
     return x
 
@@ -69,6 +74,8 @@ def test_what_fits_is_let_through() -> None:
     assert jax.jit(summed)(jnp.ones((2, 3)), jnp.ones(3)).tolist() == [6, 6]
     assert jax.vmap(summed)(jnp.ones((4, 2, 3))).shape == (4, 2)
     assert total([np.ones(2), np.ones(3)], {"a": np.ones((2, 3), int)}) == 3
+    # Of an array of no dims NumPy makes a scalar.
+    assert doubled(np.array(2.0)) == 4
 
 
 @pytest.mark.parametrize(

@@ -136,18 +136,18 @@ def _answers(
             places.append(place)
         except SimulationError as error:
             answers[place] = error
-    told = {v.name: v for v in rung.spec.outputs}
-    names = [name for o in outputs for name in (o, f"{o}_std") if name in told]
-    names += [name for name in ("in_domain",) if name in told]
-    given = answer_requests(
+    variable_of = {v.name: v for v in rung.spec.outputs}
+    names = [name for o in outputs for name in (o, f"{o}_std") if name in variable_of]
+    names += [name for name in ("in_domain",) if name in variable_of]
+    answered = answer_requests(
         rung, asked, out / f"rung-{number}.zarr", campaign, names=names, progress=progress, none_answered=True
     )
-    variables = tuple(told[name] for name in names)
-    for place, status, message, values in zip(places, given.status, given.message, given.values, strict=True):
+    variables = tuple(variable_of[name] for name in names)
+    for place, status, message, values in zip(places, answered.status, answered.message, answered.values, strict=True):
         answers[place] = (
             dataset(variables, values) if status == "ok" else SimulationError("crashed", f"{status}: {message}")
         )
-    cost = rung.declared_cost_s if isinstance(rung, DeclaresCost) else given.core_seconds / max(1, len(asked))
+    cost = rung.declared_cost_s if isinstance(rung, DeclaresCost) else answered.core_seconds / max(1, len(asked))
     return AnsweredRung(answers, float(cost))
 
 

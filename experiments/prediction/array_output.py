@@ -96,7 +96,7 @@ class AnswerStore:
         if path.exists():
             return
         for array in self.arrays:
-            made = self._group.create_array(
+            stored = self._group.create_array(
                 array.name,
                 shape=array.shape,
                 chunks=(min(chunk, array.shape[0]), *array.shape[1:]) if array.values is None else array.shape,
@@ -106,7 +106,7 @@ class AnswerStore:
                 fill_value=np.nan if array.dtype.startswith("float") else 0,
             )
             if array.values is not None:
-                made[...] = array.values
+                stored[...] = array.values
         self._note()
 
     def write(self, start: int, values: Mapping[str, np.ndarray]) -> None:

@@ -60,10 +60,12 @@ def write_page(run_dir: Path, out: Path, scores: Mapping[str, TruthScores], metr
 def _sentence(name: str, scores: TruthScores) -> str:
     metrics, suffix = scores.metrics(), unit_suffix(scores.unit)
     unit = "" if scores.unit in ("", "1") else f" {escape(scores.unit)}"
-    held = f" {percent(metrics['coverage_90'])} of the intervals hold the truth." if "coverage_90" in metrics else ""
+    coverage = (
+        f" {percent(metrics['coverage_90'])} of the intervals hold the truth." if "coverage_90" in metrics else ""
+    )
     return (
         f"{escape(name)}: a mean absolute error of {number(metrics[f'mae{suffix}'])}{unit} "
-        f"over {scores.pairs:,} values.{held}"
+        f"over {scores.pairs:,} values.{coverage}"
     )
 
 

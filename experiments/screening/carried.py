@@ -118,7 +118,7 @@ class CarriedText:
         data = self.chunk.data
         if not data or b'"' in data or self.chunk.cut:
             return None
-        wanted = sorted({f"f{place}" for place in self.places.values()})
+        columns = sorted({f"f{place}" for place in self.places.values()})
         try:
             table = pa.csv.read_csv(
                 io.BytesIO(data),
@@ -129,7 +129,7 @@ class CarriedText:
                 ),
                 pa.csv.ParseOptions(delimiter=self.chunk.delimiter, quote_char=False, ignore_empty_lines=False),
                 pa.csv.ConvertOptions(
-                    include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string()), strings_can_be_null=False
+                    include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
                 ),
             )
         except pa.ArrowInvalid:

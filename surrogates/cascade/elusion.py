@@ -79,12 +79,12 @@ def hits_p_value(near: Stratum, far: Stratum, hits: int) -> float:
     return float(min(1.0, p.max()))
 
 
-def _at_most(stratum: Stratum, found: int, hits: Int[np.ndarray, " case"]) -> Float[np.ndarray, " case"]:
+def _at_most(stratum: Stratum, drawn_hits: int, hits: Int[np.ndarray, " case"]) -> Float[np.ndarray, " case"]:
     """Probability that the draws from a stratum hold a number of hits at most, for each number of hits in it."""
     if not stratum.drawn:
         # The library has no distribution of draws from nothing.
-        return np.full(len(hits), float(found >= 0))
-    return np.asarray(hypergeom.cdf(found, stratum.size, hits, stratum.drawn), np.float64)
+        return np.full(len(hits), float(drawn_hits >= 0))
+    return np.asarray(hypergeom.cdf(drawn_hits, stratum.size, hits, stratum.drawn), np.float64)
 
 
 def most_hits(near: Stratum, far: Stratum, delta: float) -> int:

@@ -75,8 +75,8 @@ class ErrorModel:
         Args:
             difficulty: of each answer; NaN for an answer that must not be given.
         """
-        known = np.where(np.isnan(difficulty), 1.0, difficulty)
-        chance = norm.cdf((self.offset + self.slope * _log(known)) / self.scale)
+        finite = np.where(np.isnan(difficulty), 1.0, difficulty)
+        chance = norm.cdf((self.offset + self.slope * _log(finite)) / self.scale)
         return np.where(np.isnan(difficulty), np.inf, chance)
 
 

@@ -68,9 +68,9 @@ class Risk:
             InputError: names the number of labels that is missing.
         """
         if labels < self.fewest:
-            given = "" if self.confidence is None else f" with a confidence of {self.confidence:g}"
+            bound = "" if self.confidence is None else f" with a confidence of {self.confidence:g}"
             raise InputError(
-                f"a probability of {self.alpha:g} for a wrong answer cannot be promised{given}: it takes {self.fewest} "
+                f"a probability of {self.alpha:g} for a wrong answer cannot be promised{bound}: it takes {self.fewest} "
                 f"fresh labels or more, and there are {labels}; {self.fewest - labels} labels are missing",
                 where=where,
                 remedy="Label more requests, or promise less with a larger risk.alpha",

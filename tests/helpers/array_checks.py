@@ -163,8 +163,10 @@ def _check(value: Any, hint: Any, function: Callable[..., Any], name: str) -> No
 def _problem(value: Any, hint: Any) -> str:
     """Why a value does not fit an annotation; empty where it does."""
     if _is_hint(hint):
+        # Where an array would have no dims, NumPy returns a scalar.
+        value = np.asarray(value) if isinstance(value, np.generic) else value
         # NumPy's arrays are taken for JAX's where a function is called outside of a compiled program.
-        return (_numpy(hint) if isinstance(value, (np.ndarray, np.generic)) else hint).__instancecheck_str__(value)
+        return (_numpy(hint) if isinstance(value, np.ndarray) else hint).__instancecheck_str__(value)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return _problem(value, parts[0])

@@ -109,7 +109,7 @@ def test_every_kind_of_table_holds_the_same_rows(saved: Callable[[str], Path], t
     frame["measured"] = [3.0, 4.0, 5.0]
     frame.to_parquet(tmp_path / "in.parquet")
     frame.to_csv(tmp_path / "in.csv.gz", index=False)
-    told = []
+    tables = []
     for source, suffix in (("in.parquet", "parquet"), ("in.csv.gz", "csv.zst"), ("in.parquet", "tsv.bz2")):
         out = tmp_path / f"{source}.{suffix}"
         run(out, f"surrogate={saved('parameters')}", f"inputs={tmp_path / source}", "columns=[case]", "target=measured")
@@ -120,17 +120,17 @@ def test_every_kind_of_table_holds_the_same_rows(saved: Callable[[str], Path], t
         else:
             packed = None if suffix != "csv.zst" else pa.CompressedInputStream(pa.OSFile(str(out)), "zstd").read()
             table = pd.read_csv(out if packed is None else io.BytesIO(packed), sep="\t" if packed is None else ",")
-        told.append(table.drop(columns=["line", "reason"]))
+        tables.append(table.drop(columns=["line", "reason"]))
         assert table["reason"].notna().tolist() == [False, False, True]
-    assert told[0]["case"].tolist() == ["a", "b", "c"]
-    assert told[0]["in_domain"].tolist()[:2] == [True, False]
+    assert tables[0]["case"].tolist() == ["a", "b", "c"]
+    assert tables[0]["in_domain"].tolist()[:2] == [True, False]
     surrogate: Any = load_surrogate(saved("parameters"))
     expected = surrogate.predict_table(frame[["speed", "wave_3", "wave_4"]].to_numpy()[:2])
-    np.testing.assert_array_equal(told[0]["force"][:2], expected["force"])
-    assert told[0]["force_true"].tolist() == [3.0, 4.0, 5.0]
-    for table in told[1:]:
-        assert list(table.columns) == list(told[0].columns)
-        numbers = told[0].select_dtypes("number")
+    np.testing.assert_array_equal(tables[0]["force"][:2], expected["force"])
+    assert tables[0]["force_true"].tolist() == [3.0, 4.0, 5.0]
+    for table in tables[1:]:
+        assert list(table.columns) == list(tables[0].columns)
+        numbers = tables[0].select_dtypes("number")
         pd.testing.assert_frame_equal(table[numbers.columns].astype(float), numbers.astype(float))
 
 

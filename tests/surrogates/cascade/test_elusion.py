@@ -60,7 +60,7 @@ def test_the_p_value_is_the_share_of_draws_counted_one_by_one() -> None:
 def test_no_way_to_hide_hits_breaks_the_promise_more_often_than_promised(recall: float, labelled_hits: int) -> None:
     """Every number of hits near and far, also all of them where the score expects none, and every possible draw."""
     sizes, drawn, delta = (14, 40), (6, 16), 0.1
-    found = [np.arange(n + 1) for n in drawn]
+    drawn_hits = [np.arange(n + 1) for n in drawn]
     issued = np.zeros((drawn[0] + 1, drawn[1] + 1), bool)
     for x in range(drawn[0] + 1):
         for y in range(drawn[1] + 1):
@@ -71,10 +71,10 @@ def test_no_way_to_hide_hits_breaks_the_promise_more_often_than_promised(recall:
     worst = 0.0
     for a in range(sizes[0] + 1):
         for b in range(sizes[1] + 1):
-            kept = labelled_hits + found[0][:, None] + found[1][None, :]
+            kept = labelled_hits + drawn_hits[0][:, None] + drawn_hits[1][None, :]
             broken = kept < recall * (labelled_hits + a + b) - 1e-9
             chance = np.outer(
-                hypergeom.pmf(found[0], sizes[0], a, drawn[0]), hypergeom.pmf(found[1], sizes[1], b, drawn[1])
+                hypergeom.pmf(drawn_hits[0], sizes[0], a, drawn[0]), hypergeom.pmf(drawn_hits[1], sizes[1], b, drawn[1])
             )
             worst = max(worst, float(chance[issued & broken].sum()))
     assert worst <= delta
