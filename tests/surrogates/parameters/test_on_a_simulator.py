@@ -92,6 +92,7 @@ def trained(folder: Path, on: Any, epochs: int = 60) -> tuple[ParameterSurrogate
     one = task(on, epochs)
     parts = one.split(SampleSets(table(120), {}), folder, progress=False)
     surrogate, result = one.fit(parts, folder, progress=False)
+    surrogate = one.calibrate(surrogate, parts)
     return surrogate, one.costs(parts, result) | one.score(surrogate, parts)
 
 
