@@ -36,7 +36,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
     os.environ["XDG_CACHE_HOME"] = _cache
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_cache) / "understudy" / "jax")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # No test loses the power: that what must be synced is synced, and when, is what the fixture `disk` shows.
 os.fsync = os.fdatasync = lambda fd: None

@@ -82,7 +82,7 @@ EXPERIMENTS = {
     "task=kinetics/ignition": ("curves", []),
     "task=kinetics/robertson": ("shares", []),
     "task=molecules/potentials": ("potentials", ["layers=1"]),
-    "task=molecules/properties": ("properties", []),
+    "task=molecules/properties": ("properties", ["layers=1"]),
     "task=weather/forecasts": ("forecasts", ["width=8", "blocks=1"]),
     "study=weather/held_suarez": ("forecasts", ["width=8", "blocks=1"]),
     "study=weather/t2m_uk": ("forecasts", ["width=8", "blocks=1"]),
@@ -198,8 +198,9 @@ ENDS = {
 @pytest.mark.parametrize(("surrogate", "recipe", "data"), RUNS)
 def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, data: str, tmp_path: Path) -> None:
     choices = [f"model={surrogate}", f"train={recipe}", f"data={data}", "train.epochs=1", "train.mlflow=false"]
-    if data in ("fields", "forecasts", "potentials"):
-        small = {"layers": 1} if data == "potentials" else SMALLER.get(surrogate, {"layers": 1, "width": 8})
+    if data in ("fields", "forecasts", "potentials", "properties"):
+        on_atoms = data in ("potentials", "properties")
+        small = {"layers": 1, "features": 16} if on_atoms else SMALLER.get(surrogate, {"layers": 1, "width": 8})
         choices += [f"model.network.{k}={v}" for k, v in small.items()]
     config = composed("train", *choices, *material(data, tmp_path))
     metrics = train_task(task_of(config), tmp_path / "run")

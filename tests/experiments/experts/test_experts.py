@@ -33,7 +33,7 @@ from surrogates.saved import load_surrogate
 
 METHANE = 0.63 * np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
 NETWORK = ["model=painn", "model.network.features=8", "model.network.layers=1", "model.network.cutoff_angstrom=3.0"]
-NETWORK += ["model.committee=0", "train.epochs=3", "train.mlflow=false", "train.batch_size=8"]
+NETWORK += ["model.committee=0", "model.buckets=1", "train.epochs=3", "train.mlflow=false", "train.batch_size=8"]
 
 
 def frames(numbers: list[int], place: np.ndarray, count: int, seed: int, offset: float) -> Structures:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from forked_commands import Command, understudy
 from rdkit import Chem
 
 from benchmarks.faults.small_surrogates import properties
@@ -227,7 +225,7 @@ def test_another_rung_is_not_taken_for_the_calibrated_one(ladder: Path, tmp_path
 def command(ladder: Path, out: Path, *more: str) -> list[str]:
     hit = json.loads((ladder / "hit.json").read_text())
     return [
-        sys.executable, "-m", "understudy", "screen", f"cascade=[{ladder / 'cheap'},table]",
+        "screen", f"cascade=[{ladder / 'cheap'},table]",
         f"rungs.table.file={ladder / 'last.csv'}", "rungs.table.outputs=[gap]", "rungs.table.cost_s=10",
         "recall=0.8", "confidence=0.9", f"candidates={ladder / 'candidates.smi'}", "objective.maximize=gap",
         f"objective.hit={hit}", "calibration.labels=250", "calibration.sampling=uniform", f"out={out}", "workers=1",
@@ -236,21 +234,19 @@ def command(ladder: Path, out: Path, *more: str) -> list[str]:
 
 
 def test_the_command_resumes_after_a_kill_and_refuses_in_one_line(ladder: Path, tmp_path: Path) -> None:
-    refused = subprocess.run(command(ladder, tmp_path / "no", "recall=0.999"), capture_output=True, text=True)
+    refused = understudy(*command(ladder, tmp_path / "no", "recall=0.999"))
     assert refused.returncode == 2
     assert refused.stderr.strip().count("\n") == 0
     assert "2052 labels of hits are missing" in refused.stderr
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(ladder, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = Command(*command(ladder, killed))
     store = killed / "rung-1.zarr" / "journal.bin"
     while process.poll() is None and not (store.is_file() and store.stat().st_size > 20_000):
         time.sleep(0.02)
     assert process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)
     process.wait()
-    again = subprocess.run(command(ladder, killed), capture_output=True, text=True)
+    again = understudy(*command(ladder, killed))
     assert again.returncode == 0, again.stderr
     whole = cascade(ladder, tmp_path / "whole").run(ladder / "candidates.smi")
     resumed = json.loads((killed / "metrics.json").read_text())

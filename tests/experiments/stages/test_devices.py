@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fit_and_screen
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +22,7 @@ from surrogates.saved import load_surrogate
 
 SMALL = [
     "train.checkpoint_every_s=0", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",
-    "model.ensemble=2", "data.parts=[0.6,0.1,0.2,0.1]",
+    "model.ensemble=2", "model.buckets=1", "data.parts=[0.6,0.1,0.2,0.1]",
 ]  # fmt: skip
 
 
@@ -38,45 +40,20 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "JAX_PLATFORMS": "cpu", **more}
 
 
-FIT_AND_SCREEN = """
-import sys
-from pathlib import Path
-import jax, numpy as np
-from data.molecules.featurise import encode
-from data.splits import Split
-from experiments.screening.library_screen import ScreenConfig, screen
-from surrogates.properties.property_table import read_table
-from surrogates.properties.fit import fit_property_surrogate
-from surrogates.properties.surrogate import PropertyConfig
-from surrogates.properties.mpnn import MPNNConfig
-from surrogates.learning.loop import TrainConfig
-table, out, devices = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-assert len(jax.devices()) == devices
-labels = read_table(table, "smiles", ["heavy"], [], None)
-surrogate = fit_property_surrogate(
-    encode(labels.smiles)[0], labels.values,
-    Split.of({"train": np.arange(64), "valid": np.arange(64, 80), "calibration": np.arange(80, 100)}),
-    PropertyConfig(MPNNConfig(features=16, layers=2, readout=16), ensemble=2, buckets=2),
-    TrainConfig(epochs=3, learning_rate=5e-3, batch_size=16, checkpoint_every_s=None), out / "fit",
-    units={"heavy": "1"}, label_fingerprint="abc", progress=False,
-)
-assert surrogate.batch_size % devices == 0
-screen(surrogate, table, out / "screen", ScreenConfig(top_k=5, workers=1), progress=False)
-"""
-
-
 @pytest.mark.slow
 def test_training_and_screening_on_eight_devices_give_what_one_gives(tmp_path: Path) -> None:
     table = write_table(tmp_path / "labels.csv", 120)
+    assert len(jax.devices()) == 1
+    fit_and_screen.run(table, tmp_path / "1")
+    subprocess.run(
+        [sys.executable, fit_and_screen.__file__, str(table), str(tmp_path / "8")],
+        env=environment(XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"),
+        check=True,
+        timeout=500,
+    )
     scores = {}
     for devices in (1, 8):
         out = tmp_path / str(devices)
-        subprocess.run(
-            [sys.executable, "-c", FIT_AND_SCREEN, str(table), str(out), str(devices)],
-            env=environment(XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"),
-            check=True,
-            timeout=500,
-        )
         assert json.loads((out / "fit" / "fit.json").read_text())["devices"] == devices
         scores[devices] = pd.read_parquet(out / "screen" / "results")
     assert scores[1].smiles.tolist() == scores[8].smiles.tolist()

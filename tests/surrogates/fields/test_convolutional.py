@@ -27,8 +27,12 @@ def fresh_network(settings: dict[str, Any], dims: int = 1, *, periodic: bool = T
     return ARCHITECTURES.network(ARCHITECTURES.read({**settings, **changes}), shape, nnx.Rngs(0))
 
 
+#: Compiled once for the networks and shapes that are alike, whichever test asks.
+ask = nnx.jit(lambda module, x: module(x))
+
+
 def answer(module: nnx.Module, x: np.ndarray) -> np.ndarray:
-    return np.asarray(nnx.jit(lambda m, a: m(a))(module, jnp.asarray(x, jnp.float32)))
+    return np.asarray(ask(module, jnp.asarray(x, jnp.float32)))
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -97,7 +101,7 @@ def test_attention_lets_every_point_see_every_other() -> None:
 
     def sees(attention: bool) -> bool:
         module = fresh_network(UNET, periodic=False, attention=attention)
-        gradient = jax.grad(lambda a: module(a)[0, 0, 0])(jnp.asarray(x))  # type: ignore[operator]
+        gradient = jax.jit(jax.grad(lambda a: module(a)[0, 0, 0]))(jnp.asarray(x))  # type: ignore[operator]
         return bool(abs(gradient[0, -1, 0]) > 0)
 
     assert sees(True)

@@ -38,9 +38,13 @@ def fresh(name: str, dims: int = 1, *, parameters: int = 0, periodic: bool = Tru
     return ARCHITECTURES.network(config, FieldShape(dims, 2, 3, parameters, (periodic,) * dims), nnx.Rngs(0))
 
 
+#: Compiled once for the networks and shapes that are alike, whichever test asks.
+ask = nnx.jit(lambda module, *inputs: module(*inputs))
+
+
 def answer(module: nnx.Module, x: Any, parameters: Any = None) -> np.ndarray:
     conditions = None if parameters is None else jnp.asarray(parameters, jnp.float32)
-    return np.asarray(nnx.jit(lambda m, *a: m(*a))(module, jnp.asarray(x), conditions))
+    return np.asarray(ask(module, jnp.asarray(x), conditions))
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

@@ -21,8 +21,12 @@ def fresh_network(architecture: str, dims: int, *, periodic: bool = True, **sett
     return ARCHITECTURES.network(config, FieldShape(dims, 1, 1, periodic=(periodic,) * dims), nnx.Rngs(0))
 
 
+#: Compiled once for the networks and shapes that are alike, whichever test asks.
+ask = nnx.jit(lambda module, x: module(x))
+
+
 def answer(module: nnx.Module, x: np.ndarray) -> np.ndarray:
-    return np.asarray(nnx.jit(lambda m, a: m(a))(module, jnp.asarray(x, jnp.float32)))
+    return np.asarray(ask(module, jnp.asarray(x, jnp.float32)))
 
 
 def wave(space: tuple[int, ...]) -> np.ndarray:

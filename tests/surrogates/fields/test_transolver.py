@@ -22,8 +22,12 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+#: Compiled once for the networks and shapes that are alike, whichever test asks.
+ask = nnx.jit(lambda module, *inputs: module.at_points(*inputs))
+
+
 def at_points(module: Any, *args: Any) -> np.ndarray:
-    return np.asarray(nnx.jit(lambda m, *a: m.at_points(*a))(module, *args))
+    return np.asarray(ask(module, *args))
 
 
 def test_it_permutes_with_its_points() -> None:

@@ -54,9 +54,12 @@ def labelled(count: int, seed: int, *, depth: float = 1.0, elements: tuple[int, 
     return replace(table, numbers=numbers, energy=np.array(energy), forces=np.concatenate(forces))
 
 
-def train(tmp_path: Path, table: Structures, **more: object) -> PotentialSurrogate:
+def train(
+    tmp_path: Path, table: Structures, config: PotentialConfig = CONFIG, epochs: int = QUICK.epochs, **more: object
+) -> PotentialSurrogate:
     settings = {"label_fingerprint": "morse", "progress": False, **more}
-    return fit_potential_surrogate(table, None, CONFIG, QUICK, tmp_path, **settings)[0]  # type: ignore[arg-type]
+    quick = replace(QUICK, epochs=epochs)
+    return fit_potential_surrogate(table, None, config, quick, tmp_path, **settings)[0]  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -104,14 +107,14 @@ def test_a_new_element_comes_with_a_new_head_only(first: PotentialSurrogate, tmp
     new = labelled(60, 6, elements=(6, 17))
     with pytest.raises(InputError, match=r"has not learned the elements \[17\]"):
         train(tmp_path / "a", new, head="main", tune=FineTuning(first))
-    tuned = train(tmp_path / "b", new, head="chlorine", tune=FineTuning(first))
+    tuned = train(tmp_path / "b", new, epochs=2, head="chlorine", tune=FineTuning(first))
     assert np.isfinite(tuned.predict_structures(new).energy).all()
     with pytest.raises(SimulationError, match=r"unknown element Cl"):
         tuned.with_facts(active="main").predict_structures(new)
 
 
 def test_a_potential_with_heads_is_saved_and_read_with_all_of_them(first: PotentialSurrogate, tmp_path: Path) -> None:
-    tuned = train(tmp_path / "run", labelled(30, 7), head="again", tune=FineTuning(first, frozen_body=True))
+    tuned = train(tmp_path / "run", labelled(30, 7), epochs=2, head="again", tune=FineTuning(first, frozen_body=True))
     tuned.save(tmp_path / "saved")
     loaded = PotentialSurrogate.load(tmp_path / "saved")
     test = labelled(5, 8)
@@ -155,11 +158,12 @@ def test_differences_to_a_cheaper_simulator_are_learned_and_the_whole_is_answere
     (less,), cost = differences(CampaignRung(cheap), [table], tmp_path / "cheap.zarr", progress=False)
     assert cost["baseline/frames"] == 60
     assert cost["baseline/failed"] == 0
-    potential = train(tmp_path / "run", less, baseline=describe(cheap))
+    alone = replace(CONFIG, committee=0)
+    potential = train(tmp_path / "run", less, alone, baseline=describe(cheap))
     with pytest.raises(SimulationError, match="missing_component"):
         potential.predict_structures(test)
     whole = potential.with_baseline(cheap)
-    plain = train(tmp_path / "plain", table)
+    plain = train(tmp_path / "plain", table, alone)
     assert error(whole, test) < 0.5 * error(plain, test)
     other = ASECalculator(
         "ase.calculators.morse.MorsePotential", {**MORSE, "epsilon": 2.0}, outputs=("energy", "forces")

@@ -10,11 +10,15 @@ from small_potential import SMALL, potential, scattered
 
 from data.structures.batches import StructureBatches, shapes
 from data.structures.structures import Structures
+from surrogates.potentials import last_layer
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import PotentialConfig
-from surrogates.potentials.last_layer import LastLayer, distance, fit_last_layer, sensitivity, spread
+from surrogates.potentials.last_layer import LastLayer, distance, fit_last_layer
 from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.surrogate import PotentialSurrogate
+
+#: Each is one program for a shape, instead of one for each of its operations.
+sensitivity, spread = nnx.jit(last_layer.sensitivity), nnx.jit(last_layer.spread)
 
 
 def labelled(count: int, model: EnergyModel, noise: float, seed: int, forces: bool) -> Structures:
@@ -34,10 +38,10 @@ def labelled(count: int, model: EnergyModel, noise: float, seed: int, forces: bo
     )
 
 
-def batches(table: Structures) -> StructureBatches:
+def batches(table: Structures, molecules: int = 40) -> StructureBatches:
     """Batches of one shape, so that little is compiled."""
     cutoff = potential().cutoff_angstrom
-    batch_shapes, which = shapes(table, cutoff, (6,), molecules=40, pairs=0)
+    batch_shapes, which = shapes(table, cutoff, (6,), molecules=molecules, pairs=0)
     return StructureBatches(table, tuple(batch_shapes), which, cutoff, None)
 
 
@@ -75,7 +79,7 @@ def test_the_committee_has_the_variance_of_the_posterior() -> None:
     np.testing.assert_allclose(drawn, layer.covariance, atol=0.1 * np.abs(np.diag(layer.covariance)).max())
     # Forces: the committee's spread is the root of J C J^T, with J by finite differences of phi.
     table = scattered(1, 6, 5)
-    batch = next(iter(batches(table).epoch(0)))
+    batch = next(iter(batches(table, molecules=1).epoch(0)))
     _, std = spread(model, layer.covariance, layer.deviations, batch.system)
     h, n = 2e-3, int(table.sizes[0])
     for atom, axis in ((0, 0), (n - 1, 2)):

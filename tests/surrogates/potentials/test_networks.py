@@ -24,6 +24,8 @@ CUTOFF = 4.0
 RELEASE = {1: -3.0, 6: -7.0, 8: 2.0}
 #: Rounding of float64 through a network whose energies are of order 1 to 100 eV.
 TIGHT = 1e-9
+#: Compiled once for the networks and shapes that are alike, whichever test asks.
+evaluated = nnx.jit(evaluate)
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +71,7 @@ def answers(
     k = int(table.neighbours(CUTOFF).counts.max()) if lists else None
     shape = Shape(len(molecules), atoms or int(table.sizes.max()), k)
     batch = pad(table, np.arange(len(table)), shape, CUTOFF, dtype=np.float64)
-    energy, forces = jax.jit(lambda b: evaluate(model, b))(batch)
+    energy, forces = evaluated(model, batch)
     return np.asarray(energy[0]), [np.asarray(forces[0, m, :n]) for m, n in enumerate(table.sizes)]
 
 
@@ -198,7 +200,7 @@ def test_members_of_an_ensemble_differ_and_each_is_a_network_of_its_own(name: st
     z, x = molecule()
     model = network(name, members=3)
     batch = pad(Structures.from_arrays([z], [x]), np.arange(1), Shape(1, 7, None), CUTOFF, dtype=np.float64)
-    energy, _ = jax.jit(lambda b: evaluate(model, b))(batch)
+    energy, _ = evaluated(model, batch)
     assert len(np.unique(np.round(np.asarray(energy), 6))) == 3
     graph, state = nnx.split(model.networks)
     outer, rest = nnx.split(network(name))

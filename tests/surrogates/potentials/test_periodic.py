@@ -37,11 +37,15 @@ def model(request: pytest.FixtureRequest) -> EnergyModel:
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(np.float64), state))
 
 
+#: Compiled once for the networks and shapes that are alike, whichever test asks.
+ask = nnx.jit(lambda model, system: model(system))
+
+
 def answer(model: EnergyModel, cells: list[np.ndarray], positions: list[np.ndarray]) -> EnergyAndForces:
     table = Structures.from_arrays([np.full(len(x), 13) for x in positions], positions, lattice=cells)
     batch_shapes, _ = shapes(table, CUTOFF, (int(table.sizes.max()),), molecules=len(cells), pairs=0)
     batch = pad(table, np.arange(len(table)), batch_shapes[0], CUTOFF, np.float64)
-    return jax.jit(lambda s: model(s))(batch.system)
+    return ask(model, batch.system)
 
 
 def crystal() -> tuple[np.ndarray, np.ndarray]:
