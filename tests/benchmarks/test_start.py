@@ -122,7 +122,7 @@ WORK: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     ),
     "kinetics, labels": (
         run_campaign,
-        lambda out: kinetics.label("robertson", out, 3, 1),
+        lambda out: kinetics.label(next(iter(kinetics.PROBLEMS)), out, 3, 1),
     ),
     "kinetics": (train_on, lambda out: kinetics.train("ignition", out, out / "run", [])),
     "mesh_flow": (
