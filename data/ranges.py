@@ -133,7 +133,7 @@ RANGES: Mapping[str, str] = {
     "tau": POSITIVE,
     "alpha": POSITIVE,
     "cutoff": "[1, 1e6]",
-    **dict.fromkeys(("recall", "confidence", "calibration.stack"), SHARE),
+    **dict.fromkeys(("recall", "confidence", "calibration.stack", "risk.design"), SHARE),
     "initial.blobs": "[1, 1e6]",
     "initial.width": "(0, 0.3]",
     "initial.height": NOT_NEGATIVE,

@@ -115,8 +115,17 @@ class Crew:
             elif late := self._late(slot):
                 self._replace(slot, *late, again=late[0] in RETRIED)
             elif over:
-                # A request that fills the disk would do so again, so that only lack of memory is retried.
-                self._replace(slot, *over, again=over[0] == "out_of_memory")
+                self._exceeded(slot, *over)
+
+    def _exceeded(self, slot: Slot, kind: str, message: str) -> None:
+        """End a worker that uses too much memory or disk space."""
+        assert slot.job is not None
+        others = slot.answered > 0
+        if others:
+            # Earlier requests of this process may have left what fills it, so that this attempt does not count.
+            slot.job.attempts -= 1
+        # A request that fills the disk by itself would do so again, so that only lack of memory is retried.
+        self._replace(slot, kind, message, again=others or kind == "out_of_memory")
 
     def _wait(self) -> None:
         """Wait until a worker sends something, or until the next check of the limits."""
@@ -157,7 +166,7 @@ class Crew:
             job = slot.job
             job.seconds += received.seconds
             job.core_seconds += received.core_seconds
-            slot.counted = received.counted
+            slot.counted, slot.answered = received.counted, slot.answered + 1
             if received.status == "missing_component":
                 raise SimulationError("missing_component", received.message, json.loads(received.log))
             if received.status in RETRIED and job.attempts <= self.config.retries:

@@ -38,6 +38,7 @@ class Slot:
         ready: whether it has loaded the simulator.
         deaths: number of consecutive deaths before it was ready.
         counted: its processor time up to its last message, s.
+        answered: number of requests that this process has answered.
     """
 
     worker: Worker
@@ -48,6 +49,7 @@ class Slot:
     ready: bool = False
     deaths: int = 0
     counted: float = 0.0
+    answered: int = 0
     _memory_at: float = 0.0
     _scratch_at: float = 0.0
 
@@ -55,7 +57,7 @@ class Slot:
         """Replace the process by a new one."""
         self.worker.kill()
         self.worker.start()
-        self.ready, self.started, self.counted = False, time.monotonic(), 0.0
+        self.ready, self.started, self.counted, self.answered = False, time.monotonic(), 0.0, 0
 
     def over(self) -> tuple[str, str] | None:
         """Kind and message of an exceeded limit of memory or disk; None if there is none."""

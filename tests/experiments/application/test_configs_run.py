@@ -265,9 +265,12 @@ def molecular(name: str) -> bool:
 
 @pytest.mark.parametrize("name", [n for n in names("simulator") if molecular(n)])
 def test_one_molecule_of_each_simulator(name: str, tmp_path: Path) -> None:
-    (tmp_path / "h2.xyz").write_text("2\nProperties=species:S:1:pos:R:3\nH 0.0 0.0 0.0\nH 0.0 0.0 0.74\n")
+    atoms = "\nH 0.0 0.0 0.0\nH 0.0 0.0 0.74\n"
+    (tmp_path / "h2.xyz").write_text(f"2\nProperties=species:S:1:pos:R:3{atoms}")
+    (tmp_path / "labelled.xyz").write_text(f"2\nProperties=species:S:1:pos:R:3 energy=-31.7{atoms}")
+    more = [f"simulator.file={tmp_path / 'labelled.xyz'}", "simulator.outputs=[energy]"] if name == "frames" else []
     config = composed(
-        "simulate", f"simulator={name}", f"inputs={tmp_path / 'h2.xyz'}", f"out={tmp_path / 's.zarr'}",
+        "simulate", f"simulator={name}", *more, f"inputs={tmp_path / 'h2.xyz'}", f"out={tmp_path / 's.zarr'}",
         "campaign.workers=1",
     )  # fmt: skip
     simulate(config, tmp_path / "run")

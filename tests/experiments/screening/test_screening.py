@@ -514,7 +514,7 @@ if __name__ == "__main__":
     print(done.peak_memory_mb)
 """
     peaks = []
-    for rows in (8_000, 48_000):
+    for rows in (16_000, 64_000):
         path = tmp_path / f"{rows}.smi"
         path.write_text("\n".join(molecules(2000) * (rows // 2000)))
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

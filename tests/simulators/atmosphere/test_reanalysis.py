@@ -20,6 +20,7 @@ from data.errors import CorruptStoreError, InputError
 from data.spec import SimulationError
 from data.sphere.weather_layout import WeatherGrid
 from data.sphere.writing import write_windows
+from simulators.atmosphere.reanalysis import chunk_reader
 from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
 from simulators.atmosphere.reanalysis.regrid import edges, global_grid, regrid, weights
 from simulators.atmosphere.reanalysis.sources import open_source
@@ -136,7 +137,7 @@ def test_a_chunk_of_many_times_is_decoded_once_however_small_the_blocks_are(
     dataset(20).to_zarr(tmp_path / "a.zarr", encoding={"t2m": {"chunks": (8, 5, 8)}})
     source = Reanalysis(str(tmp_path / "a.zarr"), variables=("2m_temperature",), step_hours=12)
     times: list[int] = []
-    monkeypatch.setattr(chunks, "load", lambda data, _: times.append(data.sizes["time"]) or data.load())
+    monkeypatch.setattr(chunk_reader, "load", lambda data, _: times.append(data.sizes["time"]) or data.load())
     (segment,) = source.segments()
     temperature = np.concatenate([segment.read(i, min(i + 3, 10))["2m_temperature"].values for i in range(0, 10, 3)])
     np.testing.assert_array_equal(temperature, dataset(20)["t2m"].values[::2, ::-1])

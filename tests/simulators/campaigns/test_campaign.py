@@ -372,7 +372,7 @@ def test_a_missing_component_ends_the_campaign_without_a_record(tmp_path: Path) 
 
 def test_a_leak_over_many_quick_requests_meets_the_memory_limit_and_costs_no_answer(tmp_path: Path) -> None:
     inputs = [request(float(i), "leak") for i in range(50)]
-    config = CampaignConfig(workers=1, memory_mb=400)
+    config = CampaignConfig(workers=1, memory_mb=250)
     summary = run_campaign(Misbehaving(str(tmp_path)), inputs, tmp_path / "s", config, progress=False)
     assert summary.done == 50
     processes = {line.rsplit(" ", 1)[1] for line in (tmp_path / "calls").read_text().splitlines()}

@@ -102,8 +102,10 @@ def living(folder: Path) -> list[str]:
             if ours and process.status() != psutil.STATUS_ZOMBIE:
                 left.append(" ".join(process.cmdline()[-3:]))
     daemon = folder.parent / "daemon"
-    if daemon.exists() and psutil.pid_exists(int(daemon.read_text())):
-        left.append("daemon")
+    with suppress(psutil.Error, OSError):
+        # One that was killed may wait for its parent to notice.
+        if psutil.Process(int(daemon.read_text())).status() != psutil.STATUS_ZOMBIE:
+            left.append("daemon")
     return left
 
 
@@ -141,6 +143,21 @@ def test_each_misbehaviour_has_its_record_and_leaves_no_process_and_no_file(
     assert {entry.name for entry in tmp_path.iterdir()} == {"s", "calls", "temporary", "daemon"}
     assert "xxxx" not in "".join(capfd.readouterr())
     assert verify(tmp_path / "s") == []
+
+
+def test_files_that_an_earlier_request_left_do_not_count_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot, "SCRATCH_POLL_S", 0.1)
+    config = CampaignConfig(workers=1, scratch_mb=30, retries=0, give_up_after=None)
+    requests = [request(0.0, "large_file"), request(1.0, "ok")]
+    run_campaign(Misbehaving(str(tmp_path), seconds=0.4), requests, tmp_path / "s", config, progress=False)
+    with RecordStore.open(tmp_path / "s") as records:
+        assert records.column("status").tolist() == ["crashed", "ok"], records.column("message").tolist()
+    # The second began in the process of the first, and again in a new one.
+    calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
+    assert [x for x, _, _ in calls] == ["0", "1", "1"]
+    assert calls[0][2] == calls[1][2] != calls[2][2]
 
 
 ENDED = """

@@ -31,7 +31,7 @@ from surrogates.potentials.scores import evaluate_frames
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 CONFIG = PotentialConfig(
-    network=ACEConfig(features=12, layers=1, degree=2, cutoff_angstrom=4.0, basis_size=6, radial=3),
+    network=ACEConfig(features=8, layers=1, degree=1, cutoff_angstrom=4.0, basis_size=6, radial=3),
     buckets=1,
     committee=4,
 )

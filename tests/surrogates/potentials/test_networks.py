@@ -37,7 +37,7 @@ def _float64() -> Iterator[None]:
 def network(name: str, basis: str = "bessel", members: int = 1) -> EnergyModel:
     configs: dict[str, NetworkConfig] = {
         "painn": PaiNNConfig(features=8, layers=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6),
-        "ace": ACEConfig(features=8, layers=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6, radial=3),
+        "ace": ACEConfig(features=8, layers=2, degree=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6, radial=3),
     }
     return doubled(configs[name], members)
 
@@ -254,7 +254,7 @@ def test_a_charge_changes_the_features_of_every_atom(name: str) -> None:
 
 
 def test_the_envelope_and_two_derivatives_vanish_at_the_cutoff() -> None:
-    u = lambda r: envelope(r, CUTOFF)  # noqa: E731
+    u = lambda r: envelope(jnp.asarray(r), CUTOFF)  # noqa: E731
     at = CUTOFF * (1 - 1e-9)
     slope, bend = jax.grad(u), jax.grad(jax.grad(u))
     assert abs(float(u(at))) < 1e-12
