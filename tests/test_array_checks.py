@@ -129,7 +129,7 @@ def test_the_packages_are_checked() -> None:
 def test_axes_are_written_as_text(repository: Path) -> None:
     """Ruff takes the quotes from "3" and "a *b", which are expressions too: those begin with a space."""
     unquoted = re.compile(r"\b(?:Bool|Complex|Float|Int|Shaped|UInt)\d*\[[^\[\],\n]+, [^\"\n]*\]")
-    packages = ("data", "simulators", "surrogates", "experiments")
+    packages = ("data", "simulators", "surrogates", "experiments", "understudy")
     modules = [path for package in packages for path in (repository / package).rglob("*.py")]
     bad = [f"{path}: {match[0]}" for path in modules for match in unquoted.finditer(path.read_text())]
     assert bad == []

@@ -20,8 +20,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import AbstractArray, AbstractDtype
 
-#: The packages whose annotations are checked; those of `experiments` have not been through it whole.
-PACKAGES = ("data", "simulators", "surrogates", "understudy")
+#: The packages whose annotations are checked.
+PACKAGES = ("data", "simulators", "surrogates", "experiments", "understudy")
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 #: What opens a scope of axis names; the hook's own decorator is replaced by `install`.
