@@ -206,14 +206,17 @@ class ExternalForecasts:
 
     def forecast_arrays(
         self,
-        history: Float[np.ndarray, "batch history latitude longitude channel"],
+        history: Float[np.ndarray, " ..."],
         times: np.ndarray,
         steps: int,
         *,
         members: int = 1,
         seed: int = 0,
     ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
-        """All members of the forecasts that begin at `times`; leads that are not in the file are NaN."""
+        """All members of the forecasts that begin at `times`; leads that are not in the file are NaN.
+
+        Past states, `history`, are not read.
+        """
         number = {t: k for k, t in enumerate(self.times.tolist())}
         shape = (len(times), self.members, steps, *self.layout.grid.shape, len(self.layout.channels))
         states = np.full(shape, np.nan, np.float32)
