@@ -37,10 +37,9 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 quickstart: setup  ## the main job: a million candidates, labelled, learned, screened, re-checked, reported
 	$(BIN)/understudy pipeline task=molecules run.dir=$(RUN)
 
-# Three processes on two cores: tests wait for the processes that they start.
 test: dev  ## lint, types, import layers, then the tests
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q -n 3 --dist=worksteal $(TESTS)
+	$(BIN)/python -m pytest -q -n 2 --dist=worksteal $(TESTS)
 
 coverage: dev  ## the tests, and which lines they reach
 	$(BIN)/python -m pytest -q -n 2 --dist=worksteal --cov --cov-report=term:skip-covered

@@ -109,6 +109,9 @@ class Crew:
                 continue
             slot.worker.channel.push()
             if self._take(slot):
+                if over and slot.job is None and slot.ready:
+                    # With quick requests an answer is there at nearly every check.
+                    slot.renew()
                 continue
             if dead:
                 self._died(slot)

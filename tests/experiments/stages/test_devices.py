@@ -21,7 +21,7 @@ from surrogates.properties.property_table import read_table
 from surrogates.saved import load_surrogate
 
 SMALL = [
-    "train.checkpoint_every_s=0", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",
+    "train.checkpoint_every_s=0", "train.mlflow=false", "model.network.features=16", "model.network.layers=1",
     "model.ensemble=2", "model.buckets=1", "data.parts=[0.6,0.1,0.2,0.1]",
 ]  # fmt: skip
 

@@ -23,7 +23,7 @@ SMALL = [
     "finetune.epochs=4", "expensive.train=8", "expensive.calibration=10", "expensive.test=10",
     "expensive.curve=[4]", "recheck.top=3", "recheck.random=2", "screen.top_k=50",
     "expensive.simulator.basis=sto-3g", "expensive.simulator.grid_points=[20,50]",
-    "expensive.simulator.tolerance=1e-5", "model.network.features=16", "model.network.layers=2",
+    "expensive.simulator.tolerance=1e-5", "model.network.features=16", "model.network.layers=1",
     "model.ensemble=2", "model.buckets=1", "refine.top=12", "refine.labels=2",
     "objective.windows.gap=[2.0,9.0]", "objective.hit=2.0",
 ]  # fmt: skip

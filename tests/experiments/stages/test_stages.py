@@ -24,7 +24,7 @@ from rdkit import Chem
 from data.files import write_json
 from data.store.records import RecordStore
 
-NETWORK = ["model.network.features=16", "model.network.layers=2", "model.ensemble=2", "model.buckets=1"]
+NETWORK = ["model.network.features=16", "model.network.layers=1", "model.ensemble=2", "model.buckets=1"]
 
 
 def understudy(*arguments: str | Path, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:

@@ -188,7 +188,7 @@ def test_ctrl_c_stops_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
     assert not alive(tmp_path)
     stored = recorded(tmp_path / "s")
     assert 3 <= stored < 60
-    out, _ = start(tmp_path, 0.3).communicate(timeout=60)
+    out, _ = start(tmp_path, 0.0).communicate(timeout=60)
     assert out.split() == ["60", "60"]
 
 
@@ -234,7 +234,7 @@ def test_a_cost_is_processor_time_of_all_programs_and_a_busy_machine_does_not_ch
     assert columns["status"].tolist() == ["ok"] * 5 + ["timeout"]
     # Programs that a simulation started count as its own work does, those that were killed too.
     np.testing.assert_allclose(columns["core_seconds"][1:], columns["x"][1:], rtol=0.15)
-    assert all(columns["seconds"][3:5] > 1.5 * columns["core_seconds"][3:5])
+    assert all(columns["seconds"][3:5] > 1.2 * columns["core_seconds"][3:5])
     assert summary.core_seconds == pytest.approx(float(columns["core_seconds"].sum()))
 
 

@@ -182,7 +182,7 @@ def test_two_processes_on_one_mesh_give_what_one_gives(tmp_path: Path) -> None:
 
 
 def test_time_runs_out_cleanly_with_usable_weights(tmp_path: Path) -> None:
-    config = TrainConfig(epochs=10_000, learning_rate=0.05, ema_decay=0.9, max_seconds=8.0, checkpoint_every_s=None)
+    config = TrainConfig(epochs=10_000, learning_rate=0.05, ema_decay=0.9, max_seconds=3.0, checkpoint_every_s=None)
     start = time.monotonic()
     result = fit(
         linear_problem.Net(nnx.Rngs(0)),

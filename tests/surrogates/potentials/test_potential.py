@@ -35,7 +35,7 @@ from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.saved import load_surrogate
 from surrogates.trained import Surrogate
 
-NETWORK = PaiNNConfig(features=16, layers=2, cutoff_angstrom=4.0, basis_size=8)
+NETWORK = PaiNNConfig(features=16, layers=1, cutoff_angstrom=4.0, basis_size=8)
 #: eV; large, as all-electron energies are.
 OFFSET = {6: -1030.0, 8: -2040.0}
 

@@ -28,7 +28,7 @@ from surrogates.properties.training_domain import Domain
 from surrogates.saved import load_surrogate
 from surrogates.trained import Surrogate
 
-SMALL = MPNNConfig(features=16, layers=2, readout=16)
+SMALL = MPNNConfig(features=16, layers=1, readout=16)
 SMILES = ["CCO", "c1ccccc1O", "C[N+](=O)[O-]", "C1CC2CC1C2", "C#N", "C", "CC(C)(C)c1ccc2ccccc2c1"]
 
 
