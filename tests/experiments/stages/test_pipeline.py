@@ -95,7 +95,9 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path, run_notebook: Calla
     refined = pd.read_parquet(run / "refinement.parquet")
     assert len(refined) == 12 == metrics["refinement/candidates"]
     assert set(refined.smiles) <= set(screened.smiles)
-    assert refined.labelled.sum() == 2 == metrics["refinement/labels"]
+    # Some of the best may have been labelled before, as molecules of the training.
+    fresh = refined[~refined.smiles.isin(frame.smiles)]
+    assert fresh.labelled.sum() == 2 == metrics["refinement/labels"]
     fresh = refined[~refined.labelled & (refined.status == "ok")]
     assert checked[checked.group == "top"].smiles.tolist() == fresh.smiles.tolist()[:3]
     with RecordStore.open(run / "labels" / "cheap.zarr") as records:
