@@ -233,7 +233,8 @@ def test_a_cost_is_processor_time_of_all_programs_and_a_busy_machine_does_not_ch
         columns = {name: records.column(name) for name in ("mode", "x", "status", "seconds", "core_seconds")}
     assert columns["status"].tolist() == ["ok"] * 5 + ["timeout"]
     # Programs that a simulation started count as its own work does, those that were killed too.
-    np.testing.assert_allclose(columns["core_seconds"][1:], columns["x"][1:], rtol=0.15)
+    # Where three processes share a core, kernels that count by ticks are off by a third; wall time is three times it.
+    np.testing.assert_allclose(columns["core_seconds"][1:], columns["x"][1:], rtol=0.4)
     assert all(columns["seconds"][3:5] > 1.2 * columns["core_seconds"][3:5])
     assert summary.core_seconds == pytest.approx(float(columns["core_seconds"].sum()))
 
