@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from benchmarks.chemprop import read_smiles, write_smiles
 from benchmarks.common import Result, arguments, data_file, pin, report, run
-from benchmarks.screening import default_surrogate, run_screen
+from benchmarks.screening import add_surrogate, add_two_counts, prepare, run_screen
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--surrogate", type=Path, default=None, help="trained surrogate to use instead of a new one")
-    parser.add_argument(
-        "--counts", type=int, nargs=2, default=[100_000, 1_000_000], help="two numbers of candidates (%(default)s)"
-    )
+    add_surrogate(parser)
+    add_two_counts(parser)
     options = parser.parse_args(argv)
     pin(options.cores)
-    folder = (options.out / "screening").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    surrogate = options.surrogate or default_surrogate(options.data, folder)
+    folder, surrogate = prepare(options, "screening")
     smiles = read_smiles(data_file(options.data, "qm9_smiles.csv"))
     results: list[Result] = []
     peaks = []

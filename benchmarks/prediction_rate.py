@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.chemprop import read_smiles
 from benchmarks.common import Result, arguments, data_file, pin, report, run
-from benchmarks.screening import default_surrogate, run_screen
+from benchmarks.screening import add_surrogate, add_two_counts, prepare, run_screen
 
 
 def write_table(path: Path, smiles: Sequence[str], count: int) -> None:
@@ -51,14 +51,12 @@ def run_predict(surrogate: Path, inputs: Path, out: Path) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--surrogate", type=Path, default=None, help="trained surrogate to use instead of a new one")
-    parser.add_argument("--counts", type=int, nargs=2, default=[100_000, 1_000_000], help="rows (%(default)s)")
+    add_surrogate(parser)
+    add_two_counts(parser)
     parser.add_argument("--suffix", default="csv", choices=("csv", "parquet"), help="of the predictions (%(default)s)")
     options = parser.parse_args(argv)
     pin(options.cores)
-    folder = (options.out / "prediction").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    surrogate = options.surrogate or default_surrogate(options.data, folder)
+    folder, surrogate = prepare(options, "prediction")
     smiles = read_smiles(data_file(options.data, "qm9_smiles.csv"))
     results: list[Result] = []
     peaks = []

@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,23 @@ def default_surrogate(data: Path, folder: Path) -> Path:
         gaps = data_file(data, "qm9_homo_lumo_gap_hartree.csv")
         subprocess.run([sys.executable, "-c", code, str(gaps), str(folder)], check=True)
     return path
+
+
+def add_surrogate(parser: ArgumentParser) -> None:
+    """Add the option `--surrogate`."""
+    parser.add_argument("--surrogate", type=Path, default=None, help="trained surrogate to use instead of a new one")
+
+
+def add_two_counts(parser: ArgumentParser) -> None:
+    """Add the option `--counts`, a small and a large number of candidates."""
+    parser.add_argument("--counts", type=int, nargs=2, default=[100_000, 1_000_000], help="candidates (%(default)s)")
+
+
+def prepare(options: Namespace, name: str) -> tuple[Path, Path]:
+    """The folder of a benchmark below the results, which is made, and the surrogate that the options ask for."""
+    folder = (options.out / name).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, options.surrogate or default_surrogate(options.data, folder)
 
 
 def run_screen(surrogate: Path, candidates: Path, out: Path, workers: int | None = None) -> dict[str, float]:
@@ -76,14 +94,12 @@ def peer_model(chemprop: Chemprop, data: Path, folder: Path) -> Path:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--surrogate", type=Path, default=None, help="trained surrogate to use instead of a new one")
+    add_surrogate(parser)
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the molecules to screen (%(default)s)")
     parser.add_argument("--no-peers", action="store_true", help="run Understudy alone")
     options = parser.parse_args(argv)
     cores = pin(options.cores)
-    folder = (options.out / "screening").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    surrogate = options.surrogate or default_surrogate(options.data, folder)
+    folder, surrogate = prepare(options, "screening")
     chemprop, model = None, None
     if not options.no_peers:
         chemprop = Chemprop(options.peers.resolve(), len(cores), folder / "chemprop.log")

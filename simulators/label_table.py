@@ -5,8 +5,6 @@ Methods that decide which molecules to simulate can so be tried on a public tabl
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +20,7 @@ from data.identity import molecule_key, molecule_keys
 from data.molecules.files import read
 from data.molecules.tally import TableTally
 from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
+from simulators.label_file import check_label_file, digest_of_file
 
 SMILES = Variable("smiles", (), "1", "str", "SMILES")
 
@@ -88,10 +87,7 @@ class LabelTable:
                 where="simulator.units",
                 remedy="Give one unit for each output, in the same order, or none",
             )
-        if not (math.isfinite(self.cost_s) and self.cost_s >= 0):
-            raise InputError(f"must be a finite number of 0 or more, got {self.cost_s}", where="simulator.cost_s")
-        if not Path(self.file).expanduser().is_file():
-            raise InputError(f"no such file: {self.file}", where="simulator.file", remedy="Check the path")
+        check_label_file(self.file, self.cost_s)
 
     @property
     def name(self) -> str:
@@ -148,8 +144,7 @@ class LabelTable:
 
     @cached_property
     def _digest(self) -> str:
-        with open(Path(self.file).expanduser(), "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of_file(self.file)
 
     @cached_property
     def labels(self) -> TableLabels:

@@ -6,8 +6,6 @@ tried on a public set, where every answer is known.
 
 from __future__ import annotations
 
-import hashlib
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +15,6 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from data.errors import InputError
 from data.grouping import one_key
 from data.molecules.files import read
 from data.spec import SimulationError, Spec, content_hash
@@ -25,6 +22,7 @@ from data.structures.frame_names import FrameKeys
 from data.structures.frame_reading import FrameTally
 from data.structures.structures import Structures
 from simulators.chemistry.variables import Geometry, answer, spec
+from simulators.label_file import check_label_file, digest_of_file
 
 SUPPORTED = ("energy", "forces")
 #: Positions are the same if they round to the same multiple of this, Angstrom; files hold eight decimals or more.
@@ -74,10 +72,7 @@ class LabelledFrames:
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", tuple(self.outputs))
         spec(self.outputs, SUPPORTED)
-        if not (math.isfinite(self.cost_s) and self.cost_s >= 0):
-            raise InputError(f"must be a finite number of 0 or more, got {self.cost_s}", where="simulator.cost_s")
-        if not Path(self.file).expanduser().is_file():
-            raise InputError(f"no such file: {self.file}", where="simulator.file", remedy="Check the path")
+        check_label_file(self.file, self.cost_s)
 
     @property
     def name(self) -> str:
@@ -113,8 +108,7 @@ class LabelledFrames:
 
     @cached_property
     def _digest(self) -> str:
-        with open(Path(self.file).expanduser(), "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of_file(self.file)
 
     @cached_property
     def labels(self) -> FrameLabels:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from data.spec import SimulationError
-from data.structures.frame_names import FrameKeys, total_charge, unpaired_electrons
-from data.structures.structures import Structures
+from data.structures.ase_atoms import structure_of
 from simulators.structure_requests import request
 from surrogates.cascade.answer_cascade import AnswerCascade
 
@@ -63,27 +61,9 @@ class CascadeCalculator(Calculator):
                 "the atoms have momenta: a cascade may change its rung between two steps of dynamics, which conserves "
                 "no energy. Run dynamics with one rung, and give frames without momenta: del atoms.arrays['momenta']",
             )
-        answer = self.cascade.simulate(request(self.cascade, _structure(now), 0))
+        answer = self.cascade.simulate(request(self.cascade, structure_of(now), 0))
         self.results = {
             str(name): values.values if values.dims else values.item() for name, values in answer.data_vars.items()
         }
         if "energy" in self.results:
             self.results["free_energy"] = self.results["energy"]
-
-
-def _structure(atoms: Atoms) -> Structures:
-    fields = {**atoms.info, **{k: v for k, v in atoms.arrays.items() if k in ("initial_charges", "initial_magmoms")}}
-    charge, _, problem = total_charge(fields, atoms.numbers, FrameKeys())
-    spin = None
-    if problem is None:
-        spin, _, problem = unpaired_electrons(fields, atoms.numbers, charge or 0, bool(atoms.pbc.any()), FrameKeys())
-    if problem is not None:
-        what = problem.split(": write")[0]
-        raise SimulationError("invalid_input", f"{what}; set atoms.info['charge'] and atoms.info['spin']")
-    return Structures.from_arrays(
-        [atoms.numbers],
-        [atoms.positions],
-        charge=[charge or 0],
-        lattice=[np.where(np.asarray(atoms.pbc)[:, None], atoms.cell.array, 0.0)],
-        spin=[spin],
-    )

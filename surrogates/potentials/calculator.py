@@ -10,9 +10,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from data.spec import SimulationError
+from data.structures.ase_atoms import charge_and_spin, structure_of
 from data.structures.batches import DENSE_ATOMS, Shape, pad, round_up
-from data.structures.frame_names import FrameKeys, total_charge, unpaired_electrons
 from data.structures.structures import Structures
 from simulators.adapter import Simulator
 from surrogates.potentials.potential_spec import OUTPUTS
@@ -53,7 +52,7 @@ class PotentialCalculator(Calculator):
         """Names of what has changed since the last calculation; ASE itself does not compare `atoms.info`."""
         changes = list(super().check_state(atoms, tol=tol))
         spins = self._spins
-        if self.atoms is not None and _charge_and_spin(self.atoms, spins=spins) != _charge_and_spin(atoms, spins=spins):
+        if self.atoms is not None and charge_and_spin(self.atoms, spins=spins) != charge_and_spin(atoms, spins=spins):
             changes.append("info")
         return changes
 
@@ -71,14 +70,7 @@ class PotentialCalculator(Calculator):
         """
         super().calculate(atoms, list(properties), list(system_changes))
         now = self.atoms
-        charge, spin = _charge_and_spin(now, spins=self._spins)
-        one = Structures.from_arrays(
-            [now.numbers],
-            [now.positions],
-            charge=[charge],
-            lattice=[np.where(np.asarray(now.pbc)[:, None], now.cell.array, 0.0)],
-            spin=[spin],
-        )
+        one = structure_of(now, spins=self._spins)
         if "stress" in properties and not one.volume[0] > 0:
             raise PropertyNotImplementedError("a stress needs a cell that is periodic in three directions")
         self.potential.refuse_unknown(one)
@@ -106,23 +98,6 @@ class PotentialCalculator(Calculator):
             return old
         # A quarter more slots than neighbours now, so that fluctuations seldom change the shape.
         return Shape(1, n, round_up(most + most // 4), repeats)
-
-
-def _charge_and_spin(atoms: Atoms, *, spins: bool) -> tuple[int, int | None]:
-    """The total charge (e), and the number of unpaired electrons where it is stated and matters.
-
-    Raises:
-        SimulationError: `invalid_input`: one of them is ambiguous.
-    """
-    fields = {**atoms.info, **{k: v for k, v in atoms.arrays.items() if k in ("initial_charges", "initial_magmoms")}}
-    charge, _, problem = total_charge(fields, atoms.numbers, FrameKeys())
-    spin = None
-    if problem is None and spins:
-        spin, _, problem = unpaired_electrons(fields, atoms.numbers, charge or 0, bool(atoms.pbc.any()), FrameKeys())
-    if problem is not None:
-        what = problem.split(": write")[0]
-        raise SimulationError("invalid_input", f"{what}; set atoms.info['charge'] and atoms.info['spin']")
-    return charge or 0, spin
 
 
 def _plain(name: str, value: np.ndarray) -> object:

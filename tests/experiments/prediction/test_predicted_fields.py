@@ -11,15 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from predicting import predicted_by
 from saved_files import unpack
 
 from data.errors import InputError
-from experiments.application.choices import CONF
-from experiments.application.run_directory import run_directory
 from experiments.prediction import samples
-from experiments.stages.predict import predict
 from surrogates.saved import load_surrogate
 
 RNG = np.random.default_rng(0)
@@ -32,16 +28,6 @@ DIMS = "dims={initial: [sample,channel,x], speed: [sample], u: [sample,time,chan
 def saved(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The directory of the saved surrogate of fields."""
     return once("saved-fields", lambda place: unpack("surrogates/fields", place))
-
-
-def run(saved: Path, inputs: Path, out: Path, *arguments: str) -> Path:
-    """The stage, in this process; returns the directory of the run."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("predict", [f"surrogate={saved}", f"inputs={inputs}", f"out={out}", *arguments])
-    OmegaConf.resolve(config)
-    with run_directory(config, Path(config.run.dir), "predict") as run_dir:
-        predict(config, run_dir)
-    return run_dir
 
 
 def expected(saved: Path, sample: int) -> np.ndarray:
@@ -75,7 +61,7 @@ def test_answers_are_those_of_the_surrogate_in_every_format(
     for source, target in (("npz", "nc"), ("h5", "zarr"), ("nc", "npz")):
         out = tmp_path / f"out-{source}.{target}"
         arguments = [] if source == "nc" else [DIMS]
-        run_dir = run(saved, tmp_path / f"in.{source}", out, *arguments)
+        run_dir = predicted_by(saved, tmp_path / f"in.{source}", out, *arguments)
         if target == "npz":
             with np.load(out) as file:
                 arrays = {k: v for k, v in file.items() if len(v) == 5}
@@ -116,15 +102,15 @@ def test_a_run_that_was_stopped_goes_on_and_inputs_of_another_question_are_refus
 
     monkeypatch.setattr(samples, "_answers", stopping)
     with pytest.raises(KeyboardInterrupt):
-        run(saved, tmp_path / "in.npz", tmp_path / "out.npy", DIMS)
+        predicted_by(saved, tmp_path / "in.npz", tmp_path / "out.npy", DIMS)
     assert not (tmp_path / "out.npy").exists()
-    run(saved, tmp_path / "in.npz", tmp_path / "out.npy", DIMS)
+    predicted_by(saved, tmp_path / "in.npz", tmp_path / "out.npy", DIMS)
     assert asked == [0, 2, 4, 4]
     whole = np.load(tmp_path / "out.npy")
     for i in range(5):
         np.testing.assert_allclose(whole[i], expected(saved, i), rtol=1e-5, atol=1e-6)
     np.savez(tmp_path / "other.npz", start=INITIAL, speed=SPEED)
     with pytest.raises(InputError, match="no variable initial"):
-        run(saved, tmp_path / "other.npz", tmp_path / "o.nc", DIMS)
+        predicted_by(saved, tmp_path / "other.npz", tmp_path / "o.nc", DIMS)
     with pytest.raises(InputError, match="cannot tell the kind of file"):
-        run(saved, tmp_path / "in.npz", tmp_path / "o.csv", DIMS)
+        predicted_by(saved, tmp_path / "in.npz", tmp_path / "o.csv", DIMS)

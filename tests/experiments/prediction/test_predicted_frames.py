@@ -12,16 +12,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from predicting import predicted_by
 from saved_files import unpack
 from small_potential import WATER
 
 from data.structures.structures import Structures
-from experiments.application.choices import CONF
-from experiments.application.run_directory import run_directory
 from experiments.prediction import frames
-from experiments.stages.predict import predict
 from surrogates.saved import load_surrogate
 
 RNG = np.random.default_rng(0)
@@ -32,16 +28,6 @@ POSITIONS = [WATER + 0.02 * RNG.normal(size=(3, 3)) for _ in range(5)]
 def saved(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The directory of the saved potential of water."""
     return once("saved-potentials", lambda place: unpack("surrogates/potentials", place))
-
-
-def run(saved: Path, inputs: Path, out: Path) -> Path:
-    """The stage, in this process; returns the directory of the run."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("predict", [f"surrogate={saved}", f"inputs={inputs}", f"out={out}"])
-    OmegaConf.resolve(config)
-    with run_directory(config, Path(config.run.dir), "predict") as run_dir:
-        predict(config, run_dir)
-    return run_dir
 
 
 def molecules() -> list[Atoms]:
@@ -64,7 +50,7 @@ def test_frames_keep_their_entries_and_get_the_answers_of_the_potential(
     (tmp_path / "in.extxyz").write_text(broken)
     for source, target in (("extxyz", "extxyz"), ("traj", "traj"), ("traj", "xyz")):
         out = tmp_path / f"{source}.out.{target}"
-        run_dir = run(saved, tmp_path / f"in.{source}", out)
+        run_dir = predicted_by(saved, tmp_path / f"in.{source}", out)
         answers = ase.io.read(out, index=":", format="traj" if target == "traj" else "extxyz")
         assert [atoms.info["name"] for atoms in answers] == ["w0", "w1", "fluoride", "w2", "w3", "w4"]
         fluoride = answers.pop(2)
@@ -101,8 +87,8 @@ def test_a_run_that_was_stopped_does_not_ask_again(
 
     monkeypatch.setattr(frames, "_answers", stopping)
     with pytest.raises(KeyboardInterrupt):
-        run(saved, tmp_path / "in.extxyz", tmp_path / "out.extxyz")
+        predicted_by(saved, tmp_path / "in.extxyz", tmp_path / "out.extxyz")
     assert not (tmp_path / "out.extxyz").exists()
-    run(saved, tmp_path / "in.extxyz", tmp_path / "out.extxyz")
+    predicted_by(saved, tmp_path / "in.extxyz", tmp_path / "out.extxyz")
     assert asked == [1, 11, 11, 20]
     assert len(ase.io.read(tmp_path / "out.extxyz", index=":")) == 6

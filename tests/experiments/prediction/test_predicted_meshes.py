@@ -10,16 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import small_meshes
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from predicting import predicted_by
 from saved_files import unpack
 
 from data.errors import InputError
 from data.store.records import RecordStore
-from experiments.application.choices import CONF
-from experiments.application.run_directory import run_directory
 from experiments.prediction import mesh_records
-from experiments.stages.predict import predict
 from surrogates.saved import load_surrogate
 
 
@@ -27,16 +23,6 @@ from surrogates.saved import load_surrogate
 def saved(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The directory of the saved surrogate of meshes with two kinds of vertices."""
     return once("saved-meshes", lambda place: unpack("surrogates/meshes", place))
-
-
-def run(saved: Path, inputs: Path, out: Path) -> Path:
-    """The stage, in this process; returns the directory of the run."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("predict", [f"surrogate={saved}", f"inputs={inputs}", f"out={out}"])
-    OmegaConf.resolve(config)
-    with run_directory(config, Path(config.run.dir), "predict") as run_dir:
-        predict(config, run_dir)
-    return run_dir
 
 
 def test_a_store_of_meshes_becomes_one_with_answers_beside_the_truth(
@@ -58,9 +44,9 @@ def test_a_store_of_meshes_becomes_one_with_answers_beside_the_truth(
 
     monkeypatch.setattr(mesh_records, "_answer", stopping)
     with pytest.raises(KeyboardInterrupt):
-        run(saved, tmp_path / "in.zarr", tmp_path / "out.zarr")
+        predicted_by(saved, tmp_path / "in.zarr", tmp_path / "out.zarr")
     assert not (tmp_path / "out.zarr").exists()
-    run_dir = run(saved, tmp_path / "in.zarr", tmp_path / "out.zarr")
+    run_dir = predicted_by(saved, tmp_path / "in.zarr", tmp_path / "out.zarr")
     assert len(asked) == 4
     surrogate: Any = load_surrogate(saved)
     error = []
@@ -82,4 +68,4 @@ def test_a_store_of_meshes_becomes_one_with_answers_beside_the_truth(
     assert metrics["predict/drag/mae"] == pytest.approx(np.mean(error))
     assert "Predicted against true pressure" in (run_dir / "report.html").read_text()
     with pytest.raises(InputError, match=r"out=NAME\.zarr"):
-        run(saved, tmp_path / "in.zarr", tmp_path / "out.csv")
+        predicted_by(saved, tmp_path / "in.zarr", tmp_path / "out.csv")

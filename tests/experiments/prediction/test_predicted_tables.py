@@ -16,16 +16,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from predicting import predicted
 from saved_files import unpack
 
 from data.errors import InputError
 from data.spec import dataset
-from experiments.application.choices import CONF
-from experiments.application.run_directory import run_directory
 from experiments.prediction.truth import TruthScores
-from experiments.stages.predict import predict
 from surrogates.learning.scores import scores
 from surrogates.saved import load_surrogate
 
@@ -46,23 +42,13 @@ def saved(once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[[st
     return lambda kind: once(f"saved-{kind}", lambda place: unpack(f"surrogates/{kind}", place))
 
 
-def run(out: Path, *arguments: str) -> Path:
-    """The stage, in this process; returns the directory of the run."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("predict", [*arguments, f"out={out}"])
-    OmegaConf.resolve(config)
-    with run_directory(config, Path(config.run.dir), "predict") as run_dir:
-        predict(config, run_dir)
-    return run_dir
-
-
 def test_every_row_of_a_table_of_molecules_is_answered_or_has_a_reason(
     saved: Callable[[str], Path], tmp_path: Path
 ) -> None:
     (tmp_path / "in.csv").write_text(MOLECULES)
     surrogate: Any = load_surrogate(saved("properties"))
     arguments = (f"surrogate={saved('properties')}", f"inputs={tmp_path / 'in.csv'}", "workers=1")
-    run_dir = run(tmp_path / "out.csv", *arguments)
+    run_dir = predicted(tmp_path / "out.csv", *arguments)
     table = pd.read_csv(tmp_path / "out.csv", dtype={"id": str})
     assert list(table.columns) == [
         "line", "id", "smiles", "vendor", "gap", "gap_std", "gap_low", "gap_high", "gap_true", "in_domain", "reason",
@@ -92,16 +78,16 @@ def test_every_row_of_a_table_of_molecules_is_answered_or_has_a_reason(
     assert not (run_dir / "parts").exists()
     # Whole, and so not written again; nor over the file of somebody else.
     before = (tmp_path / "out.csv").stat().st_mtime_ns
-    run(tmp_path / "out.csv", *arguments)
+    predicted(tmp_path / "out.csv", *arguments)
     assert (tmp_path / "out.csv").stat().st_mtime_ns == before
     (tmp_path / "mine.csv").write_text("mine")
     with pytest.raises(InputError, match="is not replaced"):
-        run(tmp_path / "mine.csv", *arguments)
+        predicted(tmp_path / "mine.csv", *arguments)
     with pytest.raises(InputError, match="would replace the input"):
-        run(tmp_path / "in.csv", *arguments)
+        predicted(tmp_path / "in.csv", *arguments)
     (tmp_path / "in.csv").write_text(MOLECULES.replace("CCN", "CCC"))
     with pytest.raises(InputError, match="predictions for another inputs"):
-        run(tmp_path / "out.csv", *arguments)
+        predicted(tmp_path / "out.csv", *arguments)
 
 
 def test_every_kind_of_table_holds_the_same_rows(saved: Callable[[str], Path], tmp_path: Path) -> None:
@@ -112,7 +98,9 @@ def test_every_kind_of_table_holds_the_same_rows(saved: Callable[[str], Path], t
     tables = []
     for source, suffix in (("in.parquet", "parquet"), ("in.csv.gz", "csv.zst"), ("in.parquet", "tsv.bz2")):
         out = tmp_path / f"{source}.{suffix}"
-        run(out, f"surrogate={saved('parameters')}", f"inputs={tmp_path / source}", "columns=[case]", "target=measured")
+        predicted(
+            out, f"surrogate={saved('parameters')}", f"inputs={tmp_path / source}", "columns=[case]", "target=measured"
+        )
         if suffix == "parquet":
             schema = pq.read_schema(out)
             assert schema.field("force_low").metadata == {b"unit": b"N"}
@@ -137,10 +125,12 @@ def test_every_kind_of_table_holds_the_same_rows(saved: Callable[[str], Path], t
 def test_a_file_without_a_molecule_leaves_no_table(saved: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "in.smi").write_text("no molecule\n")
     with pytest.raises(InputError, match=r"none of the 1 rows is a molecule.*rejects\.csv"):
-        run(tmp_path / "out.csv", f"surrogate={saved('properties')}", f"inputs={tmp_path / 'in.smi'}", "workers=1")
+        predicted(
+            tmp_path / "out.csv", f"surrogate={saved('properties')}", f"inputs={tmp_path / 'in.smi'}", "workers=1"
+        )
     assert not (tmp_path / "out.csv").exists()
     with pytest.raises(InputError, match="cannot tell the kind of table"):
-        run(tmp_path / "out.xlsx", f"surrogate={saved('properties')}", f"inputs={tmp_path / 'in.smi'}")
+        predicted(tmp_path / "out.xlsx", f"surrogate={saved('properties')}", f"inputs={tmp_path / 'in.smi'}")
 
 
 KILLED = """

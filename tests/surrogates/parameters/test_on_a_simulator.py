@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
+from asked_here import Here
 
 from data.errors import InputError
 from data.parameters import ParameterLayout, ParameterTable
@@ -21,7 +21,6 @@ from experiments.screening.designs import designs_in
 from experiments.screening.library_screen import ScreenConfig, screen_library
 from experiments.screening.objective import Objective
 from surrogates.learning.loop import TrainConfig
-from surrogates.learning.rung import RungAnswers, ask_here
 from surrogates.learning.sample_task import SampleSets
 from surrogates.parameters.cheaper_answers import with_own_answers
 from surrogates.parameters.network import ParameterConfig
@@ -60,19 +59,6 @@ class Cheap:
         if float(inputs["b"]) > self.fails_above:
             raise SimulationError("not_converged", "b is too large")
         return dataset((RIPPLE,), {"ripple": self.scale * np.sin(40.0 * float(inputs["a"])) + 1.0})
-
-
-@dataclass(frozen=True)
-class Here:
-    """A rung that is asked in this process."""
-
-    simulator: Any
-    outputs: tuple[str, ...] = ()
-
-    def ask(
-        self, requests: Sequence[xr.Dataset], names: Sequence[str], store: Path, *, progress: bool = True
-    ) -> RungAnswers:
-        return ask_here(self.simulator, requests, names)
 
 
 def table(count: int, seed: int = 0) -> ParameterTable:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
+from asked_here import Here
 from rdkit import Chem
 from small_molecules import WATER
 
@@ -33,7 +34,7 @@ from simulators.chemistry.from_smiles import FromSmiles
 from simulators.chemistry.xtb import XTB
 from simulators.rebuild import describe, rebuild
 from surrogates.learning.loop import TrainConfig
-from surrogates.learning.rung import Line, RungAnswers, RungColumns, ask_here, columns, usable_outputs
+from surrogates.learning.rung import Line, RungColumns, ask_here, columns, usable_outputs
 from surrogates.properties.fit import fit_property_surrogate
 from surrogates.properties.mpnn import MPNNConfig
 from surrogates.properties.property_table import PropertyData
@@ -83,19 +84,6 @@ class Cheap:
             raise SimulationError("not_converged", f"no answer for {smiles}")
         charges = np.linspace(-1.0, 1.0, Chem.MolFromSmiles(smiles).GetNumAtoms() + 1)
         return dataset(OUTPUTS, {"hidden": 3.0 * hidden(smiles) + self.shift, "charges": charges, "count": 1})
-
-
-@dataclass(frozen=True)
-class Here:
-    """A rung that is asked in this process."""
-
-    simulator: Any
-    outputs: tuple[str, ...] = ()
-
-    def ask(
-        self, requests: Sequence[xr.Dataset], names: Sequence[str], store: Path, *, progress: bool = True
-    ) -> RungAnswers:
-        return ask_here(self.simulator, requests, names)
 
 
 def molecules(count: int) -> list[str]:
