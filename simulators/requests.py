@@ -1,7 +1,8 @@
-"""Random requests for a campaign, and the settings of a draw.
+"""Requests for a campaign that are drawn from ranges, and the settings of a draw.
 
 Each number and each initial state depends on the seed and the index of its request only, so that a campaign can be
-resumed, extended and split with the same records.
+resumed, extended and split with the same records. A Latin hypercube and a grid also depend on the number of requests,
+and are therefore not extended (`simulators.sampling_plans`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import xarray as xr
 
 from data.errors import InputError
 from data.spec import Spec
+from simulators.sampling_plans import plan, refuse_other_method
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Range:
             return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
         return float(rng.uniform(self.low, self.high))
 
+    def at(self, share: float) -> float:
+        """The value at a share of the range, 0 at `low` and 1 at `high`; of its logarithm if `log` is set."""
+        if self.log:
+            return float(np.clip(self.low * (self.high / self.low) ** share, self.low, self.high))
+        return float(np.clip(self.low + share * (self.high - self.low), self.low, self.high))
+
 
 @dataclass(frozen=True)
 class DrawSettings:
@@ -54,9 +62,11 @@ class DrawSettings:
         shapes: ranges of shapes, of the kind that the simulator takes; None: none are set.
         ranges: distribution of each parameter that is a number.
         start: index of the first request.
+        method: how the numbers are placed in their ranges; one of `simulators.sampling_plans.METHODS`.
 
     Raises:
         ValueError: `start` is below 0.
+        InputError: there is no such method.
     """
 
     count: int
@@ -64,10 +74,12 @@ class DrawSettings:
     shapes: Any = None
     ranges: Mapping[str, Range] = field(default_factory=dict)
     start: int = 0
+    method: str = "uniform"
 
     def __post_init__(self) -> None:
         if self.start < 0:
             raise ValueError(f"start must be 0 or more, got {self.start}")
+        refuse_other_method(self.method)
 
     @property
     def indices(self) -> range:
@@ -83,12 +95,37 @@ class DrawSettings:
         if getattr(self, name):
             raise InputError(reason, where=f"sampling.{name}", remedy=remedy)
 
+    def refuse_plans(self, reason: str) -> None:
+        """Refuse a method other than `uniform`, where no numbers are placed in ranges.
+
+        Raises:
+            InputError: another method is set; the message gives the reason.
+        """
+        if self.method != "uniform":
+            raise InputError(f"{self.method} is not used: {reason}", where="sampling.method", remedy="Leave it out")
+
 
 def draw_parameters(ranges: Mapping[str, Range], seed: int, index: int) -> dict[str, float]:
     """Draw the parameters of one request, each from its own random stream: adding one does not change others."""
     return {
         name: ranges[name].sample(np.random.default_rng([seed, index, 1, *name.encode()])) for name in sorted(ranges)
     }
+
+
+def drawn_parameters(settings: DrawSettings, seed: int) -> Iterator[dict[str, float]]:
+    """The parameters of each request of `settings.indices`, by the method of the settings.
+
+    Raises:
+        InputError: the method does not fit the number of requests or of parameters; raised by the first one.
+    """
+    names = sorted(settings.ranges)
+    if settings.method == "uniform":
+        for index in settings.indices:
+            yield draw_parameters(settings.ranges, seed, index)
+        return
+    points = plan(settings.method, settings.count, len(names), seed)
+    for point in points[settings.start :].tolist():
+        yield {name: settings.ranges[name].at(share) for name, share in zip(names, point, strict=True)}
 
 
 def refuse_other_ranges(ranges: Mapping[str, Range], names: set[str]) -> None:
@@ -119,5 +156,5 @@ def draw_numbers(name: str, spec: Spec, settings: DrawSettings, seed: int) -> It
         raise InputError(f"{name} takes the field {fields[0]}", where="sampling", remedy="Give sampling.initial")
     settings.refuse("initial", f"is not used: {name} takes numbers alone")
     refuse_other_ranges(settings.ranges, {v.name for v in spec.inputs})
-    for index in settings.indices:
-        yield spec.request(draw_parameters(settings.ranges, seed, index))
+    for parameters in drawn_parameters(settings, seed):
+        yield spec.request(parameters)

@@ -25,14 +25,17 @@ class Sampling:
         shapes: ranges of bodies, for a simulator of the flow around them.
         ranges: range of each parameter: low, high, and log to draw its logarithm.
         count: number of requests.
-        seed: seed of all draws. Request i depends only on the seed and i, so a larger count extends a smaller one.
+        seed: seed of all draws. Request i depends only on the seed and i, so a larger count extends a smaller one; with
+            the methods lhs and grid it depends on the count too.
+        method: how numbers are placed in their ranges: uniform, lhs, sobol or grid (`simulators.sampling_plans`).
     """
 
     initial: Any = None
     shapes: Any = None
-    ranges: dict[str, Any] = field(default_factory=dict)
+    ranges: dict[str, Any] | None = field(default_factory=dict)
     count: int = MISSING
     seed: int = 0
+    method: str = "uniform"
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.seed < 0:
@@ -51,7 +54,7 @@ def draw_requests(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.D
         for name, value in (node.get("ranges") or {}).items()
     }
     initial, shapes = (None if node.get(key) is None else instantiate(node[key]) for key in ("initial", "shapes"))
-    settings = DrawSettings(keys.count, initial, shapes, ranges)
+    settings = DrawSettings(keys.count, initial, shapes, ranges, method=keys.method)
     if isinstance(simulator, DrawsRequests):
         drawn = simulator.draw(settings, keys.seed)
     else:

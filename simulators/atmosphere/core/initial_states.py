@@ -202,6 +202,7 @@ def draw_states(core: CoreSettings, settings: DrawSettings, seed: int) -> Iterat
     """
     settings.refuse("shapes", f"{core.name} takes no bodies", "Give sampling.ranges")
     settings.refuse("ranges", f"is not used: {core.name} starts from states")
+    settings.refuse_plans(f"{core.name} starts from states")
     states: CoreStates | None = settings.initial
     if (core.start == "state") != (states is not None):
         raise InputError(

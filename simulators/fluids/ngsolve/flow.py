@@ -200,6 +200,7 @@ class NGSolveFlow:
             yield from draw_numbers(self.name, self.spec, settings, seed)
             return
         settings.refuse("initial", f"is not used: {self.name} starts from rest")
+        settings.refuse_plans("bodies that do not fit the channel are drawn again; give sampling.ranges in their place")
         settings.refuse("ranges", "is not used: sampling.shapes gives the ranges of bodies")
         yield from draw_bodies(self, settings.shapes, settings.count, seed, start=settings.start)
 

@@ -24,7 +24,7 @@ from data.spec import Coordinate, SimulationError, Spec, Variable, check, conten
 from simulators.fluids.spectral import stability
 from simulators.fluids.spectral.equations import AXES
 from simulators.fluids.spectral.settings import BoxSettings
-from simulators.requests import DrawSettings, draw_parameters, refuse_other_ranges
+from simulators.requests import DrawSettings, drawn_parameters, refuse_other_ranges
 
 #: Largest divergence of an initial velocity relative to its gradient; rounding to float32 causes 1e-6.
 DIVERGENCE = 1e-3
@@ -100,10 +100,10 @@ class Exponax(BoxSettings):
             )
         refuse_other_ranges(settings.ranges, set(self.varied))
         channels = len(self.spec.coordinate("channel").values)
-        for index in settings.indices:
+        for index, parameters in zip(settings.indices, drawn_parameters(settings, seed), strict=True):
             rng = np.random.default_rng([seed, index, 0])
             state = settings.initial.sample(rng, 1, self.points, self.dim, channels)
-            yield self.spec.request({"initial": state[0], **draw_parameters(settings.ranges, seed, index)})
+            yield self.spec.request({"initial": state[0], **parameters})
 
     def solve(
         self, initial: Float[Array, " C *N"], parameters: Mapping[str, Float[Array, ""]] | None = None

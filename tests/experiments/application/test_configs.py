@@ -165,7 +165,13 @@ DRAWN = {
     "analysis": "held_suarez",
     "jet": "shallow_water",
     "windows": "held_suarez",
+    **dict.fromkeys(("uniform", "lhs", "sobol", "grid"), "robertson"),
 }
+#: Ranges for a sampling that has none.
+RANGES = (
+    "sampling.ranges={rate_1: {low: 0.1, high: 1, log: true}, rate_2: {low: 1, high: 2}, rate_3: {low: 1, high: 2}, "
+    "initial_b: {low: 0, high: 1}, initial_c: {low: 0, high: 1}}"
+)
 
 
 def an_analysis(path: Path) -> Path:
@@ -204,14 +210,19 @@ def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str, tmp_
     if name == "windows":
         path = states_of(an_analysis(tmp_path / "a.nc"), tmp_path / "windows")
         choices += ["simulator.start=state", f"sampling.initial.path={path}"]
-    config = composed("simulate", *choices, "sampling.count=3")
+    if name in ("uniform", "lhs", "sobol", "grid"):
+        choices.append(RANGES)
+    size = 32 if name == "grid" else 3
+    config = composed("simulate", *choices, f"sampling.count={size}")
     solver = instantiate(config.simulator)
     drawn, count = draw_requests(config.sampling, solver)
     requests = list(drawn)
-    assert count == len(requests) == 3
+    assert count == len(requests) == size
     for request in requests:
         check(request, solver.spec.inputs, sizes=solver.spec.sizes)
-    assert len({input_hash(request) for request in requests}) == 3
+    assert len({input_hash(request) for request in requests}) == size
+    if name in ("lhs", "grid"):
+        return
     fewer = composed("simulate", *choices, "sampling.count=2").sampling
     assert [input_hash(r) for r in draw_requests(fewer, solver)[0]] == [input_hash(r) for r in requests[:2]]
 
