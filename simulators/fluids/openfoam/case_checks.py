@@ -11,7 +11,7 @@ from collections.abc import Collection, Set
 from pathlib import Path, PurePosixPath
 
 from data.errors import InputError
-from simulators.fluids.openfoam.files import without_comments
+from simulators.fluids.openfoam.contents import without_comments
 
 #: Keywords with which a dictionary compiles code or runs a program.
 CODE = re.compile(

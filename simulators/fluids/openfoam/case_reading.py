@@ -6,8 +6,9 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.reading_summary import Reading
+from simulators.fluids.openfoam.contents import without_comments
 from simulators.fluids.openfoam.directory import Directory
-from simulators.fluids.openfoam.files import header, without_comments
+from simulators.fluids.openfoam.files import header
 from simulators.fluids.openfoam.start import TIME
 from simulators.fluids.openfoam.template import UNREAD
 

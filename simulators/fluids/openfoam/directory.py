@@ -15,7 +15,8 @@ from jaxtyping import Float64, Int64
 from data.errors import InputError
 from data.spec import Coordinate, Variable
 from simulators.fluids.openfoam.cases import CASES, CELL_CENTRES, centres, scalar
-from simulators.fluids.openfoam.files import at_time, header, latest, read_field, without_comments
+from simulators.fluids.openfoam.contents import without_comments
+from simulators.fluids.openfoam.files import at_time, header, latest, read_field
 from simulators.fluids.openfoam.template import Template, match_placeholders
 
 AXES = ("x", "y", "z")

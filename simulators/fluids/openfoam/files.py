@@ -1,4 +1,4 @@
-"""Reading of OpenFOAM's ASCII files: fields with their units, and tables.
+"""Reading of OpenFOAM's files: fields with their units, ASCII or binary, and tables.
 
 The format is that of the OpenFOAM user guide, section "Basic input/output file format".
 """
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from data.errors import InputError
+from simulators.fluids.openfoam.contents import MARK, Contents, read_contents
 from simulators.fluids.openfoam.start import TIME
 
 #: Numbers that one value of a field holds, by the second half of the field's class.
@@ -46,7 +47,6 @@ NAMED: Mapping[str, tuple[int, ...]] = {
 }
 
 _CLASS = re.compile(r"(?:^|[\s{;])class\s+([\w:]+)\s*;")
-_FORMAT = re.compile(r"(?:^|[\s{;])format\s+(\w+)\s*;")
 _DIMENSIONS = re.compile(r"(?:^|[\s};])dimensions\s+\[([^\]]*)\]\s*;")
 _INTERNAL = re.compile(r"(?:^|[\s};])internalField\s")
 _PATCHES = re.compile(r"(?:^|[\s};])boundaryField\s*\{")
@@ -54,10 +54,6 @@ _VALUE = re.compile(r"(?<=[\s{;])value\s+(?=uniform|nonuniform)")
 _LIST = re.compile(r"nonuniform\s+(?:List<\w+>\s*)?(\d{1,12})\s*([({])", re.ASCII)
 #: A line of a log with which a program begins a time; some releases add the unit.
 _REACHED = re.compile(r"^Time = ([-+.\deE]+)s?\s*$", re.M)
-#: Bytes that no text contains, in any encoding that extends ASCII.
-_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
-#: A comment, or a string, in which comment characters have no meaning.
-_COMMENT = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\])*"', re.S)
 
 
 @dataclass(frozen=True)
@@ -138,17 +134,12 @@ def header(path: Path, text: str) -> tuple[str, str, int]:
         text: content of the file without comments.
 
     Raises:
-        InputError: the file is not an ASCII field.
+        InputError: the file is not a field.
     """
     where = str(path)
     kind = _CLASS.search(text)
     if kind is None:
         raise InputError("no line `class ...;`, so not an OpenFOAM file", where=where)
-    written = _FORMAT.search(text)
-    if written is not None and written[1] != "ascii":
-        raise InputError(
-            f"written as {written[1]}", where=where, remedy="Set `writeFormat ascii;` in system/controlDict"
-        )
     shape = re.fullmatch(r"(?:vol|surface|point)(\w+)Field", kind[1])
     if shape is None or shape[1] not in COMPONENTS:
         raise InputError(f"class {kind[1]} is not a field that can be read", where=where)
@@ -161,50 +152,23 @@ def header(path: Path, text: str) -> tuple[str, str, int]:
         raise InputError(str(error), where=where) from error
 
 
-def without_comments(text: str) -> str:
-    """Blank the comments of a dictionary's text; all other characters keep their positions."""
-    return _COMMENT.sub(lambda m: m[0] if m[0][0] == '"' else re.sub(r"[^\n]", " ", m[0]), text)
-
-
-def read_text(path: Path) -> str:
-    """Read an ASCII file without its comments.
-
-    Raises:
-        InputError: the file is missing or not text.
-    """
-    if not path.is_file():
-        packed = path.with_name(path.name + ".gz").is_file()
-        remedy = "Set `writeCompression off;` in system/controlDict" if packed else None
-        raise InputError("no such file" + (", only a compressed one" if packed else ""), where=str(path), remedy=remedy)
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        # Names of patches and comments may be in Latin-1; binary numbers contain bytes that no text does.
-        if _BINARY.search(content):
-            raise InputError(
-                "not text", where=str(path), remedy="Set `writeFormat ascii;` in system/controlDict"
-            ) from error
-        text = content.decode("latin-1")
-    return without_comments(text)
-
-
 def read_field(path: Path) -> Field:
-    """Read an ASCII field with the values on its patches.
+    """Read a field with the values on its patches; the file may be binary, compressed, or both.
 
     Args:
-        path: path of the file, such as `case/0.5/U`.
+        path: path of the file, such as `case/0.5/U`; if only `case/0.5/U.gz` exists, that is read.
 
     Raises:
-        InputError: the file is missing, binary or truncated, or a list has a length other than it states.
+        InputError: the file is missing, damaged or truncated, or a list has a length other than it states.
     """
-    text = read_text(path)
+    contents = read_contents(path)
+    text = contents.text
     kind, units, components = header(path, text)
     entry = _INTERNAL.search(text)
     if entry is None:
         raise InputError("no entry `internalField`; the file may be cut short", where=str(path))
-    values = _values(path, "internalField", text, entry.end(), components)
-    return Field(kind, units, values, _patches(path, text, components))
+    values = _values(path, "internalField", contents, entry.end(), components)
+    return Field(kind, units, values, _patches(path, contents, components))
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], Float64[np.ndarray, "rows columns"]]:
@@ -278,15 +242,23 @@ def latest(folder: Path, *, after: float = 0.0, timeless: bool = False) -> Path:
     return path
 
 
-def _values(path: Path, entry: str, text: str, start: int, components: int) -> Float64[np.ndarray, "n components"]:
+def _values(
+    path: Path, entry: str, contents: Contents, start: int, components: int
+) -> Float64[np.ndarray, "n components"]:
     """Parse the values that follow `internalField` or `value`, up to the semicolon."""
-    where = f"{path} ({entry})"
+    where, text = f"{path} ({entry})", contents.text
     end = text.find(";", start)
     if end < 0:
         raise InputError("the file ends within a list", where=where, remedy="It is cut short; run the case again")
     body = text[start:end].strip()
     if body.startswith("uniform"):
         return _numbers(where, body[len("uniform") :], 1, components)
+    binary = re.fullmatch(r"nonuniform\s+" + MARK.pattern, body)
+    if binary is not None and int(binary[1]) < len(contents.lists):
+        values = contents.lists[int(binary[1])]
+        if values.shape[1] != components or values.dtype != np.float64:
+            raise InputError(f"a list whose items are not {components} floating-point numbers each", where=where)
+        return values
     listing = _LIST.match(body)
     if listing is None:
         raise InputError(f"neither `uniform` nor a list: {body[:40]!r}", where=where)
@@ -314,7 +286,8 @@ def _numbers(where: str, text: str, count: int, components: int) -> Float64[np.n
         raise InputError(f"not a number: {error}", where=where) from error
 
 
-def _patches(path: Path, text: str, components: int) -> dict[str, Float64[np.ndarray, "faces components"]]:
+def _patches(path: Path, contents: Contents, components: int) -> dict[str, Float64[np.ndarray, "faces components"]]:
+    text = contents.text
     boundary = _PATCHES.search(text)
     patches: dict[str, Float64[np.ndarray, "faces components"]] = {}
     if boundary is None:
@@ -339,7 +312,8 @@ def _patches(path: Path, text: str, components: int) -> dict[str, Float64[np.nda
             None,
         )
         if value is not None and not re.match(r"nonuniform\s+(List<\w+>\s*)?0", text[value.end() : end]):
-            patches[name] = _values(path, name, text, value.end(), components)
+            values = _values(path, name, contents, value.end(), components)
+            patches |= {name: values} if len(values) else {}
         position = end + 1
 
 

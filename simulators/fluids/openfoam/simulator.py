@@ -27,8 +27,8 @@ from data.reading_summary import Reading
 from data.spec import SimulationError, Spec, check, content_hash
 from simulators.fluids.openfoam.case_reading import reading_of
 from simulators.fluids.openfoam.cases import Case
+from simulators.fluids.openfoam.contents import without_comments
 from simulators.fluids.openfoam.directory import Directory
-from simulators.fluids.openfoam.files import without_comments
 from simulators.fluids.openfoam.programs import environment, run, version
 from simulators.workers.scratch import scratch
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from data.errors import InputError
 from simulators.fluids.openfoam.case_checks import refuse_code
-from simulators.fluids.openfoam.files import without_comments
+from simulators.fluids.openfoam.contents import packed, unpacked, without_comments
 from simulators.fluids.openfoam.start import TIME, start_folder
 
 PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}", re.ASCII)
@@ -76,14 +76,20 @@ class Template:
                 continue
             if not path.resolve().is_relative_to(folder.resolve()):
                 raise _leads_out(path)
-            size += path.stat().st_size
+            content = path.read_bytes()
+            if name.endswith(".gz") and packed(content) and not _numbers(name, content):
+                # OpenFOAM reads a compressed dictionary under either name; unpacked, it can be checked and filled.
+                if path.with_suffix("").is_file():
+                    raise InputError("lies beside the same file unpacked", where=str(path), remedy="Remove one of them")
+                content, name = unpacked(path, content, MAX_BYTES), name.removesuffix(".gz")
+            size += len(content)
             if size > MAX_BYTES:
                 raise InputError(
                     f"above {MAX_BYTES / 1e6:,.0f} MB",
                     where=where,
                     remedy="Let blockMesh or snappyHexMesh make the mesh as one of the commands",
                 )
-            files[name] = path.read_bytes()
+            files[name] = content
         ordered = sorted(files.items(), key=lambda item: Path(item[0]))
         numbers = {name for name, content in ordered if _numbers(name, content)}
         for name, content in ordered:

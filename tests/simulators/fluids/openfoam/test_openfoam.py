@@ -438,7 +438,10 @@ def test_a_random_field_comes_back(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("hello", "not an OpenFOAM file"),
-        (HEAD.replace("ascii", "binary"), "written as binary. Set `writeFormat ascii;`"),
+        (
+            HEAD.replace("ascii", "binary") + f"internalField nonuniform List<vector> 1((1 2 3));{REST}",
+            "does not end where its length says",
+        ),
         (HEAD.replace("volVectorField", "dictionary"), "class dictionary is not a field"),
         (HEAD.split("\n")[0], "no entry `dimensions"),
         (HEAD.replace("[0 1 -1 0 0 0 0]", "[0 1]"), "5 or 7 whole numbers"),
@@ -461,9 +464,6 @@ def test_a_broken_field_is_named_in_one_line(tmp_path: Path, text: str, message:
 
 
 def test_a_field_that_is_not_there_is_named(tmp_path: Path) -> None:
-    (tmp_path / "U.gz").write_bytes(b"")
-    with pytest.raises(InputError, match=r"only a compressed one. Set `writeCompression off;`"):
-        read_field(tmp_path / "U")
     with pytest.raises(InputError, match="p: no such file"):
         read_field(tmp_path / "p")
     (tmp_path / "p").write_bytes(b"\xff\xfe\x00")
