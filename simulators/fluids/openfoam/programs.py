@@ -17,6 +17,8 @@ from simulators.workers.programs import PRINTED, run_program
 from simulators.workers.scratch import scratch
 
 REMEDY = "OpenFOAM comes with `make openfoam` or `apt-get install openfoam`"
+#: Programs that openfoam.org has renamed (release 11), which are run where the old name does not exist.
+RENAMED = {"postProcess": "foamPostProcess"}
 #: Time limit for a program to print its version, s.
 START_S = 60.0
 #: Number of last log lines in the record of a failure.
@@ -36,7 +38,7 @@ def program(name: str) -> Path:
     Raises:
         SimulationError: `missing_component`, naming the command that installs it.
     """
-    path = shutil.which(name)
+    path = shutil.which(name) or shutil.which(RENAMED.get(name, name))
     if path is None:
         raise SimulationError("missing_component", f"{name} is not on the PATH: {REMEDY}")
     return Path(path)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,10 @@ from data.reading_summary import Reading
 from data.spec import SimulationError, Spec, check, content_hash
 from simulators.fluids.openfoam.case_reading import reading_of
 from simulators.fluids.openfoam.cases import Case
-from simulators.fluids.openfoam.contents import without_comments
+from simulators.fluids.openfoam.convergence import Plateau, convergence, evolves
 from simulators.fluids.openfoam.directory import Directory
 from simulators.fluids.openfoam.programs import environment, run, version
 from simulators.workers.scratch import scratch
-
-#: Schemes of d/dt that are accurate in time, and those that only converge to a steady state.
-TRANSIENT = {"Euler", "backward", "CrankNicolson"}
-STEADY = {"steadyState", "localEuler", "SLTS", "CoEuler"}
-
-_RESIDUAL = re.compile(r"Solving for (\w+), Initial residual = (\S+),")
-_CONTINUITY = re.compile(r"sum local = (\S+),")
 
 
 @dataclass(frozen=True)
@@ -49,11 +41,13 @@ class OpenFOAM:
         timeout_s: wall time for all commands of a request together, after which they are killed, s.
         keep_failed: directory to which the cases of failed requests are moved, with their logs; None: only the last
             lines of the log are kept, in the error.
+        plateau: whether residuals of a steady solver that stall above their targets are accepted.
     """
 
     case: Case
     timeout_s: float = 600.0
     keep_failed: str | None = None
+    plateau: Plateau = field(default_factory=Plateau)
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout_s < math.inf:
@@ -72,6 +66,7 @@ class OpenFOAM:
         times: Sequence[float] | None = None,
         timeout_s: float = 600.0,
         keep_failed: str | None = None,
+        plateau: Plateau | None = None,
     ) -> OpenFOAM:
         """A simulator of a user's case; for the arguments see `foam_directory.Directory` and `OpenFOAM`."""
         case = Directory(
@@ -83,7 +78,7 @@ class OpenFOAM:
             grid,
             None if times is None else tuple(times),
         )
-        return cls(case, timeout_s, keep_failed)
+        return cls(case, timeout_s, keep_failed, plateau or Plateau())
 
     @property
     def name(self) -> str:
@@ -113,6 +108,8 @@ class OpenFOAM:
     def provenance(self) -> dict[str, Any]:
         """Program, version, settings, and the hash of the template."""
         settings = {"case": self.case.settings, "template": self.case.template.hash}
+        if self.plateau.window is not None:
+            settings["plateau"] = asdict(self.plateau)
         return {"simulator": self.name, "version": self.version, "settings": json.loads(json.dumps(settings))}
 
     @property
@@ -149,7 +146,7 @@ class OpenFOAM:
             transient = evolves(command[0], folder)
             facts = {
                 "seconds": round(time.monotonic() - began, 3),
-                **convergence(command[0], said, transient=transient),
+                **convergence(command[0], said, transient=transient, plateau=self.plateau),
             }
             log[command[0]] = facts
         return log
@@ -175,60 +172,3 @@ class OpenFOAM:
         return SimulationError(
             error.kind, f"{error.message} (the case is in {kept})", {**error.details, "kept": str(kept)}
         )
-
-
-def evolves(program: str, folder: Path) -> bool:
-    """Whether a program computes a transient flow, for which no convergence criterion applies.
-
-    Programs named after the SIMPLE algorithm are steady regardless of the case. All others use the schemes of d/dt in
-    system/fvSchemes; `steadyState` and schemes of local time steps are steady.
-
-    Args:
-        program: name of the program.
-        folder: folder of the filled case.
-    """
-    schemes = folder / "system" / "fvSchemes"
-    if "simple" in program.lower() or not schemes.is_file():
-        return False
-    block = re.search(r"\bddtSchemes\s*\{([^{}]*)\}", without_comments(schemes.read_text("latin-1")))
-    entries = re.findall(r"[^\s;]+\s+([^;]+);", block[1]) if block else []
-    words = {word for entry in entries for word in entry.split()}
-    return bool(words & TRANSIENT) and not words & STEADY
-
-
-def convergence(program: str, said: str, *, transient: bool = False) -> dict[str, Any]:
-    """Facts from a solver's log, for the record of a run.
-
-    Args:
-        program: name of the program, for errors.
-        said: its log.
-        transient: whether it computes a transient flow; some such programs print SIMPLE too.
-
-    Returns:
-        The last residuals by field, the last continuity error, and the number of iterations of a steady solver.
-
-    Raises:
-        SimulationError: `not_converged`: a steady solver stopped at its limit, or has no targets.
-    """
-    facts: dict[str, Any] = {}
-    residuals = {name: float(value) for name, value in _RESIDUAL.findall(said)}
-    if residuals:
-        facts["initial_residuals"] = residuals
-    if continuity := _CONTINUITY.findall(said):
-        facts["continuity_error"] = float(continuity[-1])
-    if transient or not re.search(r"^SIMPLE: ", said, re.M):
-        return facts
-    if re.search(r"^SIMPLE: no convergence criteria", said, re.M | re.I):
-        raise SimulationError(
-            "not_converged",
-            f"{program} has no convergence targets; add residualControl to SIMPLE in system/fvSolution",
-            facts,
-        )
-    done = re.search(r"SIMPLE solution converged in (\d+) iterations", said)
-    if done is None:
-        reached = ", ".join(f"{name} {value:.2g}" for name, value in residuals.items())
-        steps = len(re.findall(r"^Time = ", said, re.M))
-        raise SimulationError(
-            "not_converged", f"{program} stopped after {steps} iterations above its residual targets: {reached}", facts
-        )
-    return {**facts, "iterations": int(done[1])}

@@ -15,8 +15,9 @@ import xarray as xr
 from data.errors import InputError
 from data.spec import SimulationError
 from simulators.fluids.openfoam.cases import CASES
+from simulators.fluids.openfoam.convergence import convergence, evolves
 from simulators.fluids.openfoam.files import read_field, units_of
-from simulators.fluids.openfoam.simulator import OpenFOAM, convergence, evolves
+from simulators.fluids.openfoam.simulator import OpenFOAM
 from simulators.fluids.openfoam.start import start_folder
 from simulators.fluids.openfoam.template import Template, match_placeholders
 
