@@ -26,7 +26,7 @@ LOCK = ".lock"
 #: Names that this module, a file manager or a network file system leaves in a directory that counts as empty.
 IGNORED = frozenset({LOCK, TABLE, ".DS_Store", "lost+found"})
 #: Names that a refused command leaves behind; another kind of command may still use the directory.
-LEFT_BY_A_REFUSED_COMMAND = frozenset({MARK, "log.txt", "rejects.csv"})
+LEFT_BY_A_REFUSED_COMMAND = frozenset({MARK, "log.txt", "rejects.csv", "progress.json"})
 #: Directories that this process holds: path -> kind and depth. A stage and its parts may claim the same one.
 _HELD: dict[Path, tuple[str, int]] = {}
 

@@ -1,7 +1,8 @@
 """What a person sees while a command runs and when it ends: a progress bar and a closing table.
 
-The bar is on standard error, and only where that is a terminal: a log of a batch system holds no frames of it. The
-table is on standard output, with each row on one line where that is a file or a pipe.
+The bar is on standard error, and only where that is a terminal: a log of a batch system holds no frames of it. What it
+says is in `progress.json` of the run too (`data.progress`). The table is on standard output, with each row on one line
+where that is a file or a pipe.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from data.progress import Step, current_progress
 
 
 class ProgressBar:
@@ -30,6 +33,10 @@ class ProgressBar:
         self._task = progress.add_task(escape(label), total=total, note="", count="")
         self._progress.update(self._task, completed=done)
         self._count()
+        #: What `progress.json` of the run says of this bar, whether it is shown or not.
+        self._step = Step(label, total, done)
+        if (file := current_progress()) is not None:
+            file.begin(self._step)
 
     def _count(self) -> None:
         task = next(task for task in self._progress.tasks if task.id == self._task)
@@ -44,6 +51,7 @@ class ProgressBar:
     def advance(self, count: float = 1) -> None:
         """So much more is done."""
         self._progress.advance(self._task, count)
+        self._step.done += count
         self._count()
 
     def update(
@@ -53,6 +61,7 @@ class ProgressBar:
         total: float | None = None,
         label: str | None = None,
         note: str | None = None,
+        failures: Mapping[str, int] | None = None,
     ) -> None:
         """Change what is not None.
 
@@ -61,7 +70,14 @@ class ProgressBar:
             total: how much there is to do.
             label: text before the bar.
             note: text behind it, such as a rate.
+            failures: kind of failure -> count, for `progress.json`; the bar does not show it.
         """
+        step = self._step
+        step.done = step.done if done is None else float(done)
+        step.total = step.total if total is None else total
+        step.label = step.label if label is None else label
+        step.note = step.note if note is None else note
+        step.failures = step.failures if failures is None else failures
         text = None if label is None else escape(label)
         self._progress.update(self._task, completed=done, total=total, description=text)
         if note is not None:

@@ -65,10 +65,14 @@ EXAMPLES = """\
 def usage() -> str:
     """The text of `understudy --help`."""
     stages = "\n".join(f"  {name:<10} {stage.help}" for name, stage in STAGES.items())
+    from experiments.runs.commands import COMMANDS
+
+    others = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
     return (
         "Understudy: learned stand-ins for expensive simulators.\n\n"
         "usage: understudy STAGE [key=value ...]\n\n"
         f"Stages\n{stages}\n\n"
+        f"Runs, as text or with --json\n{others}\n\n"
         f"Examples\n{EXAMPLES}\n\n"
         "understudy STAGE --help explains the options of a stage, with their units and defaults. Each stage is a\n"
         "Hydra application: key=value sets an option, --multirun runs every combination of comma-separated values,\n"
@@ -168,9 +172,18 @@ def _command(arguments: list[str]) -> int:
         return 0
     name = arguments[0]
     if name not in STAGES:
+        from experiments.runs.commands import COMMANDS
+
+        if name in COMMANDS:
+            show_any_text()
+            return COMMANDS[name][0](arguments[1:])
         from experiments.application.stage import fail
 
-        return fail(InputError(f"no stage {name!r}", remedy=f"Stages are {', '.join(STAGES)}; see understudy --help"))
+        return fail(
+            InputError(
+                f"no stage {name!r}", remedy=f"Stages are {', '.join([*STAGES, *COMMANDS])}; see understudy --help"
+            )
+        )
     stop_as_ctrl_c()
     show_any_text()
     if STAGES[name].trains:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from data.claim import claim
 from data.errors import InputError
 from data.files import write_json, write_text
+from data.progress import follow_progress
 from experiments.application.renamed import present_config
 from experiments.application.strict import OPEN
 from experiments.application.yaml_files import read_yaml
@@ -89,6 +91,29 @@ def run_directory(config: DictConfig, path: Path, kind: str) -> Iterator[Path]:
             raise
         finally:
             del _CLAIMED[directory]
+
+
+@contextmanager
+def progress_followed(run_dir: Path, stage: str) -> Iterator[None]:
+    """Keep `progress.json` of a claimed run up to date; of several processes of one run, the first one does.
+
+    Where the directory holds a run already, nothing is written before the work itself begins, since a command that is
+    refused does not change that run.
+    """
+    claimed = _claimed(run_dir)
+    if claimed is not None and not _writes_progress(claimed.config):
+        yield
+        return
+    with follow_progress(Path(run_dir), stage, at_once=claimed is None or claimed.checked):
+        yield
+
+
+def _writes_progress(config: DictConfig) -> bool:
+    """Whether this is the process of a run that writes its progress; JAX, which would tell, has not started yet."""
+    if not OmegaConf.select(config, "devices.distributed", default=False):
+        return True
+    number = OmegaConf.select(config, "devices.process", default=None)
+    return str(os.environ.get("SLURM_PROCID", "0") if number is None else number) == "0"
 
 
 def configuration_checked(run_dir: Path) -> None:

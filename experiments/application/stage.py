@@ -30,7 +30,7 @@ from data.terminal import show_pairs
 from experiments.application.choices import CONF
 from experiments.application.log_format import begin_log_files
 from experiments.application.renamed import present_targets, refuse_renamed
-from experiments.application.run_directory import keep_json, rejects_path, run_directory
+from experiments.application.run_directory import keep_json, progress_followed, rejects_path, run_directory
 from experiments.application.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.application.system_errors import BROKEN_PIPE, reader_is_gone, system_error
 from experiments.application.targets import refuse_other_targets
@@ -83,7 +83,8 @@ def application(
                 refuse_unused(HydraConfig.get().overrides.task, unused(config))
             with run_directory(config, Path(HydraConfig.get().runtime.output_dir), name) as run_dir:
                 begin_log_files()
-                function(config, run_dir)
+                with progress_followed(run_dir, name):
+                    function(config, run_dir)
         except (InputError, OmegaConfBaseException) as error:
             raise SystemExit(fail(error)) from error
         except SimulationError as error:

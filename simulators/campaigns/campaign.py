@@ -157,6 +157,7 @@ class _Campaign:
     declared: float | None = None
     left_out: frozenset[str] = frozenset()
     failed: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
     done: int = 0
     cached: int = 0
     requested: int = 0
@@ -189,7 +190,7 @@ class _Campaign:
                     rate = ended / (time.perf_counter() - began)
                     failures = "  ".join(f"{kind} {count:,}" for kind, count in self.failed.items())
                     text = f"{rate:,.1f}/s" + (f"  failed: {failures}" if failures else "")
-                    bar.update(self.cached + ended, note=text)
+                    bar.update(self.cached + ended, note=text, failures=dict(self.kinds))
                     if self.show and self.declared is None and outlook.due(time.perf_counter() - began, ended):
                         left = None if self.total is None else max(0, self.total - self.cached - ended)
                         spent = (self.job_seconds, self.core_seconds)
@@ -219,6 +220,7 @@ class _Campaign:
             self.answered += 1
         else:
             self.reasons.add(status, message)
+            self.kinds[status] += 1
         self.trial.take(status, message)
 
     def _new(self, inputs: Iterator[xr.Dataset]) -> Iterator[Job]:

@@ -1,0 +1,118 @@
+"""`understudy status` and `understudy runs`: runs as tables or as JSON, without changing anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+from data.errors import InputError
+from data.terminal import columns_table, print_table, show_pairs
+from experiments.runs.listing import RunLine, runs_below, share_text
+from experiments.runs.status import RunStatus, run_status
+from simulators.campaigns.outlook import span
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are those of the command."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, where=self.prog, remedy=f"See {self.prog} --help")
+
+
+def status_command(arguments: Sequence[str]) -> int:
+    """`understudy status DIR [--json]`."""
+    parser = _Parser(
+        prog="understudy status",
+        description="The state of a run: running, finished, stopped, failed or lost; share done, rate, time left, "
+        "failures by kind, cost, and the last lines of its log. Nothing is changed.",
+    )
+    parser.add_argument("directory", metavar="DIR", help="run.dir of the command")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def run(options: argparse.Namespace) -> None:
+        status = run_status(options.directory)
+        if options.json:
+            print(json.dumps(asdict(status), indent=1, allow_nan=False))
+        else:
+            show_pairs(f"Run {options.directory}", status_rows(status))
+
+    return _answer(parser, arguments, run)
+
+
+def runs_command(arguments: Sequence[str]) -> int:
+    """`understudy runs [DIR] [--json]`."""
+    parser = _Parser(
+        prog="understudy runs",
+        description="The runs below a folder: stage, state, share done, headline metrics and cost.",
+    )
+    parser.add_argument("directory", metavar="DIR", nargs="?", default="runs", help="a folder (default: runs)")
+    parser.add_argument("--json", action="store_true", help="print a JSON list of objects")
+
+    def run(options: argparse.Namespace) -> None:
+        lines = runs_below(Path(options.directory))
+        if options.json:
+            print(json.dumps([{**asdict(r.status), "metrics": dict(r.headline)} for r in lines], indent=1))
+            return
+        heads = ("run", "stage", "state", "metrics", "done", "core-s")
+        rows = [_row(line) for line in lines]
+        print_table(columns_table(f"Runs below {options.directory}", heads, rows, texts=4))
+
+    return _answer(parser, arguments, run)
+
+
+#: Name of a command that runs no stage -> what runs it, and its line of help.
+COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "status": (status_command, "say how far a run is, what failed in it and what it costs"),
+    "runs": (runs_command, "list the runs below a folder with their states and metrics"),
+}
+
+
+def status_rows(status: RunStatus) -> list[tuple[str, str]]:
+    """The rows of the table of one run."""
+    rows = [("stage", status.stage), ("state", status.state + (f": {status.problem}" if status.problem else ""))]
+    if status.step:
+        share = share_text(status)
+        of = "" if status.total in (None, 1.0) else f", {status.done:,.0f} of {status.total:,.0f}"
+        rows.append(("step", f"{status.step}{': ' if share else ''}{share}{of}"))
+    if status.note:
+        rows.append(("rate", status.note))
+    elif status.rate_per_s is not None and status.total != 1:
+        rows.append(("rate", f"{status.rate_per_s:,.3g}/s"))
+    if status.left_s is not None:
+        rows.append(("time left", f"about {span(status.left_s)}"))
+    rows += [("failed", f"{count:,} {kind}") for kind, count in status.failures.items()]
+    if status.core_seconds is not None:
+        rows.append(("cost", f"{status.core_seconds:,.1f} core-s in all sessions"))
+    if status.updated is not None:
+        rows.append(("written", f"{span(max(0.0, time.time() - status.updated))} ago by {status.host}, {status.pid}"))
+    return [*rows, *(("log", line) for line in status.log)]
+
+
+def _row(line: RunLine) -> list[str]:
+    status = line.status
+    cost = "" if status.core_seconds is None else f"{status.core_seconds:,.1f}"
+    metrics = "  ".join(f"{name}={value:.4g}" for name, value in line.headline.items())
+    return [status.directory, status.stage, status.state, metrics, share_text(status), cost]
+
+
+def _answer(
+    parser: argparse.ArgumentParser, arguments: Sequence[str], run: Callable[[argparse.Namespace], None]
+) -> int:
+    """Run a command and return its exit status; with --json an error is an object as well."""
+    try:
+        run(parser.parse_args(list(arguments)))
+    except SystemExit as end:  # --help
+        return end.code if isinstance(end.code, int) else 0
+    except InputError as error:
+        if "--json" in arguments:
+            problem = {"kind": "input_error", "problem": error.problem, "where": error.where, "remedy": error.remedy}
+            print(json.dumps({"error": problem}))
+        print(f"understudy: {error}", file=sys.stderr)
+        return 2
+    return 0
