@@ -43,6 +43,7 @@ RANGES: Mapping[str, str] = {
     **dict.fromkeys(("limit", "size", "count", "top_k", "chunk_rows", "part_rows", "samples"), COUNT),
     **dict.fromkeys(("top", "random", "curve", "retries", "expensive.*"), COUNT_OR_NONE),
     **dict.fromkeys(("initial.count", "audit", "batch"), "[0, 1e6]"),
+    "cross_validation": "[2, 1000]",
     # Networks
     **dict.fromkeys(("features", "width", "tensor_features", "radial_hidden", "readout", "basis_size"), WIDTH),
     **dict.fromkeys(("radial", "functions", "sensors", "slices", "groups", "heads", "modes"), WIDTH),

@@ -269,6 +269,8 @@ def numbers_of(cells: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[s
 def _likely(cell: Any) -> str:
     """A hint at what a cell may mean, for the message about it."""
     text = str(cell).strip()
+    if text.lower() in ("true", "false"):
+        return ": write 1 for true and 0 for false"
     if text[:1] in ("<", ">", "~", "=", "≤", "≥") and finite(text[1:].lstrip("=").strip()) is not None:
         return " but a bound"
     if text.count(",") == 1 and finite(text.replace(",", ".")) is not None:

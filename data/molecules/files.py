@@ -46,6 +46,7 @@ def read(
     *,
     smiles_column: str = "smiles",
     columns: Sequence[str] = (),
+    texts: Sequence[str] = (),
     rejects: Rejects | None = None,
     validate: bool = True,
     tally: TableTally | None = None,
@@ -58,6 +59,7 @@ def read(
         smiles_column: of tables.
         columns: numeric columns of tables, or data fields of other kinds; a cell that is empty, or no number, is
             NaN where another of them has a value.
+        texts: columns of tables whose cells are kept as texts, "" where they are empty.
         rejects: takes the bad rows, and the cells of good ones that are no numbers; without it each is logged as a
             warning.
         validate: parse SMILES with RDKit, and refuse those that `data.molecules.featurise.encode` refuses.
@@ -70,7 +72,7 @@ def read(
     """
     path = Path(path)
     kind = _existing(path)
-    rows = _rows(path, kind, smiles_column, columns, validate=validate, tally=tally, keys=keys)
+    rows = _rows(path, kind, smiles_column, columns, validate=validate, texts=texts, tally=tally, keys=keys)
     return _good(path, rows, rejects, tally)
 
 
@@ -102,21 +104,24 @@ def _rows(
     columns: Sequence[str],
     *,
     validate: bool,
+    texts: Sequence[str] = (),
     tally: TableTally | None = None,
     keys: FrameKeys | None = None,
 ) -> Iterator[Row | Bad]:
     if tally is not None:
         tally.columns = tuple(columns)
         tally.format = FORMATS.get(kind, f"{kind[1:]} file")
+    if texts and kind not in DELIMITERS and kind not in PARQUET_SUFFIXES:
+        raise InputError(f"has no column {texts[0]!r}", where=str(path), remedy="Give a .csv or .parquet")
     pairs: Iterator[tuple[str, Row] | Bad] | None = None
     if kind in SMILES_SUFFIXES:
         if columns:
             raise InputError("a list of SMILES has no columns", where=str(path), remedy="Give a .csv or .parquet")
         pairs = tables.read_smiles(path)
     elif kind in DELIMITERS:
-        pairs = tables.read_table(path, DELIMITERS[kind], smiles_column, columns, tally=tally)
+        pairs = tables.read_table(path, DELIMITERS[kind], smiles_column, columns, texts=texts, tally=tally)
     elif kind in PARQUET_SUFFIXES:
-        pairs = tables.read_parquet(path, smiles_column, columns, tally=tally)
+        pairs = tables.read_parquet(path, smiles_column, columns, texts=texts, tally=tally)
     if pairs is not None:
         return tables.check_smiles(pairs) if validate else (p if isinstance(p, Bad) else p[1] for p in pairs)
     keys = keys or structure_files.USUAL

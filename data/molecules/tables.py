@@ -89,6 +89,7 @@ def read_table(
     smiles_column: str,
     columns: Sequence[str],
     *,
+    texts: Sequence[str] = (),
     tally: TableTally | None = None,
 ) -> Iterator[tuple[str, Row] | Bad]:
     """Rows of a delimited table with a header; a quoted field may hold delimiters and line breaks.
@@ -97,11 +98,12 @@ def read_table(
         path: of the table.
         delimiter: the usual one; another is taken where the columns appear only with it.
         smiles_column, columns: names of the requested columns.
+        texts: columns whose cells are texts.
         tally: learns how the table is laid out, and what other columns there are.
     """
     lines = Lines(path)
-    delimiter, names = _header(lines, path, delimiter, (smiles_column, *columns))
-    where = [column_index(path, names, name) for name in (smiles_column, *columns)]
+    delimiter, names = _header(lines, path, delimiter, (smiles_column, *columns, *texts))
+    where = [column_index(path, names, name) for name in (smiles_column, *columns, *texts)]
     others = {name: i for i, name in enumerate(names) if i not in where}
     if tally is not None:
         how = [f"fields separated by {SEPARATED_BY[delimiter]}", str(TextFormat.of(path))]
@@ -121,24 +123,30 @@ def read_table(
         if problem := next(filter(None, map(text_problem, (smiles, *cells))), None):
             yield Bad(line, text, problem)
             continue
-        yield _row(line, text, smiles, dict(zip(columns, cells, strict=True)), columns)
+        yield _row(line, text, smiles, dict(zip([*columns, *texts], cells, strict=True)), columns, texts)
 
 
 def read_parquet(
-    path: Path, smiles_column: str, columns: Sequence[str], *, tally: TableTally | None = None
+    path: Path,
+    smiles_column: str,
+    columns: Sequence[str],
+    *,
+    texts: Sequence[str] = (),
+    tally: TableTally | None = None,
 ) -> Iterator[tuple[str, Row] | Bad]:
     """Rows of a Parquet file; null and NaN are empty cells, and lines are rows counted from 1."""
     if tally is not None:
         tally.format = "Parquet"
         tally.unused = _numeric_columns(path, {smiles_column, *columns})
-    for first, batch in _batches(path, smiles_column, columns, 8192):
-        texts, long = bounded_text(batch.column(0))
-        values = [_cells(batch.column(i + 1)) for i in range(len(columns))]
-        for i, smiles in enumerate(texts):
+    for first, batch in _batches(path, smiles_column, columns, 8192, texts):
+        molecules, long = bounded_text(batch.column(0))
+        names = [*columns, *texts]
+        values = [_cells(batch.column(i + 1)) for i in range(len(names))]
+        for i, smiles in enumerate(molecules):
             if i in long:
                 yield Bad(first + i, smiles or "", too_long(long[i]))
                 continue
-            cells = {name: column[i] for name, column in zip(columns, values, strict=True)}
+            cells = {name: column[i] for name, column in zip(names, values, strict=True)}
             for name, cell in cells.items():
                 if isinstance(cell, float) and math.isnan(cell):
                     cells[name] = None
@@ -147,16 +155,19 @@ def read_parquet(
             if problem:
                 yield Bad(first + i, text, problem)
             else:
-                yield _row(first + i, text, text.strip(), cells, columns)
+                yield _row(first + i, text, text.strip(), cells, columns, texts)
 
 
-def _row(line: int, text: str, smiles: str, cells: dict[str, Any], columns: Sequence[str]) -> tuple[str, Row] | Bad:
+def _row(
+    line: int, text: str, smiles: str, cells: dict[str, Any], columns: Sequence[str], texts: Sequence[str]
+) -> tuple[str, Row] | Bad:
     if not smiles:
         return Bad(line, text, _NO_SMILES)
     values = numbers_of(cells, columns)
     if isinstance(values, str):
         return Bad(line, text, values)
-    return text, Row(line, smiles, properties=dict(values[0]), problems=values[1])
+    properties: dict[str, Any] = {**values[0], **{name: str(cells[name] or "").strip() for name in texts}}
+    return text, Row(line, smiles, properties=properties, problems=values[1])
 
 
 def row_problem(raw: bytes) -> str | None:
@@ -333,14 +344,18 @@ def parquet_blocks(path: Path, smiles_column: str) -> Iterator[tuple[list[str], 
         yield _present([text.strip() if text and not text_problem(text) else "" for text in texts], first)
 
 
-def _batches(path: Path, smiles_column: str, columns: Sequence[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _batches(
+    path: Path, smiles_column: str, columns: Sequence[str], rows: int, texts: Sequence[str] = ()
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     schema = parquet_schema(path)
-    names = [smiles_column, *columns]
+    names = [smiles_column, *columns, *texts]
     for name in names:
         column_index(path, schema.names, name)
     _expect(path, schema, smiles_column, _is_text, "text")
     for name in columns:
         _expect(path, schema, name, _is_number, "numbers")
+    for name in texts:
+        _expect(path, schema, name, _is_text, "text")
     for batch, end, _ in parquet_batches(path, list(dict.fromkeys(names)), rows):
         yield end - batch.num_rows + 1, batch.select(names)
 

@@ -13,7 +13,7 @@ from data.files import remove_directory, write_json
 from data.json_files import read_plain
 from experiments.application.run_directory import configuration_checked
 from experiments.prediction.rows import PARTS
-from experiments.prediction.truth import TruthScores
+from experiments.prediction.truth import Truth
 from experiments.screening.candidate_sources import identity
 
 #: File of a run that says what the finished file of predictions was made from.
@@ -33,7 +33,7 @@ class Delivered:
 
     metrics: Mapping[str, float]
     said: Mapping[str, object]
-    scores: Mapping[str, TruthScores] = field(default_factory=dict)
+    scores: Mapping[str, Truth] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
 
 

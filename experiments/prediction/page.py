@@ -1,4 +1,4 @@
-"""The page of predictions beside true values: a parity plot and scores of each quantity."""
+"""The page of predictions beside true values: scores of each quantity, a parity plot, or curves of a probability."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from experiments.pages.formatting import escape, number, percent
 from experiments.pages.reading_section import reading_table
 from experiments.pages.screen_page import numbers_table
 from experiments.pages.style import BLUE, draw
-from experiments.prediction.truth import TruthScores
+from experiments.prediction.truth import ProbabilityTruth, Truth, TruthScores
 from surrogates.learning.scores import unit_suffix
 
 PAGE = "report.html"
 
 
-def write_page(run_dir: Path, out: Path, scores: Mapping[str, TruthScores], metrics: Mapping[str, float]) -> Path:
+def write_page(run_dir: Path, out: Path, scores: Mapping[str, Truth], metrics: Mapping[str, float]) -> Path:
     """Write `report.html` of a run.
 
     Args:
@@ -57,7 +57,14 @@ def write_page(run_dir: Path, out: Path, scores: Mapping[str, TruthScores], metr
     return run_dir / PAGE
 
 
-def _sentence(name: str, scores: TruthScores) -> str:
+def _sentence(name: str, scores: Truth) -> str:
+    if isinstance(scores, ProbabilityTruth):
+        said = scores.metrics()
+        area = f"a ROC-AUC of {said['roc_auc']:.3f}, a PR-AUC of {said['pr_auc']:.3f} and " if "roc_auc" in said else ""
+        return (
+            f"{escape(name)}: {area}an expected calibration error of {said['ece']:.3f} over {scores.pairs:,} labels, "
+            f"{percent(said['positives'])} of them 1."
+        )
     metrics, suffix = scores.metrics(), unit_suffix(scores.unit)
     unit = "" if scores.unit in ("", "1") else f" {escape(scores.unit)}"
     coverage = (
@@ -69,15 +76,53 @@ def _sentence(name: str, scores: TruthScores) -> str:
     )
 
 
-def _section(anchor: str, name: str, scores: TruthScores) -> str:
+def _section(anchor: str, name: str, scores: Truth) -> str:
+    if isinstance(scores, ProbabilityTruth):
+        return _of_a_probability(anchor, name, scores)
     label = f"Predicted against true {name}"
     drawing = draw(partial(_parity, name=name, scores=scores), name=f"parity-{anchor}", label=label)
     count = len(scores.shown)
     sample = f"{count:,} of {scores.pairs:,} pairs, drawn at random" if count < scores.pairs else f"all {count:,} pairs"
     return (
-        f'<div class="panels one">{panel(drawing, label, f"{sample}; lines are 90% intervals.")}</div>'
+        f'<div class="panels one">{panel(drawing, escape(label), f"{sample}; lines are 90% intervals.")}</div>'
         f"{numbers_table(scores.metrics())}"
     )
+
+
+def _of_a_probability(anchor: str, name: str, scores: ProbabilityTruth) -> str:
+    panels = [
+        ("roc", _roc, f"ROC curve of {name}", "Each point is a threshold of the probability; the diagonal is chance."),
+        (
+            "reliability",
+            _reliability,
+            f"Reliability of the probability of {name}",
+            "Share of ones among molecules of about equal probability; on the diagonal, probabilities are right.",
+        ),
+    ]
+    drawn = [
+        panel(draw(partial(plot, name=name, scores=scores), name=f"{kind}-{anchor}", label=label), escape(label), text)
+        for kind, plot, label, text in panels
+    ]
+    return f'<div class="panels">{"".join(drawn)}</div>{numbers_table(scores.metrics())}'
+
+
+def _roc(axes: Axes, name: str, scores: ProbabilityTruth) -> None:
+    false, true = scores.curve()
+    axes.plot((0, 1), (0, 1), color="#8792A2", linewidth=1, zorder=1)
+    axes.plot(false, true, color=BLUE, linewidth=1.6, drawstyle="steps-post", zorder=2)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", anchor="W")
+    axes.set_xlabel(f"share of the zeros of {name} above the threshold")
+    axes.set_ylabel("share of the ones above it")
+
+
+def _reliability(axes: Axes, name: str, scores: ProbabilityTruth) -> None:
+    points = scores.reliability()
+    axes.plot((0, 1), (0, 1), color="#8792A2", linewidth=1, zorder=1)
+    sizes = 12 + 120 * points[:, 2] / points[:, 2].max()
+    axes.scatter(points[:, 0], points[:, 1], s=sizes, color=BLUE, alpha=0.7, linewidth=0, zorder=2)
+    axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal", anchor="W")
+    axes.set_xlabel(f"predicted probability of {name}")
+    axes.set_ylabel("share of ones")
 
 
 def _parity(axes: Axes, name: str, scores: TruthScores) -> None:

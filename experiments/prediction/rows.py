@@ -25,7 +25,7 @@ from experiments.application.run_directory import configuration_checked, rejects
 from experiments.application.stage import show_readings
 from experiments.application.usage import cpu_seconds
 from experiments.prediction.table_output import write_table
-from experiments.prediction.truth import TruthScores
+from experiments.prediction.truth import ProbabilityTruth, Truth, TruthScores
 from experiments.screening.candidate_chunks import Candidates, Reject
 from experiments.screening.candidate_sources import Piece
 from experiments.screening.carried import in_results
@@ -52,6 +52,7 @@ class RowQuestion:
         columns: columns of the file that are repeated, in this order.
         truth: target -> column of the file that holds its true value.
         units: unit of each target.
+        probabilities: targets whose answers are probabilities of binary labels.
         none: inputs of `predict_table` for no rows.
     """
 
@@ -60,6 +61,7 @@ class RowQuestion:
     truth: Mapping[str, str]
     units: Mapping[str, str]
     none: Any
+    probabilities: tuple[str, ...] = ()
 
 
 @dataclass
@@ -73,7 +75,7 @@ class RowAnswers:
     """
 
     summary: ScreenSummary
-    scores: dict[str, TruthScores] = field(default_factory=dict)
+    scores: dict[str, Truth] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
@@ -231,7 +233,10 @@ def predict_rows(
         write_bytes(run_dir / REJECTS, (work / REJECTS).read_bytes())
     writing, writing_cpu = time.perf_counter(), cpu_seconds()
     parts = result_parts(work)
-    scores = {target: TruthScores(question.units.get(target, "1")) for target in question.truth}
+    scores: dict[str, Truth] = {
+        target: ProbabilityTruth() if target in question.probabilities else TruthScores(question.units.get(target, "1"))
+        for target in question.truth
+    }
     look: Callable[[pa.RecordBatch], None] = lambda batch: _score(scores, batch)  # noqa: E731
     write_table(parts, out, look)
     spent = replace(
@@ -252,7 +257,7 @@ def _summary(counted: Tally, spent: Spent, parts: int, earlier: int, kind: str) 
     )  # fmt: skip
 
 
-def _score(scores: Mapping[str, TruthScores], batch: pa.RecordBatch) -> None:
+def _score(scores: Mapping[str, Truth], batch: pa.RecordBatch) -> None:
     def numbers(name: str) -> np.ndarray | None:
         if name not in batch.schema.names:
             return None

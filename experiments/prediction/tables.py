@@ -70,7 +70,14 @@ def molecules_question(
     settings: dict[str, Any] = {"smiles": smiles, "standardise": list(steps)}
     remedy = "" if path.is_dir() or kind_of(path)[0] in SMILES_SUFFIXES else f"is {smiles!r} the column with SMILES?"
     library = ScreenInput(source, identity(path), path.name, str(path), settings, remedy=remedy)
-    return RowQuestion(library, tuple(repeated), truth, dict(surrogate.facts.units), empty_table())
+    return RowQuestion(
+        library,
+        tuple(repeated),
+        truth,
+        dict(surrogate.facts.units),
+        empty_table(),
+        tuple(surrogate.facts.classification),
+    )
 
 
 def numbers_question(

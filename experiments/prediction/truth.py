@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from surrogates.learning.scores import unit_suffix
+from surrogates.properties.probability import probability_scores
 
 #: Pairs that are kept for a figure, drawn uniformly from all.
 SHOWN = 2000
@@ -97,3 +98,89 @@ class TruthScores:
             metrics["coverage_90"] = self._inside / self._bounded
             metrics[f"interval_width{suffix}"] = self._width / self._bounded
         return metrics
+
+
+#: Bins of the probability in which labels are counted; scores by rank are exact up to ties within a bin.
+BINS = 100_000
+
+
+@dataclass
+class ProbabilityTruth:
+    """Counts of binary labels by their predicted probability; the memory does not grow with the number of rows.
+
+    Attributes:
+        unit: always "1".
+        pairs: number of pairs of a label and a probability so far.
+        counts: number of zeros and of ones in each bin of the probability.
+        strange: number of true values that are neither 0 nor 1, which are passed over.
+    """
+
+    unit: str = "1"
+    pairs: int = 0
+    counts: Float[np.ndarray, "label bin"] = field(default_factory=lambda: np.zeros((2, BINS)))
+    sums: Float[np.ndarray, "label bin"] = field(default_factory=lambda: np.zeros((2, BINS)))
+    strange: int = 0
+    _bounded: int = 0
+    _inside: int = 0
+    _undecided: int = 0
+
+    def add(
+        self,
+        truth: Float[np.ndarray, " row"],
+        value: Float[np.ndarray, " row"],
+        low: Float[np.ndarray, " row"] | None = None,
+        high: Float[np.ndarray, " row"] | None = None,
+    ) -> None:
+        """Count more rows; those without a finite truth or prediction are passed over."""
+        known = np.isfinite(truth) & np.isfinite(value)
+        binary = known & np.isin(truth, (0, 1))
+        self.strange += int(known.sum() - binary.sum())
+        label, probability = truth[binary].astype(int), np.asarray(value[binary], np.float64)
+        self.pairs += len(label)
+        place = np.minimum((probability * BINS).astype(int), BINS - 1)
+        for kind in (0, 1):
+            of_kind = label == kind
+            self.counts[kind] += np.bincount(place[of_kind], minlength=BINS)
+            self.sums[kind] += np.bincount(place[of_kind], probability[of_kind], minlength=BINS)
+        if low is not None and high is not None:
+            ends = np.isfinite(low[binary]) & np.isfinite(high[binary])
+            bottom, top, held = low[binary][ends], high[binary][ends], label[ends]
+            self._bounded += len(held)
+            self._inside += int(((bottom <= held) & (held <= top)).sum())
+            self._undecided += int((bottom < top).sum())
+
+    def metrics(self) -> dict[str, float]:
+        """Scores named as those of `surrogates.properties.probability`, and `coverage_90` and `undecided`.
+
+        `not_binary` is the number of true values that were passed over, if there are any.
+        """
+        strange = {"not_binary": float(self.strange)} if self.strange else {}
+        if not self.pairs:
+            return strange
+        filled = self.counts > 0
+        probability = self.sums[filled] / self.counts[filled]
+        # One entry for each label and bin: the mean probability within it stands for its members.
+        label = np.repeat([0.0, 1.0], BINS).reshape(2, BINS)[filled]
+        metrics = {"pairs": float(self.pairs), **strange, **probability_scores(label, probability, self.counts[filled])}
+        if self._bounded:
+            metrics["coverage_90"] = self._inside / self._bounded
+            metrics["undecided"] = self._undecided / self._bounded
+        return metrics
+
+    def curve(self) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+        """The ROC curve: the share of zeros and of ones with a probability above each threshold."""
+        above = np.cumsum(self.counts[:, ::-1], axis=1)
+        shares = above / np.maximum(above[:, -1:], 1)
+        kept = np.flatnonzero(np.diff(shares.sum(axis=0), prepend=-1.0) > 0)
+        return np.concatenate([[0.0], shares[0, kept]]), np.concatenate([[0.0], shares[1, kept]])
+
+    def reliability(self, bins: int = 10) -> Float[np.ndarray, "bin 3"]:
+        """For each bin of the probability that has labels: mean probability, share of ones, and number of labels."""
+        count = self.counts.sum(axis=0).reshape(bins, -1).sum(axis=1)
+        mean = self.sums.sum(axis=0).reshape(bins, -1).sum(axis=1)
+        ones = self.counts[1].reshape(bins, -1).sum(axis=1)
+        filled = count > 0
+        return np.stack([mean[filled] / count[filled], ones[filled] / count[filled], count[filled]], axis=1)
+
+
+Truth = TruthScores | ProbabilityTruth

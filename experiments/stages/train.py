@@ -35,18 +35,33 @@ class TrainSettings(StageSettings):
     tune: Any = MISSING
     baseline: Any = None
     on: str | None = None
+    cross_validation: int | None = None
     rung: Any = MISSING
 
 
 def train(config: DictConfig, run_dir: Path) -> None:
     """Train a surrogate of the kind that the configuration chooses, and print what it costs and how good it is."""
     enable_compilation_cache()
-    initialise_distributed(build(TrainSettings, config, where="").devices)
+    settings = build(TrainSettings, config, where="")
+    initialise_distributed(settings.devices)
+    if settings.cross_validation is not None:
+        _cross_validated(task_of(config), settings.cross_validation, run_dir)
+        return
     metrics = train_task(task_of(config), run_dir)
     if not is_first():
         return
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     show_pairs("Trained", {**closing_rows(metrics), "surrogate": run_dir / "surrogate"})
+
+
+def _cross_validated(task: Task[Any, Any, Any], folds: int, run_dir: Path) -> None:
+    from experiments.pipelines.cross_validation import SUMMARY, cross_validate
+
+    metrics = cross_validate(task, read_data(task, run_dir), folds, run_dir, train_on)
+    if is_first():
+        write_json(run_dir / "metrics.json", metrics)
+        places = {"summary": run_dir / SUMMARY, "surrogates": run_dir / "fold-*" / "surrogate"}
+        show_pairs("Cross-validated", {"folds": folds, **places})
 
 
 def task_of(config: DictConfig) -> Task[Any, Any, Any]:
@@ -84,10 +99,18 @@ def train_task(task: Task[Any, Any, Any], run_dir: Path, *, progress: bool = Tru
     Raises:
         InputError: a file has nothing that can be used, or see `train_on`.
     """
+    return train_on(task, read_data(task, run_dir), run_dir, progress=progress)
+
+
+def read_data(task: Task[Any, Any, Any], run_dir: Path) -> Any:
+    """Read all files of a training, and show and keep what was read.
+
+    Raises:
+        InputError: a file has nothing that can be used.
+    """
     readings: list[Reading] = []
     with first_rejects(run_dir) as rejects, reading_shown(readings, run_dir):
-        data = task.read(rejects, readings)
-    return train_on(task, data, run_dir, progress=progress)
+        return task.read(rejects, readings)
 
 
 def train_on(task: Task[Any, Any, Any], data: Any, run_dir: Path, *, progress: bool = True) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -37,3 +38,21 @@ def masked_error(
     else:
         raise ValueError(f"loss must be l1, l2 or huber, got {kind!r}")
     return error, present.astype(prediction.dtype)
+
+
+def masked_cross_entropy(
+    logit: Float[Array, "*shape"], label: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Binary cross-entropy of logits, and a mask of the labels that are present.
+
+    Args:
+        logit: logits of the probability of 1, finite.
+        label: 0 or 1; NaN where one is missing.
+
+    Returns:
+        The cross-entropies, -log p(label), 0 where the label is missing, and the mask, 1 where it is present.
+    """
+    present = jnp.isfinite(label)
+    known = jnp.where(present, label, 0.0)
+    error = jnp.where(present, jax.nn.softplus(logit) - known * logit, 0.0)
+    return error, present.astype(logit.dtype)

@@ -9,7 +9,7 @@ one, so that its fingerprint does too, and another one is refused.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,6 +122,12 @@ class Line:
             offsets.append(mean + float(solution[0]))
             weights.append(tuple(solution[1:].tolist()))
         return Line(tuple(offsets), tuple(weights))
+
+    def without(self, targets: Collection[int]) -> Line:
+        """The line that is zero for targets at these places."""
+        offset = tuple(0.0 if k in targets else value for k, value in enumerate(self.offset))
+        weights = tuple((0.0,) * len(row) if k in targets else row for k, row in enumerate(self.weights))
+        return Line(offset, weights)
 
     def apply(self, features: Float[np.ndarray, "sample feature"]) -> Float[np.ndarray, "sample target"]:
         """The targets of samples, in double precision."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from data.errors import InputError
 from data.reading_summary import Reading
 from data.rejects import RejectLog
 from surrogates.learning.learned_from import Hashes
@@ -42,6 +43,9 @@ class Task(ABC, Generic[Data, Parts, Trained]):
     #: Outputs that a cheaper simulator is set to give, if its configuration has a list of outputs; None if a surrogate
     #: of this kind can stand on no simulator.
     RUNG_OUTPUTS: ClassVar[tuple[str, ...] | None] = None
+
+    #: Whether this kind has `folds`.
+    CROSS_VALIDATED: ClassVar[bool] = False
 
     #: Training recipe.
     training: TrainConfig
@@ -80,6 +84,8 @@ class Task(ABC, Generic[Data, Parts, Trained]):
             "tune": f"a surrogate of {cls.KIND} always begins with fresh weights",
             "baseline": f"a surrogate of {cls.KIND} learns no difference to a baseline; on=SIMULATOR is for every kind",
         }
+        if not cls.CROSS_VALIDATED:
+            unused["cross_validation"] = f"a surrogate of {cls.KIND} is not cross-validated"
         return unused | cls.unused_rung(settings)
 
     @classmethod
@@ -114,6 +120,18 @@ class Task(ABC, Generic[Data, Parts, Trained]):
         Raises:
             InputError: the parts do not fit the amount of data.
         """
+
+    def folds(self, data: Data, count: int) -> tuple[list[Data], str]:
+        """The data for each fold of a cross-validation, which `split` then splits, and a hash of the whole.
+
+        Args:
+            data: what `read` returned.
+            count: number of folds, whose test parts are disjoint and cover the data.
+
+        Raises:
+            InputError: this kind has no folds, or the data do not fit them.
+        """
+        raise InputError(f"a surrogate of {self.KIND} is not cross-validated", where="cross_validation")
 
     @abstractmethod
     def rows(self, parts: Parts) -> dict[str, list[int]]:

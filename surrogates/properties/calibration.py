@@ -1,7 +1,8 @@
-"""Calibrates the intervals of a surrogate of molecular properties on held-out molecules."""
+"""Calibrates the intervals and the probabilities of a surrogate of molecular properties on held-out molecules."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,10 @@ from jaxtyping import Float, Int
 from data.molecules.graph_tables import GraphTable
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.rung import RungColumns
+from surrogates.properties.probability import ProbabilityCalibration
 from surrogates.properties.surrogate import PropertySurrogate
+
+LOG = logging.getLogger(__name__)
 
 
 def calibrate_intervals(
@@ -21,6 +25,8 @@ def calibrate_intervals(
     on: RungColumns | None = None,
 ) -> PropertySurrogate:
     """The surrogate with intervals of each target that held-out molecules calibrate (split conformal).
+
+    Binary labels get calibrated probabilities, and sets of labels that cannot be excluded.
 
     Args:
         surrogate: an ensemble.
@@ -33,8 +39,26 @@ def calibrate_intervals(
         InputError: a target has too few labels.
     """
     mean, std = surrogate.raw(table.take(rows), None if on is None else on.values[rows])
-    conformal = {
-        name: Conformal.fit(np.asarray(targets[name], np.float64)[rows], mean[:, k], std[:, k])
-        for k, name in enumerate(surrogate.targets)
-    }
-    return surrogate.with_facts(conformal=conformal)
+    conformal, probabilities = {}, {}
+    for k, name in enumerate(surrogate.targets):
+        truth = np.asarray(targets[name], np.float64)[rows]
+        if name not in surrogate.facts.classification:
+            conformal[name] = Conformal.fit(truth, mean[:, k], std[:, k])
+            continue
+        one = ProbabilityCalibration.fit(truth, mean[:, k])
+        probabilities[name] = one
+        if not one.positives or not one.negatives:
+            LOG.warning(
+                "the calibration part has %d ones and %d zeros of %s, so that its probabilities are not calibrated",
+                one.positives,
+                one.negatives,
+                name,
+            )
+        elif one.least_positive is None or one.largest_negative is None:
+            LOG.warning(
+                "the calibration part has %d ones and %d zeros of %s, too few of one of them to exclude it",
+                one.positives,
+                one.negatives,
+                name,
+            )
+    return surrogate.with_facts(conformal=conformal, probabilities=probabilities)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -21,7 +22,7 @@ from surrogates.learning.conformal import refuse_too_few
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.fit_note import note_fit
 from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
-from surrogates.learning.losses import LossName, masked_error
+from surrogates.learning.losses import LossName, masked_cross_entropy, masked_error
 from surrogates.learning.normalise import Standardise
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.rung import RungColumns, Standing
@@ -46,6 +47,7 @@ def fit_property_surrogate(
     label_fingerprint: str,
     init: PropertySurrogate | None = None,
     on: RungColumns | None = None,
+    classification: Sequence[str] = (),
     progress: bool = True,
 ) -> PropertySurrogate:
     """Train an ensemble and calibrate it, and note in `run_dir` what it learned from and what it cost.
@@ -56,8 +58,8 @@ def fit_property_surrogate(
     Raises:
         InputError: see `fit_ensemble`; or `run_dir` contains a training on other data.
     """
-    usable_rows(targets, split, init)
-    record_training_data(run_dir, training_identity(table, targets, split, config, init, on))
+    usable_rows(targets, split, init, classification)
+    record_training_data(run_dir, training_identity(table, targets, split, config, init, on, classification))
     surrogate, result = fit_ensemble(
         table,
         targets,
@@ -69,6 +71,7 @@ def fit_property_surrogate(
         label_fingerprint=label_fingerprint,
         init=init,
         on=on,
+        classification=classification,
         progress=progress,
     )
     note_fit(result, run_dir)
@@ -77,7 +80,10 @@ def fit_property_surrogate(
 
 
 def usable_rows(
-    targets: Mapping[str, Float[np.ndarray, " molecule"]], split: Split, init: PropertySurrogate | None = None
+    targets: Mapping[str, Float[np.ndarray, " molecule"]],
+    split: Split,
+    init: PropertySurrogate | None = None,
+    classification: Sequence[str] = (),
 ) -> Int[np.ndarray, " row"]:
     """The rows of the training part that have a label.
 
@@ -86,12 +92,26 @@ def usable_rows(
     """
     if init is not None and init.targets != tuple(targets):
         raise InputError(f"pre-trained on {init.targets}, to be fine-tuned on {tuple(targets)}")
+    if init is not None and set(init.facts.classification) != set(classification):
+        raise InputError(
+            f"pre-trained with the binary labels {init.facts.classification}, to be fine-tuned with "
+            f"{tuple(classification)}"
+        )
     values = _columns(targets)
     train = np.asarray(split["train"])
     train = train[np.isfinite(values[train]).any(axis=1)]
     if not len(train):
         raise InputError("no labelled molecule is left to train on", remedy="Give more labels or another split")
     for k, name in enumerate(targets):
+        if name in classification:
+            if len(train_labels := np.unique(values[train, k][np.isfinite(values[train, k])])) < 2:
+                raise InputError(
+                    f"the training part has {'no label' if not len(train_labels) else 'one kind of label only'} of "
+                    f"{name}, a binary label",
+                    where="data.classification",
+                    remedy="Give molecules with 0 and with 1, or leave that target out",
+                )
+            continue
         refuse_too_few(values[np.asarray(split["calibration"]), k], name, where="calibration part")
     return train
 
@@ -103,6 +123,7 @@ def training_identity(
     config: PropertyConfig,
     init: PropertySurrogate | None = None,
     on: RungColumns | None = None,
+    classification: Sequence[str] = (),
 ) -> dict[str, str]:
     """Hashes of all that a resumed run must have in common with the run, by words for messages.
 
@@ -113,15 +134,17 @@ def training_identity(
         config: settings of the ensemble; with `init` its settings count.
         init: the surrogate whose weights are fine-tuned.
         on: answers of the simulator on which the surrogate stands, for every molecule; None if there is none.
+        classification: targets that are binary labels.
     """
     values, names = _columns(targets), tuple(targets)
     return {
-        "training part": _identity(table, values, names, usable_rows(targets, split)),
+        "training part": _identity(table, values, names, usable_rows(targets, split, None, classification)),
         "validation part": _identity(table, values, names, np.asarray(split["valid"])),
         "network": content_hash(asdict(config if init is None else init.facts.config)),
         "pretrained surrogate": "none" if init is None else init.fingerprint,
-        # Runs of earlier versions lack this entry.
+        # Runs of earlier versions lack these entries.
         **({} if on is None else {"answers of the cheaper simulator": checksum([on.values])}),
+        **({"choice of binary labels": content_hash(sorted(classification))} if classification else {}),
     }
 
 
@@ -137,6 +160,7 @@ def fit_ensemble(
     label_fingerprint: str,
     init: PropertySurrogate | None = None,
     on: RungColumns | None = None,
+    classification: Sequence[str] = (),
     progress: bool = True,
 ) -> tuple[PropertySurrogate, FitResult]:
     """Train an ensemble, whose intervals are calibrated afterwards.
@@ -155,6 +179,7 @@ def fit_ensemble(
             predictions to the initial predictions of the fine-tuned one.
         on: answers of the simulator on which the surrogate is to stand, for every molecule of the parts; None if there
             is none.
+        classification: targets that are binary labels, 0 or 1, whose probability is learned with the cross-entropy.
         progress: whether to show a progress bar.
 
     Raises:
@@ -164,15 +189,18 @@ def fit_ensemble(
     if init is not None and (on is not None or init.standing is not None):
         raise InputError("a surrogate that stands on another simulator learns from fresh weights only")
     names = tuple(targets)
-    values, train = _columns(targets), usable_rows(targets, split, init)
+    values, train = _columns(targets), usable_rows(targets, split, init, classification)
+    binary = [names.index(name) for name in classification]
     standing = None
     if on is not None:
         standing = Standing.fit(on.simulator, on.outputs, on.values[train], values[train], on.cost_s)
+        # A probability has no line through the answers; the network reads them as inputs.
+        standing = replace(standing, line=standing.line.without(binary))
         extra = standing.scale.apply(on.values)
         # The networks learn what the line leaves.
         values = values - standing.line.apply(extra)
     if init is None:
-        standardise = Standardise.fit(names, values[train])
+        standardise = _as_logits(Standardise.fit(names, values[train]), binary)
         buckets = choose_buckets(table.atom_counts[train], table.bond_counts[train], config.buckets)
         domain = Domain.of(table.take(train))
         width = 0 if standing is None else len(standing.scale.names)
@@ -180,7 +208,7 @@ def fit_ensemble(
         before: tuple[str, ...] = ()
     else:
         config, model = init.facts.config, init.model
-        standardise = _align_scale(init, table.take(train), values[train])
+        standardise = _as_logits(_align_scale(init, table.take(train), values[train]), binary)
         buckets, domain = init.facts.buckets, init.facts.domain.join(Domain.of(table.take(train)))
         before = (*init.facts.pretrained_on, init.labels_fingerprint)
 
@@ -196,7 +224,7 @@ def fit_ensemble(
     valid = np.asarray(split["valid"])
     result = fit(
         model,
-        ensemble_loss(config.loss),  # type: ignore[arg-type]
+        ensemble_loss(config.loss, binary),  # type: ignore[arg-type]
         source(train, shuffle=True),
         source(valid, shuffle=False) if len(valid) else None,
         training,
@@ -205,25 +233,55 @@ def fit_ensemble(
     )
     ensemble = result.model
     assert isinstance(ensemble, Ensemble)
-    facts = PropertyFacts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before, on=standing)
+    facts = PropertyFacts(
+        config,
+        dict(units),
+        standardise,
+        {},
+        buckets,
+        domain,
+        label_fingerprint,
+        before,
+        on=standing,
+        classification=tuple(classification),
+    )
     surrogate = PropertySurrogate(ensemble, facts)
     if on is not None:
         surrogate = surrogate.with_rung(on.simulator)
     return surrogate, result
 
 
-def ensemble_loss(kind: LossName) -> object:
-    """The sum of the losses of the members; its statistic is the error of their mean, which validation compares."""
+def ensemble_loss(kind: LossName, binary: Collection[int] = ()) -> object:
+    """The sum of the losses of the members; its statistic is the error of their mean, which validation compares.
+
+    Args:
+        kind: loss of targets that are numbers.
+        binary: places of the targets that are binary labels, whose loss is the cross-entropy.
+    """
 
     def loss(model: nnx.Module, batch: GraphBatch, key: Array, progress: Array) -> tuple[Array, Stats]:
         assert isinstance(model, Ensemble)
         predictions = model(batch, key)
-        error, present = masked_error(predictions, jnp.broadcast_to(batch.labels, predictions.shape), kind)
-        value = error.sum() / jnp.maximum(present.sum(), 1.0) * len(predictions)
+        labels = jnp.broadcast_to(batch.labels, predictions.shape)
+        error, present = masked_error(predictions, labels, kind)
         absolute, counted = masked_error(predictions.mean(axis=0), batch.labels, "l1")
+        if binary:
+            of_label = jnp.zeros(predictions.shape[-1], bool).at[jnp.array(sorted(binary))].set(True)
+            error = jnp.where(of_label, masked_cross_entropy(predictions, labels)[0], error)
+            mean = jax.nn.sigmoid(predictions).mean(axis=0).clip(1e-6, 1 - 1e-6)
+            mean_logit = jnp.log(mean) - jnp.log1p(-mean)
+            absolute = jnp.where(of_label, masked_cross_entropy(mean_logit, batch.labels)[0], absolute)
+        value = error.sum() / jnp.maximum(present.sum(), 1.0) * len(predictions)
         return value, {"loss": (absolute.sum(), counted.sum())}
 
     return loss
+
+
+def _as_logits(standardise: Standardise, binary: Collection[int]) -> Standardise:
+    """The normalisation that leaves the targets at these places, which are binary labels, as they are."""
+    mean = tuple(0.0 if k in binary else value for k, value in enumerate(standardise.mean))
+    scale = tuple(1.0 if k in binary else value for k, value in enumerate(standardise.scale))
+    return Standardise(standardise.names, mean, scale)
 
 
 def _columns(targets: Mapping[str, Float[np.ndarray, " molecule"]]) -> Float[np.ndarray, "molecule target"]:

@@ -1,17 +1,15 @@
-"""Reads and splits tables of molecules with properties."""
+"""Reads tables of molecules with properties."""
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.identity import molecule_keys
@@ -20,18 +18,15 @@ from data.molecules.foreign import smiles_problems
 from data.molecules.tally import TableTally
 from data.reading_summary import Reading
 from data.rejects import RejectLog
-from data.settings import MISSING
+from data.settings import MISSING, names
 from data.spec import content_hash
-from data.splits import Split, counts, random_split, scaffold_split, size_split
 from data.store.records import RecordStore
-from surrogates.learning.conformal import fewest_points
-from surrogates.learning.part_sizes import PARTS, check_parts, refuse_or_say_few, with_calibration
+from surrogates.learning.part_sizes import check_parts
 
-LOG = logging.getLogger(__name__)
-
-#: Smallest number of molecules to train on: the label of a single molecule has no spread for normalisation.
-FEWEST_MOLECULES = 2
-SPLITS = {"random": random_split, "scaffold": scaffold_split, "size": size_split}
+#: Names of the splits, whose functions `surrogates.properties.property_split` has.
+SPLIT_NAMES = ("random", "scaffold", "size")
+#: Value of `data.classification` for all targets.
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -43,26 +38,44 @@ class PropertyData:
         smiles: column that holds SMILES.
         target: column to learn, or a list of columns.
         unit: unit of the target, or a list of units.
-        split: name of the split, a key of `SPLITS`.
+        classification: targets that are binary labels, 0 or 1; "all" for all of them.
+        split: name of the split, one of `SPLIT_NAMES`.
+        split_column: column that names the part of each row.
+        valid: table that is the validation part.
+        test: tables that are scored separately, in place of a test part of `file`.
         seed: seed of the split.
-        parts: fractions or counts, in the order of `PARTS`.
+        parts: fractions or counts, in the order of `surrogates.learning.part_sizes.PARTS`.
 
     Raises:
-        ValueError: the split is unknown, the seed negative, or the parts are not four numbers of 0 or more.
+        ValueError: the split is unknown, the seed negative, the parts are not four numbers of 0 or more, a binary label
+            is no target, or there is a split column and a validation file.
     """
 
     file: str = MISSING
     smiles: str = "smiles"
     target: Any = MISSING
     unit: Any = None
+    classification: Any = None
     split: str = "random"
+    split_column: str | None = None
+    valid: str | None = None
+    test: Any = field(default_factory=list)
     seed: int = 0
     parts: list[Any] = field(default_factory=lambda: [0.8, 0.05, 0.05, 0.1])
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
+        if self.split not in SPLIT_NAMES:
+            raise ValueError(f"split must be one of {', '.join(SPLIT_NAMES)}, got {self.split!r}")
         check_parts(self.parts, self.seed)
+        if self.split_column is not None and self.valid is not None:
+            raise ValueError("give split_column or valid, not both")
+        if self.target != MISSING and (others := [t for t in self.binary_labels if t not in names(self.target)]):
+            raise ValueError(f"classification names {others[0]!r}, which is no target")
+
+    @property
+    def binary_labels(self) -> tuple[str, ...]:
+        """Targets that are binary labels."""
+        return tuple(names(self.target if self.classification == ALL else self.classification))
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,12 @@ class PropertyTable:
         units: unit of each target, "1" if unknown.
         fingerprint: hash of the labels, or of the simulator that computed them.
         reading: what was read from the file.
+        classification: targets that are binary labels, 0 or 1.
+        fixed: parts of which the rows are given, by name.
+        excluded: rows that are in no part.
+        others: tables that are scored separately, by name.
+        lines: line of each row in the file; empty for a store.
+        texts: cells of columns that were read as texts, by name of the column.
     """
 
     smiles: list[str]
@@ -82,6 +101,27 @@ class PropertyTable:
     units: dict[str, str]
     fingerprint: str
     reading: Reading
+    classification: tuple[str, ...] = ()
+    fixed: Mapping[str, Int[np.ndarray, " row"]] = field(default_factory=dict)
+    excluded: Int[np.ndarray, " row"] = field(default_factory=lambda: np.zeros(0, np.int64))
+    others: Mapping[str, PropertyTable] = field(default_factory=dict)
+    lines: tuple[int, ...] = ()
+    texts: Mapping[str, list[str]] = field(default_factory=dict)
+
+    def content(self) -> str:
+        """Hash of the molecules and their labels."""
+        return content_hash([self.smiles, {t: _with_gaps(v) for t, v in self.values.items()}])
+
+    def with_validation(self, other: PropertyTable) -> PropertyTable:
+        """The rows of both tables, of which the others are the validation part."""
+        first = len(self.smiles)
+        return replace(
+            self,
+            smiles=[*self.smiles, *other.smiles],
+            values={t: np.concatenate([v, other.values[t]]) for t, v in self.values.items()},
+            fingerprint=content_hash([self.fingerprint, other.fingerprint]),
+            fixed={**self.fixed, "valid": np.arange(first, first + len(other.smiles))},
+        )
 
     def counts(self, prefix: str) -> dict[str, float]:
         """The numbers of rows that were read and left out, as metrics."""
@@ -90,21 +130,39 @@ class PropertyTable:
 
 
 def read_table(
-    path: Path, smiles: str, targets: Sequence[str], units: Sequence[str], rejects: RejectLog | None
+    path: Path,
+    smiles: str,
+    targets: Sequence[str],
+    units: Sequence[str],
+    rejects: RejectLog | None,
+    *,
+    classification: Sequence[str] = (),
+    texts: Sequence[str] = (),
 ) -> PropertyTable:
     """Labelled molecules from a table, or from a store that `understudy simulate` wrote.
 
+    Args:
+        path: the file or the store.
+        smiles: column with SMILES.
+        targets: columns with labels; a row needs one of them.
+        units: units of the targets, in their order.
+        rejects: receives rows that cannot be used.
+        classification: targets that are binary labels.
+        texts: columns that are read as texts.
+
     Raises:
-        InputError: a column is missing, or no row can be used.
+        InputError: a column is missing, no row can be used, or a binary label is neither 0 nor 1.
     """
     if not targets:
         raise InputError("no column to learn is named", where="data.target", remedy="Name one, or a list")
     if len(set(targets)) < len(targets):
         raise InputError("a column is named twice", where="data.target", remedy="Name each once")
     if path.is_dir():
-        return _stored_table(path, targets, rejects)
+        if texts:
+            raise InputError(f"a store has no column {texts[0]!r}", where=str(path), remedy="Give a .csv or .parquet")
+        return _classified(_stored_table(path, targets, rejects), classification, path)
     tally = TableTally()
-    rows = list(read(path, smiles_column=smiles, columns=list(targets), rejects=rejects, tally=tally))
+    rows = list(read(path, smiles_column=smiles, columns=list(targets), texts=texts, rejects=rejects, tally=tally))
     if not rows:
         raise _nothing_usable(path, tally.left_out)
     if any(row.smiles is None for row in rows):
@@ -114,11 +172,51 @@ def read_table(
             remedy="Train on geometries with task=molecules/potentials",
         )
     unit_of = dict(zip(targets, [*units, *["1"] * len(targets)], strict=False))
-    texts = [str(row.smiles) for row in rows]
+    molecules = [str(row.smiles) for row in rows]
     values = {t: np.array([row.properties[t] for row in rows], float) for t in targets}
-    identity = content_hash([texts, {t: _with_gaps(v) for t, v in values.items()}])
-    tally.assumed += repeats(texts, values)
-    return PropertyTable(texts, values, unit_of, identity, tally.reading(path, unit_of))
+    tally.assumed += repeats(molecules, values)
+    table = PropertyTable(
+        molecules,
+        values,
+        unit_of,
+        "",
+        tally.reading(path, unit_of),
+        lines=tuple(row.line for row in rows),
+        texts={name: [str(row.properties[name]) for row in rows] for name in texts},
+    )
+    return _classified(replace(table, fingerprint=table.content()), classification, path)
+
+
+def _classified(table: PropertyTable, classification: Sequence[str], path: Path) -> PropertyTable:
+    """The table with its binary labels checked, and with notes on columns that may be meant as such.
+
+    Raises:
+        InputError: a binary label is neither 0 nor 1.
+    """
+    said, units, notes = dict(table.reading.quantities), dict(table.units), list(table.reading.assumed)
+    for name, values in table.values.items():
+        labelled = np.isfinite(values)
+        binary = np.isin(values, (0.0, 1.0)) | ~labelled
+        if name not in classification:
+            if labelled.sum() > 1 and binary.all():
+                notes.append(
+                    f"{name} holds only 0 and 1, and is taken as a number; data.classification=[{name}] in a training "
+                    "takes it as a binary label"
+                )
+            continue
+        if not binary.all():
+            row = int(np.argmin(binary))
+            line = f", line {table.lines[row]}" if table.lines else f", record {row}"
+            raise InputError(
+                f"column {name!r} holds {values[row]:g}, and a binary label is 0 or 1",
+                where=f"{path}{line}",
+                remedy="Write 0 and 1, or leave it out of data.classification to learn a number",
+            )
+        units[name] = "1"
+        ones = int((values == 1).sum())
+        said[name] = f"binary label, {int(labelled.sum()):,} of {len(values):,} rows, {ones:,} of them 1"
+    reading = replace(table.reading, quantities=said, assumed=tuple(notes))
+    return replace(table, units=units, reading=reading, classification=tuple(classification))
 
 
 def repeats(smiles: Sequence[str], values: Mapping[str, Float[np.ndarray, " molecule"]]) -> list[str]:
@@ -143,11 +241,11 @@ def _stored_table(path: Path, targets: Sequence[str], rejects: RejectLog | None)
     """Labelled molecules from a store; requests that failed go to `rejects`."""
     with RecordStore.open(path) as store:
         data = store.dataset()
-        names = [str(name) for name in data.data_vars]
-        lacking = [name for name in ("smiles", *targets) if name not in names]
+        present = [str(name) for name in data.data_vars]
+        lacking = [name for name in ("smiles", *targets) if name not in present]
         if lacking:
             raise InputError(
-                f"the store has no {' and no '.join(lacking)}", where=str(path), remedy=f"It has {', '.join(names)}"
+                f"the store has no {' and no '.join(lacking)}", where=str(path), remedy=f"It has {', '.join(present)}"
             )
         status, smiles = store.column("status"), store.column("smiles")
         stored = {t: store.column(t) for t in targets}
@@ -188,43 +286,3 @@ def _nothing_usable(path: Path, left_out: Mapping[str, int]) -> InputError:
 def _with_gaps(values: Float[np.ndarray, " molecule"]) -> list[float | None]:
     """Numbers as plain values; a missing label is None, because JSON has no NaN."""
     return [float(v) if np.isfinite(v) else None for v in values]
-
-
-def labelled_split(labels: PropertyTable, settings: PropertyData) -> Split:
-    """The parts of a table, with enough labels of every target to calibrate its intervals.
-
-    If labels are sparse and the calibration part is a fraction, it is enlarged until it has enough labels of each
-    target.
-
-    Raises:
-        InputError: a part is invalid, or a target has too few labels to train on and to calibrate with.
-    """
-    total = len(labels.smiles)
-    asked = dict(zip(PARTS, settings.parts, strict=True))
-    parts = with_calibration(asked, total)
-    share = settings.parts[PARTS.index("calibration")]
-    while True:
-        split = SPLITS[settings.split](labels.smiles, parts, seed=settings.seed)
-        rows = np.asarray(split["calibration"])
-        labelled = {t: int(np.isfinite(v[rows]).sum()) for t, v in labels.values.items()}
-        target = min(labelled, key=lambda t: labelled[t])
-        lacking = fewest_points() - labelled[target]
-        if lacking <= 0 or not (isinstance(share, float) and 0 < share <= 1):
-            sizes = {name: len(split[name]) for name in PARTS}
-            refuse_or_say_few(sizes, total, asked, least=FEWEST_MOLECULES, unit="molecule")
-            return split
-        sizes = counts(parts, total)
-        density = max(float(np.isfinite(labels.values[target]).mean()), 1 / total)
-        more = min(math.ceil(lacking / density), sizes["train"])
-        if sizes["train"] - more < fewest_points():
-            label_count = int(np.isfinite(labels.values[target]).sum())
-            raise InputError(
-                f"{label_count} labels of {target} are too few to train on and to set {fewest_points()} aside for "
-                "calibrated intervals",
-                where="data.target",
-                remedy="Leave that target out, or give a calibration part of 0 to do without calibrated intervals",
-            )
-        parts = {**sizes, "train": sizes["train"] - more, "calibration": sizes["calibration"] + more}
-        LOG.warning(
-            "%d molecules calibrate the intervals, because labels of %s are sparse", parts["calibration"], target
-        )

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.molecules.foreign import graphs
 from surrogates.learning.scores import scores
+from surrogates.properties.probability import calibration_error, label_set_scores, probability_scores
 from surrogates.properties.property_table import PropertyTable
 from surrogates.properties.surrogate import PropertySurrogate
 
@@ -57,13 +58,14 @@ def score_table(
         if not keep.any():
             LOG.warning("no score of %s under %s: none of its %d molecules has a label", target, prefix, len(rows))
             continue
-        target_scores = scores(
-            truth[keep],
-            answer[target][keep],
-            "1",
-            low=answer[f"{target}_low"][keep],
-            high=answer[f"{target}_high"][keep],
-        )
+        value, low, high = (answer[f"{target}{end}"][keep] for end in ("", "_low", "_high"))
+        if target in surrogate.facts.classification:
+            target_scores = probability_scores(truth[keep], value) | label_set_scores(truth[keep], low, high)
+            calibration = surrogate.facts.probabilities.get(target)
+            if calibration is not None:
+                target_scores["ece_uncalibrated"] = calibration_error(truth[keep], calibration.undo(value))
+        else:
+            target_scores = scores(truth[keep], value, "1", low=low, high=high)
         head = prefix if len(labels.values) == 1 else f"{prefix}/{target}"
         metrics |= {f"{head}/{name}": value for name, value in target_scores.items()}
     return metrics

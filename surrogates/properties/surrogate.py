@@ -25,6 +25,7 @@ from surrogates.learning.devices import local_mesh, replicate, shard_batch
 from surrogates.learning.normalise import Standardise
 from surrogates.learning.rung import RungColumns, Standing, ask_here, flat
 from surrogates.properties.mpnn import Ensemble, Inputs, MPNNConfig, read
+from surrogates.properties.probability import ProbabilityCalibration, sigmoid
 from surrogates.properties.training_domain import Domain
 from surrogates.trained import TrainedSurrogate, refuse_not_finite
 
@@ -86,6 +87,9 @@ class PropertyFacts:
         scores: errors on held-out data, by metric, with the unit in the key where it is known.
         on: the cheaper simulator whose answers are further inputs, and the line through them to which the networks
             learn differences, which `standardise` scales; None if there is none.
+        classification: targets that are binary labels. The networks predict logits of the probability of 1, which
+            `standardise` leaves as they are.
+        probabilities: calibration of the probabilities; a target without calibration has no entry.
     """
 
     config: PropertyConfig
@@ -98,6 +102,8 @@ class PropertyFacts:
     pretrained_on: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     on: Standing | None = field(default=None, metadata=OMIT_DEFAULT)
+    classification: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    probabilities: Mapping[str, ProbabilityCalibration] = field(default_factory=dict, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.on is not None and len(self.on.line.offset) != len(self.standardise.names):
@@ -105,6 +111,8 @@ class PropertyFacts:
         names = set(self.standardise.names)
         if set(self.units) != names or not set(self.conformal) <= names:
             raise ValueError(f"units and conformal must be of {', '.join(self.standardise.names)}")
+        if not set(self.classification) <= names or not set(self.probabilities) <= set(self.classification):
+            raise ValueError("classification must be targets, and probabilities be of these")
         if not self.buckets or any(not 0 < b.atoms <= 1 << 16 or not 0 <= b.bonds <= 1 << 16 for b in self.buckets):
             raise ValueError("buckets must have 1 atom or more and 0 bonds or more, at most 65,536 of each")
 
@@ -131,6 +139,7 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         # One program serves all members, one after the other: run together they would exceed the caches of a CPU,
         # and compilation would take longer by the number of members.
         graph, _ = nnx.split(model.members[0])
+        self._binary = [self.targets.index(name) for name in facts.classification]
         self._mesh = local_mesh()
         self._members = [replicate(nnx.state(member), self._mesh) for member in model.members]
         self.batch_size = -(-BATCH // self._mesh.size) * self._mesh.size
@@ -155,10 +164,14 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
     def spec(self) -> Spec:
         """The input is a SMILES string; outputs are each target with its standard deviation, and `in_domain`.
 
-        A calibrated target has the bounds of its 90% interval too.
+        A calibrated target has the bounds of its 90% interval too. A binary label has the probability of 1, and, once
+        it is calibrated, the smallest and the largest label that cannot be excluded.
         """
         outputs = []
         for name in self.targets:
+            if name in self.facts.classification:
+                outputs += _of_a_probability(name, calibrated=name in self.facts.probabilities)
+                continue
             unit = self.facts.units[name]
             outputs.append(Variable(name, (), unit, "float64", name.replace("_", " ")))
             outputs.append(Variable(f"{name}_std", (), unit, "float64", f"standard deviation of {name}"))
@@ -209,8 +222,8 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
             calibrated, low, high = self._calibrate(name, mean[:, k], std[:, k])
-            answer |= {name: mean[:, k], f"{name}_std": calibrated}
-            if name in self.facts.conformal:
+            answer |= {name: self._center(name, mean[:, k]), f"{name}_std": calibrated}
+            if name in self.facts.conformal or name in self.facts.probabilities:
                 answer |= {f"{name}_low": low, f"{name}_high": high}
         return answer
 
@@ -225,7 +238,9 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
 
         Returns:
             For each target t, in its unit: `t`, `t_std`, and the bounds `t_low`, `t_high` of the calibrated
-            90% interval, (molecule,) float64; and `in_domain`, bool.
+            90% interval, (molecule,) float64; and `in_domain`, bool. For a binary label, `t` is the calibrated
+            probability of 1, `t_std` its standard deviation over the members, and `t_low` and `t_high` are the smallest
+            and the largest label that cannot be excluded (see `surrogates.properties.probability`).
 
         Raises:
             InputError: the surrogate stands on another one, whose answers are missing.
@@ -234,7 +249,8 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
             calibrated, low, high = self._calibrate(name, mean[:, k], std[:, k])
-            answer |= {name: mean[:, k], f"{name}_std": calibrated, f"{name}_low": low, f"{name}_high": high}
+            value = self._center(name, mean[:, k])
+            answer |= {name: value, f"{name}_std": calibrated, f"{name}_low": low, f"{name}_high": high}
         answer[IN_DOMAIN] = self.facts.domain.holds(table)
         return answer
 
@@ -254,6 +270,8 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         self, table: GraphTable, on: Float[np.ndarray, "molecule column"] | None = None
     ) -> tuple[Float[np.ndarray, "molecule target"], Float[np.ndarray, "molecule target"]]:
         """Mean and standard deviation over the members before calibration, in the units of the targets.
+
+        Those of a binary label are of the members' probabilities.
 
         Args:
             table: the molecules.
@@ -296,11 +314,25 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
             yield rows, batch if extra is None else replace(batch, extra=filled(extra[rows], self.batch_size))
 
     def _in_units(self, members: Float[np.ndarray, "member molecule target"]) -> tuple[np.ndarray, np.ndarray]:
+        if self._binary:
+            # Scale 1 and mean 0 of these targets leave probabilities as they are.
+            members = members.copy()
+            members[..., self._binary] = sigmoid(members[..., self._binary])
         mean = members.mean(axis=0)
         std = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(mean)
         return self.facts.standardise.invert(mean), std * np.array(self.facts.standardise.scale)
 
+    def _center(self, name: str, mean: np.ndarray) -> np.ndarray:
+        """The prediction; only probabilities change by calibration."""
+        calibration = self.facts.probabilities.get(name)
+        return mean if calibration is None else calibration.apply(mean)
+
     def _calibrate(self, name: str, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if name in self.facts.classification:
+            calibration = self.facts.probabilities.get(name)
+            if calibration is None:
+                return std, np.zeros_like(mean), np.ones_like(mean)
+            return calibration.spread(mean, std), *calibration.labels(mean)
         if name not in self.facts.conformal:
             return std, mean - NORMAL_90 * std, mean + NORMAL_90 * std
         low, high = self.facts.conformal[name].interval(mean, std)
@@ -333,3 +365,15 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
     def hashed(self, weights: str, facts: Mapping[str, Any]) -> list[Any]:
         """What the fingerprint hashes, in the order of the first version, so that saved surrogates keep theirs."""
         return [{name: value for name, value in facts.items() if name != "scores"}, weights]
+
+
+def _of_a_probability(name: str, *, calibrated: bool) -> list[Variable]:
+    """The outputs of a binary label."""
+    words = {
+        "": f"probability that {name} is 1",
+        "_std": f"standard deviation of the probability that {name} is 1",
+        "_low": f"smallest label of {name} that cannot be excluded",
+        "_high": f"largest label of {name} that cannot be excluded",
+    }
+    ends = list(words) if calibrated else ["", "_std"]
+    return [Variable(f"{name}{end}", (), "1", "float64", words[end]) for end in ends]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from data.molecules.foreign import graphs
 from data.molecules.graph_tables import GraphTable
 from data.reading_summary import Reading
 from data.rejects import RejectLog
-from data.settings import build, existing_file, names
+from data.settings import build, existing_file, names, refuse_equal_stems
 from data.spec import dataset
 from data.splits import Split, canonical
 from surrogates.learning.learned_from import Hashes, hash_keys, save_hashes
@@ -30,7 +30,8 @@ from surrogates.learning.sample_task import target_columns
 from surrogates.learning.task import VALIDATION, Task
 from surrogates.properties.calibration import calibrate_intervals
 from surrogates.properties.fit import fit_ensemble, training_identity, usable_rows
-from surrogates.properties.property_table import PropertyData, PropertyTable, labelled_split, read_table
+from surrogates.properties.property_split import fixed_by_column, folds, labelled_split
+from surrogates.properties.property_table import PropertyData, PropertyTable, read_table
 from surrogates.properties.scores import in_units_of, score_table
 from surrogates.properties.surrogate import PropertyConfig, PropertySurrogate
 
@@ -72,6 +73,7 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
 
     KIND = "properties"
     DATA = PropertyData
+    CROSS_VALIDATED = True
     EVALUATED_WITH = frozenset({"data.test", "data.smiles", "data.target"})
     RUNG_OUTPUTS = ("energy", "homo", "lumo", "gap", "dipole_moment", "mulliken_charges")
 
@@ -98,11 +100,45 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
         return unused
 
     def read(self, rejects: RejectLog | None, readings: list[Reading]) -> PropertyTable:
-        """The molecules of `data.file` with the properties to learn."""
+        """The molecules of `data.file`, `data.valid` and `data.test` with the properties to learn."""
         path = existing_file(self.data.file, "data.file")
-        labels = read_table(path, self.data.smiles, names(self.data.target), names(self.data.unit), rejects)
-        readings.append(labels.reading)
+        valid = None if self.data.valid is None else existing_file(self.data.valid, "data.valid")
+        tests = [existing_file(name, "data.test") for name in names(self.data.test)]
+        refuse_equal_stems(tests, "data.test")
+        column = self.data.split_column
+        labels = self._table(path, rejects, readings, texts=() if column is None else (column,))
+        if column is not None:
+            words = labels.texts[column]
+            fixed, excluded = fixed_by_column(words, list(labels.lines), str(path), column)
+            labels = replace(labels, fixed=fixed, excluded=excluded)
+            left = f"; {len(excluded):,} rows without one are not used" if len(excluded) else ""
+            said = {**labels.reading.quantities, column: f"the part of each row{left}"}
+            readings[-1] = replace(labels.reading, quantities=said)
+        if valid is not None:
+            labels = labels.with_validation(self._table(valid, rejects, readings))
+        others = {test.stem: self._table(test, rejects, readings) for test in tests}
+        if others:
+            labels = replace(labels, fixed={"test": np.zeros(0, np.int64), **labels.fixed}, others=others)
         return labels
+
+    def _table(
+        self, path: Path, rejects: RejectLog | None, readings: list[Reading], texts: Sequence[str] = ()
+    ) -> PropertyTable:
+        table = read_table(
+            path,
+            self.data.smiles,
+            names(self.data.target),
+            names(self.data.unit),
+            rejects,
+            classification=self.data.binary_labels,
+            texts=texts,
+        )
+        readings.append(table.reading)
+        return table
+
+    def folds(self, data: PropertyTable, count: int) -> tuple[list[PropertyTable], str]:
+        """See `Task.folds`; molecules, or with data.split=scaffold those of a scaffold, stay in one fold."""
+        return folds(data, self.data, count), data.content()
 
     def split(self, data: PropertyTable, run_dir: Path, *, progress: bool = True) -> PropertyParts:
         """Split the molecules as the settings name it, with enough labels to calibrate the intervals.
@@ -111,12 +147,12 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
         does not answer are left out of their part with a warning.
         """
         split = labelled_split(data, self.data)
-        usable_rows(data.values, split)
+        usable_rows(data.values, split, None, data.classification)
         table = graphs(data.smiles, str(self.data.file))
         if self.on is None:
             return PropertyParts(data, table, split)
         columns, split = answered(self.on, data.smiles, split, run_dir / "on.zarr", progress=progress)
-        usable_rows(data.values, split)
+        usable_rows(data.values, split, None, data.classification)
         return PropertyParts(data, table, split, columns)
 
     def rows(self, parts: PropertyParts) -> dict[str, list[int]]:
@@ -125,7 +161,10 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
 
     def identity(self, parts: PropertyParts) -> dict[str, str]:
         """Hashes of the training and validation parts and of the settings."""
-        return training_identity(parts.graphs, parts.labels.values, parts.split, self.config, on=parts.on)
+        labels = parts.labels
+        return training_identity(
+            parts.graphs, labels.values, parts.split, self.config, on=parts.on, classification=labels.classification
+        )
 
     def fit(self, parts: PropertyParts, run_dir: Path, *, progress: bool = True) -> tuple[PropertySurrogate, FitResult]:
         """Train an ensemble; see `surrogates.properties.fit`."""
@@ -139,6 +178,7 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
             label_fingerprint=parts.labels.fingerprint,
             units=parts.labels.units,
             on=parts.on,
+            classification=parts.labels.classification,
             progress=progress,
         )
 
@@ -155,20 +195,29 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
         return {"train/molecules": float(len(parts.split["train"])), **parts.labels.counts("train"), **costs}
 
     def score(self, surrogate: PropertySurrogate, parts: PropertyParts) -> dict[str, float]:
-        """Scores of the test part, or without one of the validation part."""
+        """Scores of the test part and of the files of `data.test`, or without any of the validation part."""
+        scores: dict[str, float] = {}
+        hashes = self._hashes(parts)
+        for name, table in parts.labels.others.items():
+            columns = {target: target for target in surrogate.targets}
+            scores |= _scored_file(surrogate, table, columns, f"test/{name}", hashes, None, None)
         for name in ("test", VALIDATION):
-            if len(parts.split[name]):
+            if len(parts.split[name]) and not (scores and name == VALIDATION):
                 on = None if parts.on is None else parts.on.values
-                return score_table(surrogate, parts.labels, np.asarray(parts.split[name]), name, on=on)
-        return {}
+                scores |= score_table(surrogate, parts.labels, np.asarray(parts.split[name]), name, on=on)
+        return scores
 
     def save(
         self, surrogate: PropertySurrogate, parts: PropertyParts, metrics: Mapping[str, float], directory: Path
     ) -> None:
         """Save the surrogate with its held-out scores, and hashes of the molecules that it has learned from."""
         surrogate.with_facts(scores={k: v for k, v in metrics.items() if not k.startswith("train/")}).save(directory)
+        save_hashes(directory, self._hashes(parts))
+
+    @staticmethod
+    def _hashes(parts: PropertyParts) -> Hashes:
         rows = np.concatenate([parts.split[name] for name in ("train", "valid", "calibration")])
-        save_hashes(directory, hash_keys(molecule_keys([parts.labels.smiles[i] for i in rows])))
+        return hash_keys(molecule_keys([parts.labels.smiles[i] for i in rows]))
 
     @classmethod
     def evaluate(
@@ -188,31 +237,46 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
         """
         columns = target_columns(surrogate.targets, names(settings.get("target")))
         smiles = str(settings.get("smiles", "smiles"))
-        tables = {path: read_table(path, smiles, list(columns.values()), [], rejects) for path in files}
+        binary = [columns[name] for name in surrogate.facts.classification]
+        tables = {
+            path: read_table(path, smiles, list(columns.values()), [], rejects, classification=binary) for path in files
+        }
         tables = {path: in_units_of(surrogate, table, columns, path) for path, table in tables.items()}
         metrics: dict[str, float] = {}
         for path, table in tables.items():
             readings.append(table.reading)
             if path.is_dir():
                 say_other_labels(readings, table.fingerprint, surrogate.labels_fingerprint)
-            overlap = Overlap.among(learned, molecule_keys(table.smiles), "molecules")
-            overlap.note(readings)
-            prefix = f"test/{path.stem}"
-            metrics |= table.counts(prefix)
-            on = None
-            if surrogate.facts.on is not None:
-                answers = surrogate.ask_rung(table.smiles)
-                on, failed = answers.values, np.flatnonzero(~answers.ok)
-                metrics |= {
-                    f"{prefix}/on_core_seconds": answers.core_seconds,
-                    f"{prefix}/on_failed": float(len(failed)),
-                }
-                for row in failed.tolist():
-                    if rejects is None:
-                        break
-                    rejects.add(path, row, table.smiles[row], f"{surrogate.facts.on.name}: {answers.reasons[row]}")
-            metrics |= overlap.scores(prefix, partial(_scored_rows, surrogate, table, columns, on))
+            metrics |= _scored_file(surrogate, table, columns, f"test/{path.stem}", learned, rejects, readings)
         return metrics
+
+
+def _scored_file(
+    surrogate: PropertySurrogate,
+    table: PropertyTable,
+    columns: Mapping[str, str],
+    prefix: str,
+    learned: Hashes | None,
+    rejects: RejectLog | None,
+    readings: list[Reading] | None,
+) -> dict[str, float]:
+    """Scores of a table, those of molecules that were not learned from separately, and its counts."""
+    overlap = Overlap.among(learned, molecule_keys(table.smiles), "molecules")
+    if readings is None and overlap.count:
+        LOG.warning("%s: %s", prefix, overlap.said)
+    overlap.note(readings)
+    metrics = table.counts(prefix)
+    on = None
+    if surrogate.facts.on is not None:
+        answers = surrogate.ask_rung(table.smiles)
+        on, failed = answers.values, np.flatnonzero(~answers.ok)
+        metrics |= {f"{prefix}/on_core_seconds": answers.core_seconds, f"{prefix}/on_failed": float(len(failed))}
+        for row in failed.tolist():
+            if rejects is None:
+                break
+            reason = f"{surrogate.facts.on.name}: {answers.reasons[row]}"
+            rejects.add(Path(table.reading.source), row, table.smiles[row], reason)
+    return metrics | overlap.scores(prefix, partial(_scored_rows, surrogate, table, columns, on))
 
 
 def _scored_rows(

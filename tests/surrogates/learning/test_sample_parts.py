@@ -24,7 +24,8 @@ from surrogates.learning.conformal import fewest_points
 from surrogates.learning.part_sizes import PARTS, with_calibration
 from surrogates.learning.sample_parts import PartedData, say_learned_inputs, split
 from surrogates.potentials.training_frames import Files, split_frames
-from surrogates.properties.property_table import PropertyData, PropertyTable, labelled_split, read_table
+from surrogates.properties.property_split import labelled_split
+from surrogates.properties.property_table import PropertyData, PropertyTable, read_table
 
 DEFAULT_LIST = [0.8, 0.05, 0.05, 0.1]
 DEFAULT = dict(zip(PARTS, DEFAULT_LIST, strict=True))
