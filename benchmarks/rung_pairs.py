@@ -74,7 +74,8 @@ def forecasts(options: Namespace, folder: Path) -> list[Pair]:
 def reference_errors(store: Path, channel: str) -> dict[str, dict[int, float]]:
     """Root mean square errors of reference forecasts on the test part, by system and lead in days."""
     from data.sphere.window_store import WindowStore
-    from surrogates.forecasts.references import ClimatologyForecast, LinearAutoregression, Persistence, Regressed
+    from surrogates.forecasts.autoregression import LinearAutoregression
+    from surrogates.forecasts.references import ClimatologyForecast, DampedPersistence
     from surrogates.forecasts.scores import Protocol, plain, score
     from surrogates.forecasts.task import SCORED, ForecastData, split_in_time
 
@@ -83,7 +84,7 @@ def reference_errors(store: Path, channel: str) -> dict[str, dict[int, float]]:
     train, valid, climatology = spans["train"], spans["valid"], windows.climatology(spans["train"])
     systems: dict[str, Any] = {
         "linear autoregression": LinearAutoregression.fit(windows, train, valid, climatology, last),
-        "damped persistence": Regressed.fit(Persistence(), windows, train, climatology, last, most=len(windows)),
+        "damped persistence": DampedPersistence.fit(windows, train, climatology, last),
         "climatology": ClimatologyForecast(windows.layout, climatology),
     }
     scores = score(systems, Protocol(windows, spans["test"], last, SCORED), climatology)

@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from experiments.application.choices import CONF
     from experiments.stages.train import task_of, train_on
     from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
-    from surrogates.forecasts.references import ClimatologyForecast, Forecasts, LinearAutoregression, Persistence
+    from surrogates.forecasts.autoregression import LinearAutoregression
+    from surrogates.forecasts.references import ClimatologyForecast, Forecasts, Persistence
     from surrogates.forecasts.scores import Protocol, score
     from surrogates.forecasts.surrogate import ForecastSurrogate
     from surrogates.forecasts.task import TrainingWindows

@@ -20,10 +20,10 @@ from data.terminal import progress_bar
 from experiments.application.stage import show_readings
 from experiments.forecasting import forecast_figures
 from experiments.forecasting.external_forecasts import ExternalForecasts
-from experiments.forecasting.forecast_page import Evaluation, count_wins, write_page
+from experiments.forecasting.forecast_page import Evaluation, count_certain, count_wins, write_page
 from experiments.forecasting.long_runs import long_run
 from experiments.forecasting.reference_states import AskedStates, ReferenceStates, reference_states
-from experiments.forecasting.system_names import EXTERNAL
+from experiments.forecasting.system_names import DEFAULT_REFERENCES, EXTERNAL, NAMES, REFERENCES
 from experiments.pages.style import Drawing
 from surrogates.forecasts.facts import LeadBands
 from surrogates.forecasts.metrics import zonal_spectrum
@@ -83,7 +83,7 @@ class ForecastEvaluation:
     starts: int | None = 200
     members: int = 1
     regressed: bool = True
-    references: list[str] = field(default_factory=lambda: ["persistence", "climatology", "linear_inverse_model"])
+    references: list[str] = field(default_factory=lambda: list(DEFAULT_REFERENCES))
     channels: list[str] = field(default_factory=list)
     long_days: float = 0.0
     long_starts: int = 1
@@ -171,6 +171,12 @@ def evaluate_forecaster(
         valid_times = leads(store.times[first], store.layout, steps)
         most = members if external is None else max(members, external.members)
         systems |= learned.references(settings.references, store.layout, steps, main.history, most, valid_times)
+        for name in [n for n, s in systems.items() if n in REFERENCES and s.history > main.history]:
+            try:
+                protocol.starts(systems[name].history)
+            except InputError:
+                del systems[name]
+                learned.notes.append(f"The {NAMES[name]} is left out: no forecast has as many states before it.")
         longest = max(s.history for s in systems.values())
         batches = -(-len(protocol.starts(longest)) // protocol.batch)
         bar.update(total=len(systems) * batches)
@@ -181,7 +187,7 @@ def evaluate_forecaster(
             several[CLIMATE] = min(max(most, CLIMATE_MEMBERS), climate.most_members(valid_times))
         scores = score(
             systems, protocol, climatology, members=several, precipitation=learned.precipitation,
-            advance=bar.advance,
+            bounds=True, advance=bar.advance,
         )  # fmt: skip
     apart = _apart(main, protocol, learned, members)
     if readings and scores.attrs["forecasts"] < readings[0].used:
@@ -359,6 +365,7 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
         if system in evaluation.scores["system"].values:
             for name, (wins, total) in count_wins(evaluation.scores, system).items():
                 metrics[f"{head}/{name}"] = wins / total
+    metrics |= {f"beaten_for_certain/{n}": w / t for n, (w, t) in count_certain(evaluation.scores).items()}
     metrics |= ensemble_metrics(evaluation.scores)
     metrics |= {f"external/{k}": v for k, v in ensemble_metrics(evaluation.scores, EXTERNAL).items()}
     run = evaluation.long

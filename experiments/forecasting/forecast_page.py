@@ -15,6 +15,7 @@ from data.files import write_text
 from data.sphere.weather_layout import WeatherLayout
 from experiments.comparison.comparison_page import section as comparison_section
 from experiments.comparison.result import Comparison
+from experiments.forecasting.certainty_section import certainty_section
 from experiments.forecasting.forecast_figures import (
     errors_by_lead,
     lead_hours,
@@ -75,6 +76,19 @@ def count_wins(scores: xr.Dataset, system: str = "forecast") -> dict[str, tuple[
     }
 
 
+def count_certain(scores: xr.Dataset) -> dict[str, tuple[int, int]]:
+    """For each reference the number of pairs (channel, lead) in which the interval of the ratio of errors is below 1.
+
+    Empty without intervals; see `surrogates.forecasts.block_bootstrap`.
+    """
+    if "rmse_ratio_high" not in scores:
+        return {}
+    high = scores["rmse_ratio_high"].isel(region=0)
+    return {
+        name: (int((high.sel(system=name).values < 1).sum()), total) for name, (_, total) in count_wins(scores).items()
+    }
+
+
 def write_page(evaluation: Evaluation, path: Path) -> Path:
     """Write the page atomically."""
     write_text(path, render(evaluation))
@@ -90,6 +104,7 @@ def render(evaluation: Evaluation) -> str:
     parts = [
         ("scorecard", "Errors by variable and lead", _scorecard(evaluation)),
         ("leads", "Error by lead", _leads(evaluation)),
+        ("intervals", "How certain the differences are", certainty_section(evaluation)),
     ]
     if evaluation.maps:
         parts.append(

@@ -17,11 +17,12 @@ from data.sphere.statistics import Climatology, hour_of_day
 from data.sphere.weather_layout import WeatherLayout
 from data.sphere.window_store import WindowStore
 from experiments.forecasting.system_names import REFERENCES
+from surrogates.forecasts.autoregression import LinearAutoregression
 from surrogates.forecasts.climate_ensemble import ClimatologicalEnsemble
 from surrogates.forecasts.references import (
     ClimatologyForecast,
+    DampedPersistence,
     Forecasts,
-    LinearAutoregression,
     LinearInverseModel,
     Persistence,
 )
@@ -134,13 +135,15 @@ class ReferenceStates:
             ensemble = ClimatologicalEnsemble(windows, self.train, self.climatology.kind)
             return ensemble if ensemble.most_members(times) > 1 else "the training has fewer than two states of an hour"
         if windows is None:
-            kept = None if self.kept is None or name != "linear_inverse_model" else self.kept
-            return away if kept is None or kept.linear_inverse_model is None else kept.linear_inverse_model
+            kept = None if self.kept is None else self.kept.saved(name, steps)
+            return away if kept is None else kept
         past = max(2, history) if name == "linear_autoregression" else 1
-        if not len(windows.starts(past + steps, self.valid)):
+        if name != "damped_persistence" and not len(windows.starts(past + steps, self.valid)):
             return f"the validation part has no {past + steps} states that follow one another to choose its size with"
         if not len(windows.starts(past + steps, self.train)):
             return f"the training part has no {past + steps} states that follow one another"
+        if name == "damped_persistence":
+            return DampedPersistence.fit(windows, self.train, self.climatology, steps)
         if name == "linear_inverse_model":
             return LinearInverseModel.fit(windows, self.train, self.valid, self.climatology, steps)
         return LinearAutoregression.fit(windows, self.train, self.valid, self.climatology, steps, past)

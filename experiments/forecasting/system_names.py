@@ -12,10 +12,15 @@ OURS: Mapping[str, str] = {
 REFERENCES: Mapping[str, str] = {
     "persistence": "persistence",
     "climatology": "climatology",
+    "damped_persistence": "damped persistence",
     "linear_inverse_model": "linear inverse model",
     "linear_autoregression": "linear autoregression",
     "climatological_ensemble": "climatological ensemble",
 }
+#: The references of an evaluation that names none; ensembles are compared with the climatological ensemble too.
+DEFAULT_REFERENCES = (
+    "persistence", "climatology", "damped_persistence", "linear_inverse_model", "linear_autoregression",
+)  # fmt: skip
 #: Forecasts from a file, where a surrogate is scored beside them.
 EXTERNAL = "external"
 NAMES: Mapping[str, str] = {**OURS, EXTERNAL: "forecasts made elsewhere", **REFERENCES}

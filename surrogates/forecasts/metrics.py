@@ -51,12 +51,14 @@ class ForecastScores:
     Attributes:
         grid: grid of the states.
         leads, channels: number of leads and of channels.
+        squares: mean square error of each forecast in the first region, by batch.
     """
 
     grid: WeatherGrid
     leads: int
     channels: int
     count: int = 0
+    squares: list[Float[np.ndarray, "batch lead channel"]] = field(default_factory=list)
     _sums: dict[str, Float[np.ndarray, "region lead channel"]] = field(default_factory=dict)
 
     @property
@@ -89,6 +91,7 @@ class ForecastScores:
         for name, values in scores.items():
             total = values.sum(axis=1)
             self._sums[name] = self._sums.get(name, np.zeros_like(total)) + total
+        self.squares.append(scores["square"][0])
         self.count += len(forecast)
 
     def scores(self) -> dict[str, Float[np.ndarray, "region lead channel"]]:
@@ -104,11 +107,13 @@ class EnsembleScores:
     Attributes:
         grid: grid of the states.
         members: number of members.
+        crps: fair CRPS of each forecast in the first region, by batch.
     """
 
     grid: WeatherGrid
     members: int
     count: int = 0
+    crps: list[Float[np.ndarray, "batch lead channel"]] = field(default_factory=list)
     _sums: dict[str, Float[np.ndarray, "region lead channel"]] = field(default_factory=dict)
     _ranks: Float[np.ndarray, "lead rank channel"] | None = None
 
@@ -128,6 +133,7 @@ class EnsembleScores:
         for name, array in values.items():
             total = np.einsum("rij,blijc->rlc", weights, array)
             self._sums[name] = self._sums.get(name, np.zeros_like(total)) + total
+        self.crps.append(np.einsum("ij,blijc->blc", weights[0], values["crps"]))
         below, equal = (x < truth[None]).sum(axis=0), (x == truth[None]).sum(axis=0)
         # A truth that equals some members, such as no rain, counts in equal shares at each rank among them.
         area = (self.grid.weights / self.grid.weights.sum())[None, None, :, :, None] / (equal + 1)

@@ -1,4 +1,6 @@
-"""Reference forecasts: persistence, climatology, and linear models of the leading patterns of anomalies.
+"""Reference forecasts: persistence, climatology, and a linear inverse model of the leading patterns of anomalies.
+
+The linear autoregression is in `autoregression`.
 
 Each has `forecast_arrays` as a `ForecastSurrogate` does, so that an evaluation treats all of them alike.
 """
@@ -17,8 +19,12 @@ from data.sphere.weather_layout import WeatherLayout
 from data.sphere.window_store import WindowStore
 
 Part = tuple[int, int]
-#: Ridge parameters, as shares of the variance, and numbers of patterns among which the validation part chooses.
-RIDGES, PATTERNS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), (10, 20, 40, 80)
+#: Numbers of patterns among which the validation part chooses.
+PATTERNS = (10, 20, 40, 80)
+#: Most states from which patterns are computed, and most bytes of these.
+PATTERN_STATES, PATTERN_BYTES = 4000, 1 << 30
+#: Most windows from which the share of an anomaly that is left at each lead is computed.
+SHARE_WINDOWS = 1000
 
 
 class Forecasts(Protocol):
@@ -104,21 +110,27 @@ class Patterns:
 
     @staticmethod
     def fit(store: WindowStore, part: Part, count: int, climatology: Climatology) -> Patterns:
-        """The `count` leading patterns of the states of a part.
+        """The `count` leading patterns of the states of a part, or of states that are spread evenly over it.
 
-        They are computed from the covariance of times, of which there are fewer than of values (Sirovich 1987).
+        They are computed from the covariance of times or of values, whichever are fewer (Sirovich 1987).
         """
-        layout = store.layout
-        states = store.read(np.array([part[0]]), part[1] - part[0])[0]
-        anomalies = states - climatology.at(store.times[part[0] : part[1]])
+        layout, (low, high) = store.layout, part
+        size = 4 * int(np.prod(layout.grid.shape)) * len(layout.channels)
+        most = min(high - low, PATTERN_STATES, max(100, PATTERN_BYTES // size))
+        rows = low + np.unique(np.linspace(0, high - low - 1, most).round().astype(int))
+        anomalies = store.read(rows, 1)[:, 0] - climatology.at(store.times[rows])
         spread = anomalies.std(axis=(0, 1, 2))
         spread = np.where(spread > 0, spread, 1.0)
         weight = (np.sqrt(layout.grid.weights)[..., None] / spread).ravel()
         flat = anomalies.reshape(len(anomalies), -1) * weight.astype(np.float32)
-        values, times = np.linalg.eigh((flat @ flat.T).astype(np.float64))
+        across = flat.shape[1] > len(flat)
+        values, vectors = np.linalg.eigh((flat @ flat.T if across else flat.T @ flat).astype(np.float64))
         best = np.argsort(values)[::-1][: min(count, len(flat) - 1)]
-        best = best[values[best] > 1e-9 * values[best[0]]]
-        vectors = flat.T @ (times[:, best] / np.sqrt(values[best])).astype(np.float32)
+        # Patterns of next to no variance are rounding, which is larger where they follow from the times.
+        best = best[values[best] > 1e-6 * values[best[0]]]
+        vectors = vectors[:, best].astype(np.float32)
+        if across:
+            vectors = flat.T @ (vectors / np.sqrt(values[best]).astype(np.float32))
         return Patterns(climatology, weight, vectors)
 
     def coefficients(
@@ -128,6 +140,15 @@ class Patterns:
         usual = self.climatology.at(times.ravel()).reshape(states.shape)
         flat = (states - usual).reshape(*times.shape, -1) * self.weight.astype(np.float32)
         return flat @ self.vectors
+
+    def beyond(
+        self, states: Float[np.ndarray, "*lead latitude longitude channel"], times: np.ndarray
+    ) -> Float[np.ndarray, "*lead latitude longitude channel"]:
+        """What the patterns do not represent of the anomalies of states, in the units of the states."""
+        anomalies = states - self.climatology.at(times.ravel()).reshape(states.shape)
+        weight = self.weight.astype(np.float32)
+        flat = anomalies.reshape(*times.shape, -1) * weight
+        return ((flat - (flat @ self.vectors) @ self.vectors.T) / weight).reshape(states.shape).astype(np.float32)
 
     def states(
         self, coefficients: Float[np.ndarray, "*lead pattern"], times: np.ndarray, layout: WeatherLayout
@@ -157,7 +178,7 @@ class LinearInverseModel:
         candidates = []
         for count in PATTERNS:
             patterns = Patterns(climatology, most.weight, most.vectors[:, :count])
-            c = _series(store, train, patterns)
+            c = series(store, train, patterns)
             now, then = c[store.starts(2, train) - train[0]], c[store.starts(2, train) - train[0] + 1]
             step = np.linalg.solve(now.T @ now + 1e-9 * np.trace(now.T @ now) * np.eye(now.shape[1]), now.T @ then)
             model = LinearInverseModel(store.layout, patterns, step)
@@ -176,40 +197,70 @@ class LinearInverseModel:
         return self.patterns.states(np.stack(series, axis=1), leads(times, self.layout, steps), self.layout)[:, None]
 
 
+def series(store: WindowStore, part: Part, patterns: Patterns) -> Float[np.ndarray, "time pattern"]:
+    """Coefficients of the patterns in all states of a part, in the order of time."""
+    blocks = [patterns.coefficients(states, store.times[rows]) for rows, states in store.blocks(part)]
+    coefficients: Float[np.ndarray, "time pattern"] = np.concatenate(blocks).astype(np.float64)
+    return coefficients
+
+
+def anomaly_share(
+    store: WindowStore, part: Part, climatology: Climatology, steps: int, patterns: Patterns | None = None
+) -> Float[np.ndarray, "lead channel"]:
+    """Share of the anomaly of each channel that is left at each lead: the slope of a regression, within 0 and 1.
+
+    Args:
+        store: states.
+        part: [start, stop) of those that the regression is fitted to.
+        climatology: mean states, from which anomalies are differences.
+        steps: number of leads.
+        patterns: patterns whose share of the anomalies is left out of them; None to leave out nothing.
+
+    Raises:
+        ValueError: no window of 1 + `steps` states lies in the part.
+    """
+    starts = store.starts(1 + steps, part)
+    if not len(starts):
+        raise ValueError(f"the part has no {1 + steps} states that follow one another")
+    starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(SHARE_WINDOWS, len(starts))).round().astype(int))]
+    area = store.layout.grid.weights[..., None]
+    covariance, variance = np.zeros((steps, len(store.layout.channels))), np.zeros(len(store.layout.channels))
+    for at in range(0, len(starts), 16):
+        rows = starts[at : at + 16]
+        states, times = store.read(rows, 1 + steps), store.times[rows[:, None] + np.arange(1 + steps)]
+        if patterns is None:
+            anomalies = states - climatology.at(times.ravel()).reshape(states.shape)
+        else:
+            anomalies = patterns.beyond(states, times)
+        now, then = anomalies[:, :1], anomalies[:, 1:]
+        covariance += (now * then * area).sum(axis=(0, 2, 3))
+        variance += (now[:, 0].astype(np.float64) ** 2 * area).sum(axis=(0, 1, 2))
+    return np.clip(np.divide(covariance, variance, out=np.zeros_like(covariance), where=variance > 0), 0.0, 1.0)
+
+
 @dataclass(frozen=True)
-class LinearAutoregression:
-    """Ridge regressions, one for each lead, of the patterns at the lead on those of some past states.
+class DampedPersistence:
+    """Persistence that decays towards the climatology: each channel keeps a share of its anomaly at each lead.
+
+    The shares are those of the training, so that the decay is as fast as it was there (a red-noise process if they
+    fall exponentially; Hasselmann 1976, doi:10.3402/tellusa.v28i6.11316).
 
     Attributes:
-        maps: coefficients of the regression for each lead; the past states are in order of time.
+        layout: layout of the states.
+        climatology: mean states, from which anomalies are differences.
+        shares: share of the anomaly that is left at each lead.
+        history: number of past states.
     """
 
     layout: WeatherLayout
-    patterns: Patterns
-    maps: Float[np.ndarray, "lead past pattern"]
-    history: int
+    climatology: Climatology
+    shares: Float[np.ndarray, "lead channel"]
+    history: int = 1
 
     @staticmethod
-    def fit(
-        store: WindowStore, train: Part, valid: Part, climatology: Climatology, steps: int, history: int = 2
-    ) -> LinearAutoregression:
-        """Fit the model, with the ridge parameter and number of patterns that have the least validation error."""
-        most = Patterns.fit(store, train, max(PATTERNS), climatology)
-        candidates = []
-        for count in PATTERNS:
-            patterns = Patterns(climatology, most.weight, most.vectors[:, :count])
-            c = _series(store, train, patterns)
-            starts = store.starts(history + steps, train) - train[0]
-            past = np.concatenate([c[starts + k] for k in range(history)], axis=1)
-            for ridge in RIDGES:
-                square = past.T @ past
-                square += ridge * np.trace(square) / len(square) * np.eye(len(square))
-                maps = np.stack(
-                    [np.linalg.solve(square, past.T @ c[starts + history - 1 + lead]) for lead in range(1, steps + 1)]
-                )
-                model = LinearAutoregression(store.layout, patterns, maps, history)
-                candidates.append((_error(model, store, valid, steps), -count, -ridge, model))
-        return min(candidates, key=lambda f: f[:3])[3]
+    def fit(store: WindowStore, train: Part, climatology: Climatology, steps: int) -> DampedPersistence:
+        """Fit the shares to a training part; see `anomaly_share`."""
+        return DampedPersistence(store.layout, climatology, anomaly_share(store, train, climatology, steps))
 
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
@@ -219,19 +270,12 @@ class LinearAutoregression:
         Raises:
             ValueError: more leads are asked for than were fitted.
         """
-        if steps > len(self.maps):
-            raise ValueError(f"{len(self.maps)} leads were fitted, {steps} are asked for")
-        step = np.timedelta64(round(self.layout.step_hours * 3600), "s")
-        before = times[:, None] + (np.arange(self.history) - self.history + 1) * step
-        past = self.patterns.coefficients(history, before).reshape(len(times), -1)
-        later = np.einsum("bp,lpq->blq", past, self.maps[:steps])
-        return self.patterns.states(later, leads(times, self.layout, steps), self.layout)[:, None]
-
-
-def _series(store: WindowStore, part: Part, patterns: Patterns) -> Float[np.ndarray, "time pattern"]:
-    blocks = [patterns.coefficients(states, store.times[rows]) for rows, states in store.blocks(part)]
-    coefficients: Float[np.ndarray, "time pattern"] = np.concatenate(blocks).astype(np.float64)
-    return coefficients
+        if steps > len(self.shares):
+            raise ValueError(f"{len(self.shares)} leads were fitted, {steps} are asked for")
+        usual = self.climatology.at(leads(times, self.layout, steps).ravel())
+        anomaly = history[:, None, -1] - self.climatology.at(times)[:, None]
+        shares = self.shares[:steps, None, None].astype(np.float32)
+        return (usual.reshape(len(times), steps, *usual.shape[1:]) + shares * anomaly)[:, None]
 
 
 def _error(model: Forecasts, store: WindowStore, part: Part, steps: int, most: int = 100) -> float:

@@ -14,6 +14,7 @@ from data.errors import InputError
 from data.sphere.statistics import Climatology
 from data.sphere.weather_layout import LEAD
 from data.sphere.window_store import WindowStore
+from surrogates.forecasts.block_bootstrap import COVERAGE, block_length, intervals
 from surrogates.forecasts.metrics import EnsembleScores, ForecastScores
 from surrogates.forecasts.references import Forecasts, leads
 from surrogates.forecasts.seeps import PrecipitationClimate, SeepsScores
@@ -91,6 +92,7 @@ def score(
     *,
     members: Mapping[str, int] | None = None,
     precipitation: Sequence[PrecipitationClimate] = (),
+    bounds: bool = False,
     advance: Callable[[], None] | None = None,
 ) -> xr.Dataset:
     """Scores of each system from the same starts.
@@ -101,13 +103,16 @@ def score(
         climatology: climatology of the anomaly correlation.
         members: names of the ensembles -> number of members; an ensemble is scored, and its mean as a forecast.
         precipitation: climates of the channels that are also scored by SEEPS.
+        bounds: whether to add confidence intervals; see `surrogates.forecasts.block_bootstrap`.
         advance: called after each batch of each system.
 
     Returns:
         A dataset with rmse, bias, mae, acc along (system, region, prediction_timedelta, channel); for ensembles also
         crps, spread_skill and others, NaN for other systems; seeps if there is precipitation; and rank_histogram along
-        (ensemble, prediction_timedelta, rank, channel) if there is an ensemble. The attribute `forecasts` is the number
-        of starts.
+        (ensemble, prediction_timedelta, rank, channel) if there is an ensemble. With `bounds` also rmse_low, rmse_high,
+        the ratio of the first system's error to that of each (rmse_ratio, rmse_ratio_low, rmse_ratio_high) and, for
+        ensembles, crps_low and crps_high, in the first region. The attribute `forecasts` is the number of starts,
+        `first_start` and `last_start` their dates.
     """
     store, layout, steps = protocol.store, protocol.store.layout, protocol.steps
     longest = max(s.history for s in systems.values())
@@ -116,6 +121,8 @@ def score(
     members = members or {}
     by_system: dict[str, dict[str, np.ndarray]] = {}
     ranks: dict[str, np.ndarray] = {}
+    squares: dict[str, np.ndarray] = {}
+    crps: dict[str, np.ndarray] = {}
     regions: tuple[str, ...] = ()
     for name, system in systems.items():
         plain = ForecastScores(layout.grid, count, len(layout.channels))
@@ -141,13 +148,26 @@ def score(
             if advance is not None:
                 advance()
         by_system[name] = plain.scores()
+        squares[name] = np.concatenate(plain.squares)
         if several is not None:
             by_system[name] |= several.scores()
+            crps[name] = np.concatenate(several.crps)
             ranks[name] = several.rank_histogram()
         if classes:
             by_system[name]["seeps"] = np.full((len(regions), count, len(layout.channels)), np.nan)
             for one in classes:
                 by_system[name]["seeps"][..., one.climate.channel] = one.score()
+    attrs: dict[str, Any] = {"forecasts": len(starts)}
+    if layout.calendar:
+        attrs |= {k: str(store.times[starts[at]])[:16] for k, at in (("first_start", 0), ("last_start", -1))}
+    if bounds and (found := intervals(squares, crps, store.times[starts], protocol.lead_times[-1])):
+        for key, by in found.items():
+            for name, values in by.items():
+                # In the first region alone, as the page shows it.
+                whole = np.full((len(regions), *values.shape), np.nan)
+                whole[0] = values
+                by_system[name][key] = whole
+        attrs |= {"coverage": COVERAGE, "block": block_length(store.times[starts], protocol.lead_times[-1])}
     keys = sorted({k for s in by_system.values() for k in s})
     shape = (len(regions), count, len(layout.channels))
     arrays: dict[str, Any] = {
@@ -166,7 +186,7 @@ def score(
     }
     if ranks:
         coords["ensemble"] = list(ranks)
-    return xr.Dataset(arrays, coords, {"forecasts": len(starts)})
+    return xr.Dataset(arrays, coords, attrs)
 
 
 def histograms(ranks: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:

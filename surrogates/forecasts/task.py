@@ -18,12 +18,13 @@ from data.settings import MISSING, build, existing_file
 from data.spec import content_hash
 from data.sphere.window_store import WindowStore
 from data.splits import counts
+from surrogates.forecasts.autoregression import LinearAutoregression
 from surrogates.forecasts.calibration import calibrate_intervals
 from surrogates.forecasts.facts import ForecastConfig, ForecastSettings
 from surrogates.forecasts.fit import fit_forecast_surrogate
 from surrogates.forecasts.linear_step import NAMES
 from surrogates.forecasts.networks.architectures import ARCHITECTURES
-from surrogates.forecasts.references import ClimatologyForecast, Forecasts, Persistence
+from surrogates.forecasts.references import ClimatologyForecast, DampedPersistence, Forecasts, Persistence
 from surrogates.forecasts.scores import Protocol, plain, score
 from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.forecasts.training_references import TrainingReferences
@@ -216,7 +217,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         for name in ("test", VALIDATION):
             span = parts.span(name)
             if span is not None:
-                return score_part(surrogate, parts.read.store, parts.spans["train"], span, name)
+                return score_part(surrogate, parts.read.store, parts.spans["train"], span, name, parts.span("valid"))
         return {}
 
     def save(
@@ -224,7 +225,8 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
     ) -> None:
         """Save the forecaster with its metrics and its training references."""
         surrogate.with_facts(scores=metrics).save(directory)
-        TrainingReferences.of(parts.read.store, dict(parts.spans), self.config.steps).save(directory)
+        references = TrainingReferences.of(parts.read.store, dict(parts.spans), self.config.steps, self.config.history)
+        references.save(directory)
 
     @classmethod
     def evaluate(
@@ -257,17 +259,37 @@ def score_part(
     train: tuple[int, int],
     test: tuple[int, int],
     prefix: str = "test",
+    valid: tuple[int, int] | None = None,
 ) -> dict[str, float]:
-    """Scores of a forecaster, of persistence and of climatology on one part, with keys under a prefix."""
+    """Scores of a forecaster and of references on one part, with keys under a prefix.
+
+    References are persistence, climatology, damped persistence and, if the training and validation parts have windows
+    enough, the linear autoregression. `PREFIX/rmse_over_best_reference/LEADh` is the mean over channels of the ratio of
+    the forecaster's error to the least one of a reference.
+    """
     climatology = store.climatology(train)
     steps = forecaster.facts.config.steps
     systems: dict[str, Forecasts] = {
         "forecast": forecaster, "persistence": Persistence(),
         "climatology": ClimatologyForecast(store.layout, climatology),
     }  # fmt: skip
-    scores = score(systems, Protocol(store, test, steps, SCORED), climatology)
+    if len(store.starts(1 + steps, train)):
+        systems["damped_persistence"] = DampedPersistence.fit(store, train, climatology, steps)
+    past = max(2, forecaster.history)
+    if valid is not None and all(len(store.starts(past + steps, part)) for part in (train, valid)):
+        systems["linear_autoregression"] = LinearAutoregression.fit(store, train, valid, climatology, steps, past)
+    protocol = Protocol(store, test, steps, SCORED)
+    if not len(store.starts(max(s.history for s in systems.values()) + steps, test)):
+        systems.pop("linear_autoregression", None)
+    scores = score(systems, protocol, climatology)
     metrics = plain(scores, "forecast", prefix)
-    for name in ("persistence", "climatology"):
+    others = [name for name in systems if name != "forecast"]
+    for name in others:
         metrics |= {k: v for k, v in plain(scores, name, f"{prefix}/{name}").items() if "/rmse/" in k}
+    rmse = scores["rmse"].isel(region=0)
+    ratio = (rmse.sel(system="forecast") / rmse.sel(system=others).min("system").clip(min=1e-30)).mean("channel")
+    hours = (protocol.lead_times / np.timedelta64(1, "h")).astype(float)
+    for k in sorted({0, len(hours) // 2, len(hours) - 1}):
+        metrics[f"{prefix}/rmse_over_best_reference/{hours[k]:g}h"] = float(ratio.values[k])
     metrics[f"{prefix}/forecasts"] = float(scores.attrs["forecasts"])
     return metrics

@@ -1,7 +1,7 @@
 """References saved with a forecaster, so that forecasts from other windows are compared with those of the training.
 
-`training.json` records the windows and the states that it learned from; `references.npz` holds the climatology, the
-linear inverse model and the climate of precipitation, for use where these windows are no longer available.
+`training.json` records the windows and the states that it learned from; `references.npz` holds the climatology, damped
+persistence, the linear models and the climate of precipitation, for use where these windows are no longer available.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from data.plain import entry
 from data.sphere.statistics import YEAR_DAYS, Climatology, hour_of_day
 from data.sphere.weather_layout import WeatherLayout
 from data.sphere.window_store import WindowStore
-from surrogates.forecasts.references import LinearInverseModel, Patterns
+from surrogates.forecasts.autoregression import LinearAutoregression
+from surrogates.forecasts.references import DampedPersistence, Forecasts, LinearInverseModel, Patterns
 from surrogates.forecasts.seeps import PrecipitationClimate, climates
 
 Part = tuple[int, int]
@@ -44,7 +45,8 @@ class TrainingReferences:
         states: number of its states.
         parts: [start, stop) of each part, by name.
         times: datetime64[s] of the states of the training part.
-        climatology, linear_inverse_model, precipitation: references made of the training part; None if not saved.
+        climatology, linear_inverse_model, damped_persistence, linear_autoregression, precipitation: references made of
+            the training part; None if not saved.
         lacking: for each reference that is not saved, the reason.
     """
 
@@ -57,15 +59,27 @@ class TrainingReferences:
     linear_inverse_model: LinearInverseModel | None = None
     precipitation: tuple[PrecipitationClimate, ...] | None = None
     lacking: Mapping[str, str] = field(default_factory=dict)
+    damped_persistence: DampedPersistence | None = None
+    linear_autoregression: LinearAutoregression | None = None
+
+    def saved(self, name: str, steps: int) -> Forecasts | None:
+        """The reference of a name, if it was saved for as many leads."""
+        damped, regression = self.damped_persistence, self.linear_autoregression
+        if name == "damped_persistence":
+            return damped if damped is not None and steps <= len(damped.shares) else None
+        if name == "linear_autoregression":
+            return regression if regression is not None and steps <= len(regression.maps) else None
+        return self.linear_inverse_model if name == "linear_inverse_model" else None
 
     @staticmethod
-    def of(store: WindowStore, parts: Mapping[str, Part], steps: int) -> TrainingReferences:
+    def of(store: WindowStore, parts: Mapping[str, Part], steps: int, history: int = 1) -> TrainingReferences:
         """Make the references of a training; large ones are left out.
 
         Args:
             store: windows of the training.
             parts: parts of the states, among them "train" and "valid"; the latter chooses the size of linear models.
             steps: number of leads for that choice.
+            history: past states that the forecaster sees; the linear autoregression sees as many, and at least two.
         """
         train, valid = parts["train"], parts["valid"]
         layout, count, lacking = store.layout, train[1] - train[0], {}
@@ -87,10 +101,20 @@ class TrainingReferences:
             lacking["linear_inverse_model"] = "no two states of the training follow one another"
         else:
             model = LinearInverseModel.fit(store, train, valid, climatology, steps)
+        damped = regression = None
+        if climatology is not None and len(store.starts(1 + steps, train)):
+            damped = DampedPersistence.fit(store, train, climatology, steps)
+        past = max(2, history)
+        if model is not None and climatology is not None:
+            if all(len(store.starts(past + steps, part)) for part in (train, valid)):
+                regression = LinearAutoregression.fit(store, train, valid, climatology, steps, past)
+            else:
+                lacking["linear_autoregression"] = f"a part has no {past + steps} states that follow one another"
         wet = tuple(climates(layout, (states for _, states in store.blocks(train))))
         return TrainingReferences(
-            store.path.resolve(), store.fingerprint, len(store), dict(parts), times, climatology, model, wet, lacking
-        )
+            store.path.resolve(), store.fingerprint, len(store), dict(parts), times, climatology, model, wet, lacking,
+            damped, regression,
+        )  # fmt: skip
 
     def save(self, directory: Path) -> None:
         """Write both files into the directory of a surrogate; the note comes last, once the arrays are complete."""
@@ -100,6 +124,12 @@ class TrainingReferences:
         if self.linear_inverse_model is not None:
             model = self.linear_inverse_model
             arrays |= {"weight": model.patterns.weight, "vectors": model.patterns.vectors, "step": model.step}
+        if self.damped_persistence is not None:
+            arrays["shares"] = self.damped_persistence.shares
+        if self.linear_autoregression is not None:
+            auto = self.linear_autoregression
+            arrays |= {"auto_weight": auto.patterns.weight, "auto_vectors": auto.patterns.vectors}
+            arrays |= {"auto_maps": auto.maps.astype(np.float32), "auto_beyond": auto.beyond}
         for k, wet in enumerate(self.precipitation or ()):
             arrays |= {f"dry_share_{k}": wet.dry_share, f"heavy_{k}": wet.heavy}
         with listed_path(directory / ARRAYS) as temporary, open(temporary, "wb") as file:
@@ -127,12 +157,20 @@ class TrainingReferences:
             verify(directory / ARRAYS, remedy=RESTORE)
             with np.load(directory / ARRAYS, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            usual = model = wet = None
+            usual = model = wet = damped = auto = None
             if note["climatology"] is not None:
                 usual = Climatology(str(note["climatology"]), tuple(int(h) for h in arrays["hours"]), arrays["usual"])
             if "step" in arrays and usual is not None:
                 patterns = Patterns(usual, arrays["weight"], arrays["vectors"])
                 model = LinearInverseModel(layout, patterns, arrays["step"])
+            # Directories of earlier versions lack the two that follow.
+            if "shares" in arrays and usual is not None:
+                damped = DampedPersistence(layout, usual, arrays["shares"])
+            if "auto_maps" in arrays and usual is not None:
+                patterns = Patterns(usual, arrays["auto_weight"], arrays["auto_vectors"])
+                maps = arrays["auto_maps"]
+                past = maps.shape[1] // maps.shape[2]
+                auto = LinearAutoregression(layout, patterns, maps, arrays["auto_beyond"], past)
             if note["precipitation"] is not None:
                 wet = tuple(
                     PrecipitationClimate(
@@ -144,6 +182,7 @@ class TrainingReferences:
                 Path(note["windows"]), str(note["fingerprint"]), entry(note, "states", int),
                 entry(note, "parts", dict[str, tuple[int, int]]),
                 arrays["times"].astype("datetime64[s]"), usual, model, wet, entry(note, "lacking", dict[str, str]),
+                damped, auto,
             )  # fmt: skip
         except UNREADABLE as error:
             raise CorruptStoreError(f"cannot be read: {error}", where=str(directory / NOTE), remedy=RESTORE) from error

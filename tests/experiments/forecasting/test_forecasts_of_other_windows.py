@@ -96,7 +96,7 @@ def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: 
     scores = scored(tmp_path / "a", trained / "run", trained / "test", "forecasts.starts=40")
     train, test = (WindowStore.open(trained / name) for name in ("train", "test"))
     rmse = scores["rmse"].isel(region=0, channel=0)
-    starts = Protocol(test, (0, len(test)), 3, 40).starts(1)
+    starts = Protocol(test, (0, len(test)), 3, 40).starts(2)  # the linear autoregression sees two states
     truth, area = test.dataset(), GRID.weights / GRID.weights.mean()
     # Days before the last year's 366th are alike in both definitions.
     for lead in (1, 3):
@@ -120,7 +120,8 @@ def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: 
     note = json.loads((moved / "training.json").read_text())
     write_json(moved / "training.json", note | {"windows": str(tmp_path / "gone")})
     kept = scored(tmp_path / "b", moved, trained / "test", "forecasts.starts=40", "forecasts.members=3")
-    for name in ("climatology", "linear_inverse_model", "persistence"):
+    saved = ("climatology", "persistence", "damped_persistence", "linear_inverse_model", "linear_autoregression")
+    for name in saved:
         np.testing.assert_allclose(kept["rmse"].sel(system=name), scores["rmse"].sel(system=name), rtol=1e-5)
     assert "regressed" not in kept["system"].values
     page = (tmp_path / "b" / "forecast.html").read_text()

@@ -15,10 +15,10 @@ from small_weather import COLUMNS, LAYOUT, ROWS, store
 from data.sphere.statistics import Climatology
 from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
 from data.sphere.window_store import WindowStore
+from surrogates.forecasts.autoregression import LinearAutoregression
 from surrogates.forecasts.metrics import EnsembleScores, ForecastScores, region_weights, zonal_spectrum
 from surrogates.forecasts.references import (
     ClimatologyForecast,
-    LinearAutoregression,
     LinearInverseModel,
     Persistence,
     leads,
