@@ -8,7 +8,7 @@ TRAIN ?= 10000
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials bench-fluids bench-kinetics bench-weather faults docs peers peers-fluids openfoam build clean
+.PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-kinetics bench-weather faults docs peers peers-fluids openfoam build clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,16 +37,24 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 quickstart: setup  ## the main job: a million candidates, labelled, learned, screened, re-checked, reported
 	$(BIN)/understudy pipeline task=molecules run.dir=$(RUN)
 
-test: dev  ## lint, types, import layers, then the tests
-	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q -n 2 --dist=worksteal $(TESTS)
+test: dev  ## lint, then the tests, with types and import layers checked beside them
+	@$(MAKE) --no-print-directory style
+	@types=$$(mktemp); $(MAKE) --no-print-directory types >$$types 2>&1 & checking=$$!; \
+	trap 'kill $$checking 2>/dev/null; rm -f "$$types"' EXIT; \
+	echo "$(BIN)/python -m pytest -q -n 2 --dist=worksteal $(TESTS)"; \
+	$(BIN)/python -m pytest -q -n 2 --dist=worksteal $(TESTS); tested=$$?; \
+	wait $$checking; checked=$$?; cat "$$types"; exit $$((tested ? tested : checked))
 
 coverage: dev  ## the tests, and which lines they reach
 	$(BIN)/python -m pytest -q -n 2 --dist=worksteal --cov --cov-report=term:skip-covered
 
-lint: dev  ## ruff, mypy and the import layers
+lint: style types  ## ruff, mypy and the import layers
+
+style: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

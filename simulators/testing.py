@@ -25,7 +25,7 @@ from simulators.workers.channel import frame
 
 MODES = (
     *("ok", "segfault", "hang", "grandchild", "orphan", "eat_memory", "leak", "raise", "exit", "nan"),
-    *("not_converged", "missing", "flaky", "burn", "burn_program", "burn_and_hang"),
+    *("not_converged", "missing", "flaky", "hang_once", "burn", "burn_program", "burn_and_hang"),
     *("daemon", "daemon_and_hang", "halt", "half_answer", "garbled_answer", "no_answer", "print", "print_and_hang"),
     *("fill_disk", "large_file", "sys_exit", "interrupt", "no_memory", "bad_message", "fork_and_exit"),
     *("close_descriptors", "kill_guard", "shape", "no_dataset", "objects"),
@@ -151,6 +151,11 @@ class Misbehaving:
             if not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+        elif mode == "hang_once":
+            marker = Path(self.folder) / f"hung-{x:g}"
+            if not marker.exists():
+                marker.touch()
+                time.sleep(1e6)
 
     def _misbehave_as_program(self, mode: str) -> None:
         """Modes that affect the surrounding processes, descriptors and files."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and so would all that they start.
@@ -37,6 +38,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["XDG_CACHE_HOME"] = _cache
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_cache) / "understudy" / "jax")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+# How long an example takes depends on the machine and on what has been compiled.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 # No test loses the power: that what must be synced is synced, and when, is what the fixture `disk` shows.
 os.fsync = os.fdatasync = lambda fd: None

@@ -226,7 +226,7 @@ def run_notebook(repository: Path) -> Callable[[str, dict[str, str]], list[dict[
         folder = repository / "experiments" / "notebooks"
         notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
         assert all(not cell.get("outputs") for cell in notebook.cells), "the notebook is kept without outputs"
-        client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}})
+        client = NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": folder}})
         client.execute(env={**os.environ, **environment})
         return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 

@@ -94,7 +94,7 @@ class Command:
         return self.said
 
 
-def understudy(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess:
+def understudy(*arguments: str | Path, cwd: Path | None = None, timeout: float = 1200) -> subprocess.CompletedProcess:
     """Run the command to its end, as `subprocess.run` does with `capture_output` and `text`."""
     command = Command(*arguments, cwd=cwd, apart=True)
     out, err = command.communicate(timeout)

@@ -48,7 +48,7 @@ def test_the_code_of_a_kind_imports_no_other_kind(order: list[str]) -> None:
         "    assert FAMILIES[kind].surrogate.__module__ == f'surrogates.{kind}.surrogate'\n"
         "    print(kind, *[k for k in FAMILIES if f'surrogates.{k}' in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [set(loaded) for _, *loaded in lines] == [set(order[: n + 1]) for n in range(len(order))]

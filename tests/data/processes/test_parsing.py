@@ -72,7 +72,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def lane(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lane]:
     """The process that this program shares, with small limits."""
-    monkeypatch.setattr(parsing, "WAITING", 4.0)
+    monkeypatch.setattr(parsing, "WAITING", 10.0)
     small_lane = Lane(RowLimits(0.2, 700), modules=())
     monkeypatch.setattr(parsing, "_shared_lane", lambda: small_lane)
     yield small_lane
@@ -88,7 +88,7 @@ def test_rows_that_end_their_process_cost_only_themselves(work: ModuleType, lane
         "crash": "the parser crashed (SIGSEGV)",
         "hang": "parsing it takes longer than 0.2 s of processor time",
         "fill": "parsing it takes more than 700 MB of memory",
-        "wait": "the parser waits for longer than 0.8 s",
+        "wait": "the parser waits for longer than 2 s",
         "raise": "the parser failed: ZeroDivisionError: division by zero",
     }
 

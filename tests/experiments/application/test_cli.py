@@ -35,7 +35,7 @@ def test_help_names_every_stage_whatever_files_lie_in_the_working_directory(tmp_
         (tmp_path / f"{name}.py").write_text("raise ValueError('not ours')\n")
     # As a person would run it, in an interpreter of its own.
     command = [sys.executable, "-m", "understudy", "--help"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0
     for stage in STAGES:
         assert f"  {stage} " in result.stdout
@@ -81,7 +81,7 @@ def test_a_package_of_another_folder_on_the_path_is_named(tmp_path: Path) -> Non
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
         [sys.executable, "-m", "understudy", "--help"],
-        cwd=tmp_path / "here", env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=120,
+        cwd=tmp_path / "here", env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
@@ -181,7 +181,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[
     make_workplace(path)
     asked = json.dumps([arguments for arguments, _ in MISTAKES])
     done = subprocess.run(
-        [sys.executable, "-c", MANY], cwd=path, input=asked, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", MANY], cwd=path, input=asked, capture_output=True, text=True, timeout=1200
     )
     assert done.returncode == 0, done.stderr
     return path, [(status, said) for status, said in json.loads(done.stdout)]

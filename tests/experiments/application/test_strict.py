@@ -89,7 +89,7 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
         }
         asked.append([stage, *required.get(stage, []), f"{group}={option[:-2]}{option[-1]}{option[-2]}", "run.dir=r"])
     done = subprocess.run(
-        [sys.executable, "-c", MANY], cwd=tmp_path, input=json.dumps(asked), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", MANY], cwd=tmp_path, input=json.dumps(asked), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert len(asked) > 20

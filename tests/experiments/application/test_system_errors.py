@@ -104,7 +104,7 @@ def test_a_limit_on_the_size_of_files_is_found_before_the_arrays_are_written(tmp
 def test_a_reader_that_went_away_is_no_fault() -> None:
     command = f"{sys.executable} -m experiments.cli --help | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=120, cwd=REPOSITORY,
+        ["bash", "-c", command], capture_output=True, text=True, timeout=300, cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": ""},
     )  # fmt: skip
     assert done.stdout.strip() in (str(BROKEN_PIPE), "0")  # `true` may end after the help was written
@@ -117,7 +117,7 @@ def test_a_standard_output_that_takes_nothing_is_one_line() -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "experiments.cli", "--help"], stdout=full, stderr=subprocess.PIPE, text=True,
-            timeout=120, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            timeout=300, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("understudy: standard output: no space left on device.")

@@ -150,7 +150,7 @@ def test_a_screen_that_was_killed_goes_on_and_ends_the_same(tmp_path: Path) -> N
     out = tmp_path / "killed"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(out)], env=environment)
-    ledger, deadline = out / "ledger.jsonl", time.monotonic() + 120
+    ledger, deadline = out / "ledger.jsonl", time.monotonic() + 300
     while not ledger.exists() or ledger.read_bytes().count(b"\n") < 2:
         assert process.poll() is None, "the screen ended before it could be stopped"
         assert time.monotonic() < deadline

@@ -335,7 +335,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run that nothing disturbed, and what it printed."""
     run = tmp_path_factory.mktemp("active") / "run"
     process = start(run)
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, out
     return run, out
 
@@ -395,7 +395,7 @@ def test_a_run_that_is_killed_twice_goes_on_to_the_same_labels(finished: tuple[P
     # While the second round trains, and when the third has just decided what to label.
     for sign in (run / "rounds" / "001" / "training" / "train.jsonl", run / "rounds" / "002" / "batch.npz"):
         process = start(run)
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 1200
         while not sign.exists():
             assert process.poll() is None, process.said
             assert time.monotonic() < deadline
@@ -404,7 +404,7 @@ def test_a_run_that_is_killed_twice_goes_on_to_the_same_labels(finished: tuple[P
         process.wait()
         assert not (run / "metrics.json").exists()
     process = start(run)
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, out
     keys = asked(run)
     assert len(keys) == len(set(keys))

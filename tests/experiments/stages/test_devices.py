@@ -49,7 +49,7 @@ def test_training_and_screening_on_eight_devices_give_what_one_gives(tmp_path: P
         [sys.executable, fit_and_screen.__file__, str(table), str(tmp_path / "8")],
         env=environment(XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"),
         check=True,
-        timeout=500,
+        timeout=1200,
     )
     scores = {}
     for devices in (1, 8):
@@ -76,7 +76,7 @@ def test_two_processes_train_what_one_trains_and_resume_it(tmp_path: Path) -> No
             Command(*line, *switches, f"devices.process={k}", "run.dir=two", cwd=tmp_path, environment=environment())
             for k in range(2)
         ]
-        assert [p.wait(timeout=500) for p in processes] == [0, 0], [p.said for p in processes]
+        assert [p.wait(timeout=1200) for p in processes] == [0, 0], [p.said for p in processes]
         return json.loads((tmp_path / "two" / "metrics.json").read_text())
 
     metrics = together()

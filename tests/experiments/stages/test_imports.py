@@ -19,7 +19,7 @@ def loaded_after(*steps: str) -> list[set[str]]:
     """Names of all modules that an interpreter has after each step."""
     code = "import json, sys\nsteps = []\n" + "".join(f"{step}\nsteps.append(sorted(sys.modules))\n" for step in steps)
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}print(json.dumps(steps))"], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", f"{code}print(json.dumps(steps))"], capture_output=True, text=True, timeout=1200
     )
     assert done.returncode == 0, done.stderr
     return [set(names) for names in json.loads(done.stdout)]

@@ -137,13 +137,13 @@ def test_the_signal_of_a_queue_ends_a_training_with_status_130_and_a_checkpoint(
         "train.checkpoint_every_s=1e6", "train.mlflow=false", *NETWORK, "run.dir=r",
         cwd=tmp_path, apart=True, prepare=functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN),
     )  # fmt: skip
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 1200
     while not (tmp_path / "r" / "train.jsonl").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=240)
+    _, said = process.communicate(timeout=1200)
     assert process.returncode == 130, said
     assert "same command resumes" in said
     assert "Traceback" not in said

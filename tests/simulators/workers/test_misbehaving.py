@@ -110,8 +110,8 @@ def living(folder: Path) -> list[str]:
 
 
 def left_after_a_moment(folder: Path) -> list[str]:
-    """The same two seconds later: on a busy machine the death of a killed process takes a moment."""
-    end = time.monotonic() + 2.0
+    """Those that do not end: on a busy machine the death of a killed process takes a moment."""
+    end = time.monotonic() + 60.0
     while (left := living(folder)) and time.monotonic() < end:
         time.sleep(0.02)
     return left
@@ -157,13 +157,21 @@ def test_files_that_an_earlier_request_left_do_not_count_for_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slot, "SCRATCH_POLL_S", 0.1)
-    config = CampaignConfig(workers=1, scratch_mb=30, retries=0, give_up_after=None)
-    requests = [request(0.0, "large_file"), request(1.0, "ok")]
-    run_campaign(Misbehaving(str(tmp_path), seconds=0.4), requests, tmp_path / "s", config, progress=False)
+    calls_file, truly = tmp_path / "calls", Scratch.megabytes
+
+    def when_the_second_runs(self: Scratch) -> float:
+        begun = calls_file.exists() and calls_file.read_text().count("\n") > 1
+        return truly(self) if begun else 0.0
+
+    # However fast the machine is, the files of the first are seen while the second runs, which waits for that.
+    monkeypatch.setattr(Scratch, "megabytes", when_the_second_runs)
+    config = CampaignConfig(workers=1, timeout_s=120.0, scratch_mb=30, retries=0, give_up_after=None)
+    requests = [request(0.0, "large_file"), request(1.0, "hang_once")]
+    run_campaign(Misbehaving(str(tmp_path)), requests, tmp_path / "s", config, progress=False)
     with RecordStore.open(tmp_path / "s") as records:
         assert records.column("status").tolist() == ["crashed", "ok"], records.column("message").tolist()
     # The second began in the process of the first, and again in a new one.
-    calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
+    calls = [line.split() for line in calls_file.read_text().splitlines()]
     assert [x for x, _, _ in calls] == ["0", "1", "1"]
     assert calls[0][2] == calls[1][2] != calls[2][2]
 
@@ -181,11 +189,11 @@ run_campaign(Misbehaving(sys.argv[1]), inputs, Path(sys.argv[1], "s"), CampaignC
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_what_a_simulator_started_is_gone_two_seconds_after_its_campaign_was_killed(
+def test_what_a_simulator_started_is_gone_after_its_campaign_was_killed(
     tmp_path: Path, temporary: Path, number: signal.Signals
 ) -> None:
     process = subprocess.Popen([sys.executable, "-c", ENDED, str(tmp_path)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 1200
     while not ((tmp_path / "daemon").exists() and (tmp_path / "daemon").read_text().endswith("\n")):
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -193,10 +201,7 @@ def test_what_a_simulator_started_is_gone_two_seconds_after_its_campaign_was_kil
     assert "daemon" in living(temporary)
     process.send_signal(number)
     process.wait()
-    deadline = time.monotonic() + 2
-    while living(temporary) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert living(temporary) == []
+    assert left_after_a_moment(temporary) == []
     assert list(temporary.iterdir()) == []
 
 
@@ -216,7 +221,7 @@ def test_directories_of_dead_processes_are_swept_with_what_works_in_them_and_oth
     os.close(dead.lock)
     with scratch() as folder:
         assert not dead.root.exists()
-        assert work.wait(10) == -signal.SIGKILL
+        assert work.wait(1200) == -signal.SIGKILL
         assert in_use.root.exists()
         assert (stranger / "notes.txt").exists()
         assert elsewhere.exists()

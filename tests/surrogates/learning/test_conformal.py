@@ -62,7 +62,7 @@ def test_coverage_is_at_least_nominal_on_average_and_within_its_band(shared: flo
     assert inside > 0.93
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.floats(0.01, 100), st.integers(0, 1000))
 def test_intervals_scale_with_the_unit(scale: float, seed: int) -> None:
     random = np.random.default_rng(seed)

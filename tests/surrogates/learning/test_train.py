@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import linear_problem
@@ -21,6 +23,7 @@ from flax import nnx
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.plain import to_plain
+from surrogates.learning import loop
 from surrogates.learning.checkpointed import Progressed, read_progress
 from surrogates.learning.checkpoints import drop_others, load_arrays, save_arrays
 from surrogates.learning.loop import Batch, FitResult, TrainConfig, fit
@@ -53,7 +56,7 @@ def test_a_run_killed_three_times_ends_with_the_very_same_bytes(tmp_path: Path) 
             env={**os.environ, "PYTHONPATH": str(Path.cwd())},
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 1200
         while process.poll() is None and time.monotonic() < deadline:
             checkpoints = sorted((broken / "checkpoints").glob("0*"))
             if checkpoints and checkpoints[-1].name != before:
@@ -173,7 +176,7 @@ def test_two_processes_on_one_mesh_give_what_one_gives(tmp_path: Path) -> None:
         command = [sys.executable, "-c", code, str(tmp_path / str(k)), str(SCRIPT.parent), str(k), f"127.0.0.1:{port}"]
         env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "JAX_PLATFORMS": "cpu"}
         processes.append(subprocess.Popen(command, env=env))
-    assert [p.wait(timeout=120) for p in processes] == [0, 0]
+    assert [p.wait(timeout=300) for p in processes] == [0, 0]
     alone = linear_problem.weights(linear_problem.train(tmp_path / "alone", every_s=None))
     for k in range(2):
         arrays = np.load(tmp_path / str(k) / "w.npz")
@@ -181,9 +184,11 @@ def test_two_processes_on_one_mesh_give_what_one_gives(tmp_path: Path) -> None:
             np.testing.assert_allclose(arrays[name], a, rtol=2e-5, atol=1e-6)
 
 
-def test_time_runs_out_cleanly_with_usable_weights(tmp_path: Path) -> None:
+def test_time_runs_out_cleanly_with_usable_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TrainConfig(epochs=10_000, learning_rate=0.05, ema_decay=0.9, max_seconds=3.0, checkpoint_every_s=None)
-    start = time.monotonic()
+    # A clock on which each look takes a millisecond, so that as many steps fit on every machine.
+    looks = itertools.count()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(looks) * 1e-3))
     result = fit(
         linear_problem.Net(nnx.Rngs(0)),
         linear_problem.loss,
@@ -194,7 +199,8 @@ def test_time_runs_out_cleanly_with_usable_weights(tmp_path: Path) -> None:
         progress=False,
     )
     assert result.stopped_by == "max_seconds"
-    assert time.monotonic() - start < 20
+    # It ended within a step, though the epoch was not over.
+    assert 3.0 <= next(looks) * 1e-3 < 3.1
     assert result.best < 0.1
     assert result.history[-1]["learning_rate"] < 0.1 * 0.05
 

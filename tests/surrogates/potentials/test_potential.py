@@ -296,7 +296,7 @@ def test_four_devices_answer_what_one_answers(trained: PotentialSurrogate, tmp_p
         check=True,
         cwd=repository,
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        timeout=300,
+        timeout=1200,
     )
     stored, expected = np.load(tmp_path / "out.npz"), trained.predict_structures(test)
     np.testing.assert_allclose(stored["energy"], expected.energy, rtol=0, atol=1e-4)

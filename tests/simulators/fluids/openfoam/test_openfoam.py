@@ -361,12 +361,14 @@ def test_a_steady_flow_above_its_targets_is_not_converged(tmp_path: Path) -> Non
 
 @needs_openfoam
 def test_a_run_over_time_is_killed_with_all_that_it_started() -> None:
-    commands = ("blockMesh", "sh -c '(setsid sleep 61.25 &); sleep 61.25'")
-    began = time.perf_counter()
+    # Only what a slow machine does at once comes before the limit.
+    commands = ("sh -c '(setsid sleep 61.25 &); sleep 61.25'",)
+    began = time.monotonic()
     with pytest.raises(SimulationError, match="sh was not done 1 s after the case began; killed") as caught:
         flow(channel(commands=commands, timeout_s=1.0))
     assert caught.value.kind == "timeout"
-    assert time.perf_counter() - began < 10
+    # Nobody waited for the end of what it started.
+    assert time.monotonic() - began < 61.25
     assert not running("61.25")
 
 
