@@ -54,6 +54,8 @@ GROUPED: Mapping[str, Mapping[str, str]] = {
         "adjust_runs": "climate.runs",
     },
 }
+#: Earlier key of `model.network` -> the present key.
+NETWORK = {"dtype": "precision"}
 #: Words in names of metrics, of costs and of stores of labels -> the present word.
 RESULTS = {"dear": "expensive"}
 #: Dotted paths of classes in `_target_` -> the present path.
@@ -155,6 +157,8 @@ def refuse_renamed(config: Mapping[str, Any], arguments: Sequence[str]) -> None:
 def _in_groups(model: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a model, in which those that have moved into a group are there."""
     present = dict(model)
+    if isinstance(network := present.get("network"), Mapping):
+        present["network"] = {NETWORK.get(key, key): value for key, value in network.items()}
     groups: dict[str, dict[str, Any]] = {}
     for key, place in GROUPED.get(model["kind"], {}).items():
         group, _, name = place.partition(".")

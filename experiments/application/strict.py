@@ -171,6 +171,9 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError, arguments: Sequen
     if outer == "model" and last in (grouped := renamed.GROUPED.get(str(kind), {})):
         present = f"model.{grouped[last]}"
         return InputError(f"this key is called {present} now", where=key, remedy=f"Write {present}")
+    if outer == "model.network" and last in renamed.NETWORK:
+        present = f"{outer}.{renamed.NETWORK[last]}"
+        return InputError(f"this key is called {present} now", where=key, remedy=f"Write {present}")
     offers = [did_you_mean(last, names)]
     if outer.rpartition(".")[2] in OPEN:
         offers.append(

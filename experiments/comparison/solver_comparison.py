@@ -33,6 +33,7 @@ from experiments.comparison.ladder import Resolution, self_check
 from experiments.comparison.resolution import Answer, GridError, grid_error
 from experiments.comparison.result import Comparison, compare, show
 from simulators.fluids.spectral.resample import resample
+from simulators.precision import jit_float32
 from simulators.requests import DrawSettings, Range
 from surrogates.fields.networks.architectures import ARCHITECTURES
 from surrogates.fields.surrogate import FieldSurrogate
@@ -113,7 +114,7 @@ def solved(
 def solver_contender(solver: GridSolver, points: int) -> Contender:
     """A rung of the ladder: the solver, interpolated from and to a grid of `points`."""
 
-    @jax.jit
+    @jit_float32
     def run(initial: Any, parameters: Any) -> Any:
         states = resample(initial, solver.points, dim=solver.dim)
         return resample(jax.vmap(solver.solve)(states, parameters), points, dim=solver.dim)[:, 1:]
@@ -130,7 +131,7 @@ def surrogate_contender(
     steps = len(layout.axis("time").values) - 1 + layout.lead
     names = [v.name for v in layout.parameters]
 
-    @jax.jit
+    @jit_float32
     def run(initial: Any, parameters: Any) -> Any:
         start = jnp.moveaxis(resample(initial, trained_points, dim=dim), 1, -1)
         numbers = [jnp.asarray(parameters[n], jnp.float32) for n in names]

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -17,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from data.fields.samples import Fields
 from data.spec import SimulationError, Spec, Variable, check
+from simulators.precision import jit_float32
 from surrogates.fields.facts import FieldFacts
 from surrogates.fields.loss import SYMMETRIES
 from surrogates.fields.model import FieldModel, rollout
@@ -260,7 +260,7 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
 
     def _run(self, steps: int) -> Callable[..., tuple[Array, Array]]:
         if steps not in self._compiled:
-            self._compiled[steps] = jax.jit(partial(_answer, self._graph, steps, self.facts))
+            self._compiled[steps] = jit_float32(partial(_answer, self._graph, steps, self.facts))
         return self._compiled[steps]
 
 

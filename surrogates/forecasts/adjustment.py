@@ -35,6 +35,7 @@ from data.processes.processor import tree_seconds
 from data.sphere.weather_layout import VARIABLES
 from data.sphere.window_store import WindowStore
 from data.terminal import progress_bar
+from simulators.precision import jit_float32
 from surrogates.forecasts.facts import ClimateSettings, ForecastFacts
 from surrogates.forecasts.model import ForecastModel, rollout
 from surrogates.forecasts.networks.harmonic_statistics import (
@@ -83,7 +84,7 @@ class SpectralClimate:
     @staticmethod
     def of(model: ForecastModel, store: WindowStore, part: tuple[int, int]) -> SpectralClimate:
         """Statistics of the states of a part of a store."""
-        measure = jax.jit(lambda states, days, seconds: _normalised_coefficients(model, states, days, seconds))
+        measure = jit_float32(lambda states, days, seconds: _normalised_coefficients(model, states, days, seconds))
         zonal, energy, count = np.zeros(()), np.zeros(()), 0
         for rows, states in store.blocks(part):
             z = np.asarray(measure(jnp.asarray(states), *map(jnp.asarray, clock(store.times[rows]))), np.float64)
@@ -215,7 +216,7 @@ def adjust_climate(
         done, before, core_before = checkpoint.done, checkpoint.seconds, checkpoint.core_seconds
     graph, weights = nnx.split(model)
     first = (past, *map(jnp.asarray, clock(times)))
-    advance = jax.jit(partial(_advance, graph, steps, dt), donate_argnums=3)
+    advance = jit_float32(partial(_advance, graph, steps, dt), donate_argnums=3)
     key, began, saved, processor = jax.random.key(seed), time.perf_counter(), time.perf_counter(), tree_seconds()
 
     def spent() -> tuple[float, float]:

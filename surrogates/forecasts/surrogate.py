@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
+from simulators.precision import jit_float32
 from surrogates.forecasts.facts import ForecastFacts
 from surrogates.forecasts.model import ForecastModel, rollout
 from surrogates.forecasts.request_checks import labelled_state, refuse_beyond, refuse_other_times, whole_number
@@ -222,7 +223,7 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
 
     def _run(self, steps: int) -> Any:
         if steps not in self._compiled:
-            self._compiled[steps] = jax.jit(partial(_steps, self._graph, steps), donate_argnums=1)
+            self._compiled[steps] = jit_float32(partial(_steps, self._graph, steps), donate_argnums=1)
         return self._compiled[steps]
 
     # As a simulator

@@ -25,6 +25,7 @@ from data.errors import InputError
 from data.plain import to_plain
 from data.processes.processor import tree_seconds
 from data.terminal import progress_bar
+from simulators.precision import jit_float32
 from surrogates.learning.checkpointed import Progressed, identity, read_progress
 from surrogates.learning.checkpoints import drop_others, load_arrays, newest_whole, save_arrays
 from surrogates.learning.devices import agree, data_mesh, is_first, localise, replicate
@@ -149,8 +150,8 @@ class _Loop:
         self.at = Progressed()
         self.key = jax.random.key(config.seed)
         self.loss, self.identity = loss, identity(config, loss, nnx.filter_state(fixed, nnx.Param))
-        self.step = jax.jit(training_step(self.graph, loss, config), donate_argnums=0)
-        self.check = jax.jit(validation_step(self.graph, loss))
+        self.step = jit_float32(training_step(self.graph, loss, config), donate_argnums=0)
+        self.check = jit_float32(validation_step(self.graph, loss))
 
     # Checkpoints
 

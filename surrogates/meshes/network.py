@@ -8,7 +8,7 @@ scalars (drag, lift) are read from means over the nodes of each kind, because a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import jax
@@ -17,6 +17,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.meshes.graphs import MeshBatch, feature_width
+from data.plain import OMIT_DEFAULT
+from surrogates.learning.nn.precision import Mixer, refuse_precision
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class MeshNetworkConfig:
         features: width of the states of nodes and edges, and of hidden layers.
         blocks: number of rounds of message passing; a node sees nodes up to as many edges away.
         layers: number of hidden layers of each MLP.
+        precision: precision of the products that mix channels; one of `surrogates.learning.nn.precision.PRECISIONS`.
 
     Raises:
         ValueError: a size is below 1.
@@ -35,18 +38,35 @@ class MeshNetworkConfig:
     features: int = 128
     blocks: int = 15
     layers: int = 2
+    #: Surrogates of earlier versions lack it, and must keep their fingerprint.
+    precision: str = field(default="float32", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if min(self.features, self.blocks, self.layers) < 1:
             raise ValueError(f"sizes must be at least 1; got {self}")
+        refuse_precision(self.precision)
 
 
 class ReluMLP(nnx.Module):
-    """Linear layers with ReLU between them, and optionally a layer norm at the end."""
+    """Linear layers with ReLU between them, and optionally a layer norm at the end.
 
-    def __init__(self, inputs: int, outputs: int, config: MeshNetworkConfig, rngs: nnx.Rngs, *, norm: bool) -> None:
+    `first` and `last` are precisions of the first and last layer, where they differ from that of the network.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        config: MeshNetworkConfig,
+        rngs: nnx.Rngs,
+        *,
+        norm: bool,
+        first: str = "",
+        last: str = "",
+    ) -> None:
         widths = [inputs, *[config.features] * config.layers, outputs]
-        self.linear = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in pairwise(widths)])
+        each = [first or config.precision, *[config.precision] * (config.layers - 1), last or config.precision]
+        self.linear = nnx.List([Mixer(a, b, c, rngs) for (a, b), c in zip(pairwise(widths), each, strict=True)])
         self.norm = nnx.LayerNorm(outputs, rngs=rngs) if norm else None
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
@@ -66,7 +86,7 @@ class MeshBlock(nnx.Module):
     def __init__(self, config: MeshNetworkConfig, rngs: nnx.Rngs) -> None:
         width = config.features
         self.edge = ReluMLP(width, width, config, rngs, norm=True)
-        self.ends = nnx.Linear(width, 2 * width, use_bias=False, rngs=rngs)
+        self.ends = Mixer(width, 2 * width, config.precision, rngs, use_bias=False)
         self.node = ReluMLP(2 * width, width, config, rngs, norm=True)
 
     def __call__(
@@ -101,11 +121,13 @@ class MeshNetwork(nnx.Module):
     ) -> None:
         width = config.features
         self.kinds = kinds
-        self.encode_nodes = ReluMLP(feature_width(kinds, parameters), width, config, rngs, norm=True)
-        self.encode_edges = ReluMLP(3, width, config, rngs, norm=True)
+        self.encode_nodes = ReluMLP(feature_width(kinds, parameters), width, config, rngs, norm=True, first="float32")
+        self.encode_edges = ReluMLP(3, width, config, rngs, norm=True, first="float32")
         self.blocks = nnx.List([MeshBlock(config, rngs) for _ in range(config.blocks)])
-        self.decode = ReluMLP(width, fields, config, rngs, norm=False)
-        self.readout = ReluMLP((kinds + 1) * width, scalars, config, rngs, norm=False) if scalars else None
+        self.decode = ReluMLP(width, fields, config, rngs, norm=False, last="float32")
+        # Means over nodes are exact, and so are the layers that read scalars from them.
+        exact = replace(config, precision="float32")
+        self.readout = ReluMLP((kinds + 1) * width, scalars, exact, rngs, norm=False) if scalars else None
 
     def __call__(self, batch: MeshBatch) -> tuple[Float[Array, "mesh node field"], Float[Array, "mesh scalar"]]:
         """Standardised fields and scalars; those of padding are 0."""

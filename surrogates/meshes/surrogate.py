@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import xarray as xr
 from flax import nnx
@@ -23,6 +22,7 @@ from data.errors import InputError
 from data.meshes.graphs import Mesh, MeshBatch, pad, padded_nodes
 from data.meshes.mesh_samples import ELEMENTS, FLAGS, NODES
 from data.spec import SimulationError, Spec, Variable, check
+from simulators.precision import jit_float32
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.learning.step import count_compilations
 from surrogates.meshes.facts import MeshFacts, MeshModel
@@ -70,7 +70,7 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
             fields, scalars = nnx.merge(graph, state)(batch)
             return fields.mean(0), fields.std(0), scalars.mean(0), scalars.std(0)
 
-        self._answer = jax.jit(answer)
+        self._answer = jit_float32(answer)
 
     @cached_property
     def spec(self) -> Spec:

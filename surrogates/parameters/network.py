@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from data.plain import OMIT_DEFAULT
 from surrogates.learning.nn.ensemble import apply_members, stack_members
+from surrogates.learning.nn.precision import Mixer, refuse_precision
 
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
@@ -38,6 +39,8 @@ class ParameterConfig:
             errors are relative above the floor and absolute below it.
         shares: outputs whose entries along their last dim add up to 1, such as mass fractions; predictions are scaled
             to do so.
+        precision: precision of the products between hidden layers; one of
+            `surrogates.learning.nn.precision.PRECISIONS`.
 
     Raises:
         ValueError: a number is out of range.
@@ -49,9 +52,10 @@ class ParameterConfig:
     activation: str = "silu"
     harmonics: int = 0
     noise: float = 0.0
-    #: Surrogates of earlier versions lack these two, and must keep their fingerprint.
+    #: Surrogates of earlier versions lack these, and must keep their fingerprint.
     logarithms: dict[str, float] = field(default_factory=dict, metadata=OMIT_DEFAULT)
     shares: list[str] = field(default_factory=list, metadata=OMIT_DEFAULT)
+    precision: str = field(default="float32", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         for name in ("ensemble", "width", "layers"):
@@ -62,6 +66,7 @@ class ParameterConfig:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        refuse_precision(self.precision)
         for name, floor in self.logarithms.items():
             if not 0 < floor < math.inf:
                 raise ValueError(f"logarithms.{name} must be a finite floor above 0, got {floor}")
@@ -78,7 +83,9 @@ class Perceptron(nnx.Module):
 
     def __init__(self, features: int, targets: int, config: ParameterConfig, rngs: nnx.Rngs) -> None:
         sizes = (features, *(config.width,) * config.layers)
-        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in pairwise(sizes)])
+        # The first layer reads numbers, whose digits count.
+        each = ("float32", *(config.precision,) * (config.layers - 1))
+        self.hidden = nnx.List([Mixer(a, b, c, rngs) for (a, b), c in zip(pairwise(sizes), each, strict=True)])
         self.out = nnx.Linear(sizes[-1], targets, rngs=rngs)
         self.activation = config.activation
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -20,6 +19,7 @@ from jax.sharding import Mesh
 from data.errors import InputError
 from data.structures.batches import StructureBatches, choose_sizes, shapes
 from data.structures.structures import Structures
+from simulators.precision import jit_float32
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 from surrogates.potentials.atom_energies import References
@@ -154,7 +154,7 @@ def _with_posterior(
     layer = fit_last_layer(model, _source(residual, config, 16, None, None), config.draws)
     potential = PotentialSurrogate(model, facts, layer)
     graph, state = nnx.split(model)
-    measure = jax.jit(lambda s, w, system: distance(nnx.merge(graph, s), w, system))
+    measure = jit_float32(lambda s, w, system: distance(nnx.merge(graph, s), w, system))
     farthest = 0.0
     for batch in potential.batches(residual).epoch(0):
         batch = batch._replace(head=np.full(len(batch.numbers), facts.index, np.int32))

@@ -25,6 +25,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.structures.batches import StructureBatch, StructureBatches, System
+from simulators.precision import jit_float32
 from surrogates.potentials.energy import EnergyModel, evaluate
 
 #: Number of random directions for the forces of each frame.
@@ -79,7 +80,7 @@ def fit_last_layer(model: EnergyModel, batches: StructureBatches, committee: int
         seed: seed of the random directions and of the draws.
     """
     graph, state = nnx.split(model)
-    step = jax.jit(partial(_moments, graph))
+    step = jit_float32(partial(_moments, graph))
     key = jax.random.key(seed)
     total: dict[str, np.ndarray] = {}
     for number, batch in enumerate(batches.epoch(0)):

@@ -7,7 +7,7 @@ arXiv:1704.01212). Arrays are dense within a molecule; see `data.molecules.graph
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from data.molecules.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, CHARGE_ZERO
 from data.molecules.graphs import GraphBatch
+from data.plain import OMIT_DEFAULT
+from surrogates.learning.nn.precision import Mixer, refuse_precision
 
 #: Atomic numbers of the elements with their own feature; all other elements share one.
 ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
@@ -50,6 +52,7 @@ class MPNNConfig:
         expansion: hidden width of an update, in units of `features`.
         readout: hidden width of the head.
         dropout: probability with which training drops a hidden unit of the head.
+        precision: precision of the products that mix channels; one of `surrogates.learning.nn.precision.PRECISIONS`.
 
     Raises:
         ValueError: a size is below 1, or `dropout` outside [0, 1).
@@ -60,10 +63,13 @@ class MPNNConfig:
     expansion: int = 2
     readout: int = 128
     dropout: float = 0.0
+    #: Surrogates of earlier versions lack it, and must keep their fingerprint.
+    precision: str = field(default="float32", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if min(self.features, self.layers, self.expansion, self.readout) < 1 or not 0 <= self.dropout < 1:
             raise ValueError(f"sizes must be at least 1 and dropout in [0, 1); got {self}")
+        refuse_precision(self.precision)
 
 
 def _levels(
@@ -177,10 +183,11 @@ class Block(nnx.Module):
     def __init__(self, config: MPNNConfig, rngs: nnx.Rngs) -> None:
         width, hidden = config.features, config.features * config.expansion
         self.norm = nnx.RMSNorm(width, rngs=rngs)
-        self.bond = nnx.Linear(BOND_FEATURES, width, rngs=rngs)
-        self.whole = nnx.Linear(width, width, rngs=rngs)
-        self.mix = nnx.Linear(2 * width, hidden, rngs=rngs)
-        self.out = nnx.Linear(hidden, width, kernel_init=nnx.initializers.normal(0.1 / hidden**0.5), rngs=rngs)
+        self.bond = Mixer(BOND_FEATURES, width, config.precision, rngs)
+        self.whole = Mixer(width, width, config.precision, rngs)
+        self.mix = Mixer(2 * width, hidden, config.precision, rngs)
+        small = nnx.initializers.normal(0.1 / hidden**0.5)
+        self.out = Mixer(hidden, width, config.precision, rngs, kernel_init=small)
 
     def __call__(
         self, state: Float[Array, "molecule atom feature"], inputs: Inputs
@@ -217,7 +224,7 @@ class MPNN(nnx.Module):
 
     def __init__(self, config: MPNNConfig, targets: int, rngs: nnx.Rngs, extra: int = 0) -> None:
         width = config.features
-        self.embed = nnx.Linear(ATOM_FEATURES, width, rngs=rngs)
+        self.embed = Mixer(ATOM_FEATURES, width, config.precision, rngs)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
         self.mix = nnx.Linear(3 * width + extra, config.readout, rngs=rngs)

@@ -19,6 +19,7 @@ from data.molecules.graph_tables import GraphTable, empty_table
 from data.molecules.graphs import Bucket, GraphBatch, assign, filled, pad, plan_batches, with_room
 from data.plain import OMIT_DEFAULT, Form
 from data.spec import SimulationError, Spec, Variable, check, dataset
+from simulators.precision import jit_float32
 from surrogates.learning.box import IN_DOMAIN
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import local_mesh, replicate, shard_batch
@@ -150,8 +151,8 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         # On a CPU several batches are computed at a time, each by one thread: splitting so small a batch between
         # threads costs a third more processor time than it saves. Accelerators ignore the option.
         one_thread = {"xla_cpu_multi_thread_eigen": False}
-        self._read = jax.jit(partial(read, lookup=True), compiler_options=one_thread)
-        self._forward = jax.jit(forward, compiler_options=one_thread)
+        self._read = jit_float32(partial(read, lookup=True), compiler_options=one_thread)
+        self._forward = jit_float32(forward, compiler_options=one_thread)
 
     # Identity
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from data.spec import SimulationError
 from simulators.atmosphere.core.equations import Spectral, SpectralEquations
+from simulators.precision import jit_float32
 
 #: Time steps between checks of a long run without saved states.
 LOOK = 480
@@ -106,7 +107,7 @@ class SpectralRun:
     @cached_property
     def to_spectral(self) -> Any:
         """Compiled program that transforms a batch of states on the grid to spectral space."""
-        return jax.jit(jax.vmap(self.equations.to_spectral))
+        return jit_float32(jax.vmap(self.equations.to_spectral))
 
     @cached_property
     def advance(self) -> Any:
@@ -125,7 +126,7 @@ class SpectralRun:
             # all at once takes up to twice as long as its states one after another.
             return jax.lax.map(member, states) if jax.default_backend() == "cpu" else jax.vmap(member)(states)
 
-        return jax.jit(program)
+        return jit_float32(program)
 
 
 @lru_cache(maxsize=16)

@@ -24,6 +24,7 @@ from data.spec import Coordinate, SimulationError, Spec, Variable, check, conten
 from simulators.fluids.spectral import stability
 from simulators.fluids.spectral.equations import AXES
 from simulators.fluids.spectral.settings import BoxSettings
+from simulators.precision import jit_float32
 from simulators.requests import DrawSettings, drawn_parameters, refuse_other_ranges
 
 #: Largest divergence of an initial velocity relative to its gradient; rounding to float32 causes 1e-6.
@@ -254,7 +255,7 @@ class Exponax(BoxSettings):
 
     @cached_property
     def _compiled(self) -> Callable[[Array, Mapping[str, Array]], Array]:
-        return jax.jit(jax.vmap(self.solve))
+        return jit_float32(jax.vmap(self.solve))
 
     @cached_property
     def _finer(self) -> Exponax:

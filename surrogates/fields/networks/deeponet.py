@@ -59,12 +59,12 @@ class DeepONet(nnx.Module):
         self.config, self.shape = config, shape
         sensors = shape.inputs * config.sensors**shape.dims
         trunk = shape.dims * (2 * config.harmonics + (config.positions == "linear"))
-        layer = partial(linear, dtype=config.dtype, rngs=rngs, kernel_init=HE)
+        layer = partial(linear, precision=config.precision, rngs=rngs, kernel_init=HE)
         sizes = (config.width,) * (config.layers - 1)
         self.branch = nnx.List([layer(a, config.width) for a in (sensors, *sizes)])
         self.trunk = nnx.List([layer(a, config.width) for a in (trunk, *sizes)])
-        self.amplitudes = linear(config.width, shape.outputs * config.functions, config.dtype, rngs)
-        self.functions = linear(config.width, shape.outputs * config.functions, config.dtype, rngs)
+        self.amplitudes = linear(config.width, shape.outputs * config.functions, config.precision, rngs)
+        self.functions = linear(config.width, shape.outputs * config.functions, config.precision, rngs)
         self.bias = nnx.Param(jnp.zeros((shape.outputs,)))
         self.conditioning = Conditioning(shape.parameters, config.layers, config.width, config, rngs)
 

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 from surrogates.fields.networks.conditioning import Conditioning
 from surrogates.learning.nn.fourier_layers import AxisSpectralConv, modes_per_dim
 from surrogates.learning.nn.grid import EXTENSIONS, FieldShape, crop, extend, position_count, with_positions
-from surrogates.learning.nn.layers import DTYPES, MLP, NetworkConfig, linear
+from surrogates.learning.nn.layers import MLP, NetworkConfig, linear
+from surrogates.learning.nn.precision import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,20 @@ class FFNO(nnx.Module):
     """
 
     def __init__(self, config: FFNOConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
-        width, dtype = config.width, config.dtype
+        width, precision = config.width, config.precision
         self.config, self.shape = config, shape
         modes = modes_per_dim(config.modes, shape.dims)
-        self.lift = linear(shape.inputs + position_count(config.positions, shape.dims), width, dtype, rngs)
+        self.lift = linear(shape.inputs + position_count(config.positions, shape.dims), width, precision, rngs)
         sets = 1 if config.shared else config.layers
         self.spectral = nnx.List([AxisSpectralConv(width, modes, rngs) for _ in range(sets)])
         hidden = round(config.feed_forward * width)
         self.forwards = nnx.List(
             [
-                MLP(width, hidden, width, config.activation, dtype, rngs, gain=1 / config.layers)
+                MLP(width, hidden, width, config.activation, precision, rngs, gain=1 / config.layers)
                 for _ in range(config.layers)
             ]
         )
-        self.project = MLP(width, round(config.projection * width), shape.outputs, config.activation, dtype, rngs)
+        self.project = MLP(width, round(config.projection * width), shape.outputs, config.activation, precision, rngs)
         self.conditioning = Conditioning(shape.parameters, config.layers, width, config, rngs)
 
     def __call__(
@@ -90,7 +91,7 @@ class FFNO(nnx.Module):
         h = self.lift(with_positions(x, config.positions, shape.periodic, config.grid))
         h = extend(h, config.padding, shape.periodic, config.extension)
         for index, forward in enumerate(self.forwards):
-            mixed = self.spectral[index % len(self.spectral)](h).astype(DTYPES[config.dtype])
+            mixed = self.spectral[index % len(self.spectral)](h).astype(PRECISIONS[config.precision].dtype)
             h = h + forward(self.conditioning(index, mixed, conditions))
         h = crop(h, x.shape[1:-1], config.padding, shape.periodic)
         return self.project(h).astype(x.dtype)

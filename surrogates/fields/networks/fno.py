@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from surrogates.fields.networks.conditioning import Conditioning
 from surrogates.learning.nn.fourier_layers import FACTORISATIONS, SpectralConv, modes_per_dim
 from surrogates.learning.nn.grid import EXTENSIONS, FieldShape, crop, extend, position_count, with_positions
-from surrogates.learning.nn.layers import DTYPES, MLP, NetworkConfig, activate, linear, scaled_normal
+from surrogates.learning.nn.layers import MLP, NetworkConfig, activate, linear, scaled_normal
+from surrogates.learning.nn.precision import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,18 @@ class FNOBlock(nnx.Module):
 
     def __init__(self, config: FNOConfig, modes: tuple[int, ...], rngs: nnx.Rngs) -> None:
         width = config.width
-        self.dtype = config.dtype
+        self.dtype = PRECISIONS[config.precision].dtype
         self.spectral = SpectralConv(
             width, width, modes, rngs, factorisation=config.factorisation, rank=config.rank, gain=0.5
         )
-        self.local = linear(width, width, config.dtype, rngs, kernel_init=scaled_normal(0.5))
+        self.local = linear(width, width, config.precision, rngs, kernel_init=scaled_normal(0.5))
         hidden = max(1, round(config.channel_mlp * width))
-        self.mlp = MLP(width, hidden, width, config.activation, config.dtype, rngs, gain=1 / config.layers)
+        self.mlp = MLP(width, hidden, width, config.activation, config.precision, rngs, gain=1 / config.layers)
         self.scale = nnx.Param(jnp.ones((width,)))
 
     def mix(self, x: Float[Array, "batch *space width"]) -> Float[Array, "batch *space width"]:
         """K x + W x."""
-        return self.spectral(x).astype(DTYPES[self.dtype]) + self.local(x)
+        return self.spectral(x).astype(self.dtype) + self.local(x)
 
     def finish(
         self, h: Float[Array, "batch *space width"], x: Float[Array, "batch *space width"]
@@ -102,10 +103,10 @@ class FNO(nnx.Module):
         self.config, self.shape = config, shape
         modes = modes_per_dim(config.modes, shape.dims)
         inputs = shape.inputs + position_count(config.positions, shape.dims)
-        self.lift = MLP(inputs, round(config.lifting * width), width, config.activation, config.dtype, rngs)
+        self.lift = MLP(inputs, round(config.lifting * width), width, config.activation, config.precision, rngs)
         self.blocks = nnx.List([FNOBlock(config, modes, rngs) for _ in range(config.layers)])
         self.project = MLP(
-            width, round(config.projection * width), shape.outputs, config.activation, config.dtype, rngs
+            width, round(config.projection * width), shape.outputs, config.activation, config.precision, rngs
         )
         self.conditioning = Conditioning(shape.parameters, config.layers, width, config, rngs)
 

@@ -63,7 +63,7 @@ class DilatedBlock(nnx.Module):
                     config.width,
                     shape.periodic,
                     config.boundary,
-                    config.dtype,
+                    config.precision,
                     rngs,
                     dilation=d,
                     gain=2.0,
@@ -91,7 +91,7 @@ class DilatedResNet(nnx.Module):
     def __init__(self, config: DilatedResNetConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
         self.config, self.shape = config, shape
         inputs = shape.inputs + position_count(config.positions, shape.dims)
-        around = (shape.periodic, config.boundary, config.dtype, rngs)
+        around = (shape.periodic, config.boundary, config.precision, rngs)
         self.encode = GridConv(inputs, config.width, *around)
         self.blocks = nnx.List([DilatedBlock(config, shape, rngs) for _ in range(config.blocks)])
         self.decode = GridConv(config.width, shape.outputs, *around)

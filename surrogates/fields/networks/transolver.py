@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float
 
 from surrogates.fields.networks.conditioning import Conditioning
 from surrogates.learning.nn.grid import FieldShape, coordinates, position_count, position_features
-from surrogates.learning.nn.layers import DTYPES, MLP, NetworkConfig, Norm, linear
+from surrogates.learning.nn.layers import MLP, NetworkConfig, Norm, linear
+from surrogates.learning.nn.precision import PRECISIONS
 
 #: Added to the weight of a slice, so that an empty slice has a token of 0.
 EMPTY = 1e-6
@@ -61,14 +62,14 @@ class SliceAttention(nnx.Module):
     def __init__(self, config: TransolverConfig, rngs: nnx.Rngs) -> None:
         self.config = config
         width, each = config.width, config.width // config.heads
-        self.shares = linear(width, width, config.dtype, rngs)
-        self.values = linear(width, width, config.dtype, rngs)
+        self.shares = linear(width, width, config.precision, rngs)
+        self.values = linear(width, width, config.precision, rngs)
         # Orthogonal initial weights make the slices differ; otherwise all tokens would be the average of all points.
         self.slices = nnx.Linear(each, config.slices, kernel_init=nnx.initializers.orthogonal(), rngs=rngs)
         # Logarithm of the temperature of the softmax, which is initially 0.5 (section 3.1).
         self.scale = nnx.Param(jnp.full((config.heads, 1), jnp.log(0.5)))
-        self.ask = linear(each, 3 * each, config.dtype, rngs, use_bias=False)
-        self.answer = linear(width, width, config.dtype, rngs)
+        self.ask = linear(each, 3 * each, config.precision, rngs, use_bias=False)
+        self.answer = linear(width, width, config.precision, rngs)
 
     def __call__(
         self, x: Float[Array, "batch point width"], mask: Bool[Array, "batch point"] | None
@@ -99,7 +100,7 @@ class TransolverBlock(nnx.Module):
         width = config.width
         self.norm1, self.norm2 = Norm("layer", width, 1, rngs), Norm("layer", width, 1, rngs)
         self.attention = SliceAttention(config, rngs)
-        self.mlp = MLP(width, max(1, round(config.mlp * width)), width, config.activation, config.dtype, rngs)
+        self.mlp = MLP(width, max(1, round(config.mlp * width)), width, config.activation, config.precision, rngs)
 
 
 class Transolver(nnx.Module):
@@ -112,13 +113,13 @@ class Transolver(nnx.Module):
     """
 
     def __init__(self, config: TransolverConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
-        width, dtype = config.width, config.dtype
+        width, precision = config.width, config.precision
         self.config, self.shape = config, shape
         inputs = shape.inputs + position_count(config.positions, shape.dims)
-        self.lift = MLP(inputs, 2 * width, width, config.activation, dtype, rngs)
+        self.lift = MLP(inputs, 2 * width, width, config.activation, precision, rngs)
         self.blocks = nnx.List([TransolverBlock(config, rngs) for _ in range(config.layers)])
         self.norm = Norm("layer", width, 1, rngs)
-        self.project = linear(width, shape.outputs, dtype, rngs)
+        self.project = linear(width, shape.outputs, precision, rngs)
         self.conditioning = Conditioning(shape.parameters, config.layers, width, config, rngs)
 
     def __call__(
@@ -156,7 +157,7 @@ class Transolver(nnx.Module):
         """
         features = position_features(self.config.positions, where).astype(x.dtype)
         conditions = self.conditioning.features(parameters)
-        h = self.lift(jnp.concatenate([x, features], axis=-1)).astype(DTYPES[self.config.dtype])
+        h = self.lift(jnp.concatenate([x, features], axis=-1)).astype(PRECISIONS[self.config.precision].dtype)
         for index, block in enumerate(self.blocks):
             h = h + block.attention(self.conditioning(index, block.norm1(h), conditions), mask)
             h = h + block.mlp(block.norm2(h))

@@ -66,7 +66,7 @@ class ResidualBlock(nnx.Module):
     """
 
     def __init__(self, inputs: int, outputs: int, config: UNetConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
-        around = (shape.periodic, config.boundary, config.dtype, rngs)
+        around = (shape.periodic, config.boundary, config.precision, rngs)
         self.activation = config.activation
         self.norm1 = Norm(config.norm, inputs, config.groups, rngs)
         self.conv1 = GridConv(inputs, outputs, *around, gain=2.0)
@@ -74,7 +74,7 @@ class ResidualBlock(nnx.Module):
         self.conv2 = GridConv(outputs, outputs, *around)
         self.conditioning = Conditioning(shape.parameters, 1, outputs, config, rngs)
         if inputs != outputs:
-            self.short = linear(inputs, outputs, config.dtype, rngs)
+            self.short = linear(inputs, outputs, config.precision, rngs)
         self.changes = inputs != outputs
 
     def __call__(
@@ -98,8 +98,8 @@ class Attention(nnx.Module):
     def __init__(self, channels: int, config: UNetConfig, rngs: nnx.Rngs) -> None:
         self.heads = max(h for h in range(1, max(1, channels // 16) + 1) if channels % h == 0)
         self.norm = Norm("layer", channels, 1, rngs)
-        self.ask = linear(channels, 3 * channels, config.dtype, rngs)
-        self.answer = linear(channels, channels, config.dtype, rngs)
+        self.ask = linear(channels, 3 * channels, config.precision, rngs)
+        self.answer = linear(channels, channels, config.precision, rngs)
 
     def __call__(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *space channels"]:
         """The new features."""
@@ -120,7 +120,7 @@ class UNet(nnx.Module):
 
     def __init__(self, config: UNetConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
         self.config, self.shape = config, shape
-        around = (shape.periodic, config.boundary, config.dtype, rngs)
+        around = (shape.periodic, config.boundary, config.precision, rngs)
         channels = [m * config.width for m in config.multipliers]
 
         def level(first: int, c: int) -> nnx.List:

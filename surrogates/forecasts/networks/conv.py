@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from surrogates.forecasts.networks.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
-from surrogates.learning.nn.layers import DTYPES, HE, MLP, Linear, scaled_normal
+from surrogates.learning.nn.layers import HE, MLP, linear, scaled_normal
+from surrogates.learning.nn.precision import arithmetic
 
 #: Degrees from a pole within which a row lies on it.
 ON_POLE = 1e-3
@@ -84,10 +85,10 @@ class ConvBlock(nnx.Module):
         self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
         self.conv = nnx.Conv(
             config.width, config.width, (config.size,) * 2, padding="VALID", kernel_dilation=dilation,
-            dtype=DTYPES[config.dtype], kernel_init=HE, rngs=rngs,
+            **arithmetic(config.precision), kernel_init=HE, rngs=rngs,
         )  # fmt: skip
         hidden = int(config.hidden * config.width)
-        self.mlp = MLP(config.width, hidden, config.width, config.activation, config.dtype, rngs, gain=0.1)
+        self.mlp = MLP(config.width, hidden, config.width, config.activation, config.precision, rngs, gain=0.1)
 
     def __call__(
         self, h: Float[Array, "batch rows columns width"], conditions: Float[Array, "batch conditions"] | None
@@ -133,9 +134,9 @@ class ConvNet(nnx.Module):
             )  # fmt: skip
         if config.patch > 1:
             inside = config.patch**2 * config.width
-            dtype = DTYPES[config.dtype]
-            self.down = Linear(inside, config.width, dtype=dtype, rngs=rngs)
-            self.up = Linear(config.width, inside, kernel_init=scaled_normal(1.0), dtype=dtype, rngs=rngs)
+            precision = config.precision
+            self.down = linear(inside, config.width, precision, rngs)
+            self.up = linear(config.width, inside, precision, rngs, kernel_init=scaled_normal(1.0))
 
     def __call__(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from data.sphere.window_store import WindowStore
+from simulators.precision import jit_float32
 from surrogates.forecasts.networks.harmonics import Harmonics
 
 #: Least energy of a harmonic, as a share of the mean energy in its channel; fainter ones have no noticeable effect.
@@ -34,7 +35,7 @@ def gain_energy(
         unit: unit of each channel, by which increments are divided.
     """
 
-    @jax.jit
+    @jit_float32
     def squares(gains: Array) -> Array:
         return average_pairs(harmonics.forward(gains) ** 2).sum(axis=0)
 

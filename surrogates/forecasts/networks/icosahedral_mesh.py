@@ -25,7 +25,7 @@ from surrogates.forecasts.networks.icosahedron import (
     refinements,
 )
 from surrogates.forecasts.networks.layers import ConditionalNorm, Constant, Decoder, Encoder, SphereConfig, SphereShape
-from surrogates.learning.nn.layers import DTYPES, MLP, Linear, activate
+from surrogates.learning.nn.layers import MLP, activate, linear
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Messages(nnx.Module):
         self.count, self.activation = len(places[1]), config.activation
         features = edge_features(places[0][senders], places[1][receivers])
         self.features = Constant((features / np.maximum(features.std(axis=0), 1e-9)).astype(np.float32))
-        dtype, width = DTYPES[config.dtype], config.width
+        precision, width = config.precision, config.width
         # The first layer is linear in its three parts; two of them are cheaper on nodes, of which there are fewer.
-        self.edge = Linear(features.shape[1], width, dtype=dtype, rngs=rngs)
-        self.sent = Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
-        self.received = Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
-        self.last = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.edge = linear(features.shape[1], width, precision, rngs)
+        self.sent = linear(width, width, precision, rngs, use_bias=False)
+        self.received = linear(width, width, precision, rngs, use_bias=False)
+        self.last = linear(width, width, precision, rngs)
         self.scale = float(np.sqrt(len(edges) / self.count))
 
     def __call__(
@@ -91,7 +91,7 @@ class SphereMeshBlock(nnx.Module):
         self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
         self.messages = Messages(config, edges, (vertices, vertices), rngs)
         hidden = int(config.hidden * config.width)
-        self.mlp = MLP(2 * config.width, hidden, config.width, config.activation, config.dtype, rngs, gain=0.1)
+        self.mlp = MLP(2 * config.width, hidden, config.width, config.activation, config.precision, rngs, gain=0.1)
 
     def __call__(
         self, h: Float[Array, "batch vertex width"], conditions: Float[Array, "batch conditions"] | None
@@ -129,14 +129,14 @@ class MeshNet(nnx.Module):
         place = np.stack([latitude, np.sqrt(np.maximum(0, 1 - latitude**2))], axis=1)
         self.place = Constant(place.astype(np.float32))
         self.encode = Encoder(config, shape, rngs)
-        self.begin = Linear(2, config.width, dtype=DTYPES[config.dtype], rngs=rngs)
+        self.begin = linear(2, config.width, config.precision, rngs)
         self.inward = Messages(config, grid_to_mesh(shape.grid, finest, config.reach), (points, finest.vertices), rngs)
         self.blocks = nnx.List(
             [SphereMeshBlock(config, shape, edges, finest.vertices, rngs) for _ in range(config.blocks)]
         )
         self.outward = Messages(config, back, (finest.vertices, points), rngs)
         hidden = int(config.hidden * config.width)
-        self.join = MLP(2 * config.width, hidden, config.width, config.activation, config.dtype, rngs, gain=0.1)
+        self.join = MLP(2 * config.width, hidden, config.width, config.activation, config.precision, rngs, gain=0.1)
         self.decode = Decoder(config, shape, rngs)
 
     def __call__(

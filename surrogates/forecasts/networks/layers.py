@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from data.plain import written_as
 from data.sphere.weather_layout import WeatherGrid
-from surrogates.learning.nn.layers import ACTIVATIONS, DTYPES, MLP, Linear, scaled_normal
+from surrogates.learning.nn.layers import ACTIVATIONS, MLP, linear, scaled_normal
+from surrogates.learning.nn.precision import PRECISIONS, refuse_precision
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class SphereConfig:
         blocks: number of residual blocks.
         hidden: hidden channels of the MLP of each block, in units of the width.
         activation: one of `surrogates.learning.nn.layers.ACTIVATIONS`.
-        dtype: "float32" or "bfloat16", for operations on channels; weights and spherical harmonics stay in float32.
+        precision: precision of operations on channels; one of `surrogates.learning.nn.precision.PRECISIONS`. Weights
+            and spherical harmonics stay in float32.
         remat: whether to recompute each block for its gradient instead of keeping its activations.
 
     Raises:
@@ -34,18 +37,18 @@ class SphereConfig:
     blocks: int = 4
     hidden: float = 2.0
     activation: str = "silu"
-    dtype: str = "float32"
+    #: Saved settings and fingerprints keep the key of the first version.
+    precision: str = field(default="float32", metadata=written_as("dtype"))
     remat: bool = False
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for member in fields(self):
+            value = getattr(self, member.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-                raise ValueError(f"{field.name} must be above 0, got {value}")
+                raise ValueError(f"{member.name} must be above 0, got {value}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        refuse_precision(self.precision)
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,10 @@ class Encoder(nnx.Module):
     """An MLP from the inputs and the location of each point to its first features."""
 
     def __init__(self, config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
-        self.shape, self.dtype = shape, config.dtype
+        self.shape, self.dtype = shape, PRECISIONS[config.precision].dtype
         self.place = Constant(where_on_earth(shape.grid))
         wide = shape.inputs + self.place.values.shape[-1]
-        self.mlp = MLP(wide, config.width, config.width, config.activation, config.dtype, rngs)
+        self.mlp = MLP(wide, config.width, config.width, config.activation, config.precision, rngs)
 
     def __call__(
         self, x: Float[Array, "batch latitude longitude inputs"]
@@ -167,7 +170,7 @@ class Encoder(nnx.Module):
         if x.shape[1:] != expected:
             raise ValueError(f"the network takes fields of shape {expected}, got {x.shape[1:]}")
         place = jnp.broadcast_to(jnp.asarray(self.place.values), (len(x), *self.place.values.shape))
-        return self.mlp(jnp.concatenate([x, place], axis=-1).astype(DTYPES[self.dtype]))
+        return self.mlp(jnp.concatenate([x, place], axis=-1).astype(self.dtype))
 
 
 class Decoder(nnx.Module):
@@ -175,9 +178,7 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
         self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
-        self.last = Linear(
-            config.width, shape.outputs, kernel_init=scaled_normal(0.01), dtype=DTYPES[config.dtype], rngs=rngs
-        )
+        self.last = linear(config.width, shape.outputs, config.precision, rngs, kernel_init=scaled_normal(0.01))
 
     def __call__(
         self, h: Float[Array, "batch latitude longitude width"], conditions: Float[Array, "batch conditions"] | None

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from surrogates.forecasts.networks.harmonics import Harmonics
 from surrogates.forecasts.networks.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
 from surrogates.learning.nn.fourier_layers import EXACT, FACTORISATIONS
-from surrogates.learning.nn.layers import DTYPES, MLP, Linear
+from surrogates.learning.nn.layers import MLP, linear
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class SFNOBlock(nnx.Module):
         width = config.width
         self.norm = ConditionalNorm(width, shape.conditions, rngs)
         self.filter = SphericalFilter(harmonics, width, rngs, factorisation=config.factorisation, rank=config.rank)
-        self.skip = Linear(width, width, dtype=DTYPES[config.dtype], rngs=rngs)
+        self.skip = linear(width, width, config.precision, rngs)
         hidden = int(config.hidden * width)
-        self.mlp = MLP(width, hidden, width, config.activation, config.dtype, rngs, gain=0.1)
+        self.mlp = MLP(width, hidden, width, config.activation, config.precision, rngs, gain=0.1)
 
     def __call__(
         self, h: Float[Array, "longitude latitude batch width"], conditions: Float[Array, "batch conditions"] | None

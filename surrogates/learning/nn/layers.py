@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jax
@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from data.plain import written_as
 from surrogates.learning.nn.grid import GRIDS, POSITIONS, pad_boundary
+from surrogates.learning.nn.precision import arithmetic, refuse_precision
 
 #: "identity" makes a network linear, for tests.
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
@@ -21,7 +23,6 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
     "identity": lambda x: x,
 }
-DTYPES: Mapping[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 EMBEDDINGS = ("mlp", "sinusoidal")
 NORMS = ("none", "group", "layer")
 BOUNDARIES = ("zero", "edge")
@@ -49,8 +50,8 @@ class NetworkConfig:
         grid: where the points of dims that are not periodic lie: "cells", "left" or "ends"; see `domain`.
         embedding: inputs of the MLP that embeds the parameters: "mlp" for their values alone, or "sinusoidal" for their
             sines and cosines too.
-        dtype: precision of operations on the channels of points, "float32" or "bfloat16". Weights, Fourier transforms
-            and their coefficients are always in float32.
+        precision: precision of operations on the channels of points; one of `precision.PRECISIONS`. Weights, Fourier
+            transforms and their coefficients are always in float32.
 
     Raises:
         ValueError: a name is unknown or a number out of range.
@@ -61,21 +62,22 @@ class NetworkConfig:
     positions: str = "none"
     grid: str = "cells"
     embedding: str = "mlp"
-    dtype: str = "float32"
+    #: Saved settings and fingerprints keep the key of the first version.
+    precision: str = field(default="float32", metadata=written_as("dtype"))
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for member in fields(self):
+            value = getattr(self, member.name)
             if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
+                object.__setattr__(self, member.name, tuple(value))
             for item in value if isinstance(value, list | tuple) else (value,):
                 if isinstance(item, int) and not isinstance(item, bool) and item < 1:
-                    raise ValueError(f"{field.name} must be at least 1, got {value}")
+                    raise ValueError(f"{member.name} must be at least 1, got {value}")
         self.one_of("activation", ACTIVATIONS)
         self.one_of("positions", POSITIONS)
         self.one_of("grid", GRIDS)
         self.one_of("embedding", EMBEDDINGS)
-        self.one_of("dtype", DTYPES)
+        refuse_precision(self.precision)
 
     def one_of(self, name: str, choices: Any) -> None:
         """Refuse a value of the field `name` that is not one of `choices`.
@@ -104,9 +106,9 @@ class Linear(nnx.Linear):
         return flat.reshape(*inputs.shape[:-1], -1)
 
 
-def linear(inputs: int, outputs: int, dtype: str, rngs: nnx.Rngs, **more: Any) -> Linear:
-    """A linear map of channels, computed in `dtype`."""
-    return Linear(inputs, outputs, dtype=DTYPES[dtype], rngs=rngs, **more)
+def linear(inputs: int, outputs: int, precision: str, rngs: nnx.Rngs, **more: Any) -> Linear:
+    """A linear map of channels, computed at `precision`."""
+    return Linear(inputs, outputs, **arithmetic(precision), rngs=rngs, **more)
 
 
 class MLP(nnx.Module):
@@ -115,7 +117,7 @@ class MLP(nnx.Module):
     Args:
         inputs, hidden, outputs: number of channels.
         activation: one of `ACTIVATIONS`.
-        dtype: one of `DTYPES`.
+        precision: one of `precision.PRECISIONS`.
         rngs: random numbers for the initial weights.
         gain: approximate initial variance of the output over that of the input.
     """
@@ -126,14 +128,14 @@ class MLP(nnx.Module):
         hidden: int,
         outputs: int,
         activation: str,
-        dtype: str,
+        precision: str,
         rngs: nnx.Rngs,
         *,
         gain: float = 1.0,
     ) -> None:
         self.activation = activation
-        self.first = linear(inputs, hidden, dtype, rngs, kernel_init=HE)
-        self.second = linear(hidden, outputs, dtype, rngs, kernel_init=scaled_normal(gain))
+        self.first = linear(inputs, hidden, precision, rngs, kernel_init=HE)
+        self.second = linear(hidden, outputs, precision, rngs, kernel_init=scaled_normal(gain))
 
     def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
         """The new channels of each point."""
@@ -147,7 +149,7 @@ class GridConv(nnx.Module):
         inputs, outputs: number of channels.
         periodic: whether each dim is periodic.
         boundary: padding of the other dims; see `domain.pad_boundary`.
-        dtype: one of `DTYPES`.
+        precision: one of `precision.PRECISIONS`.
         rngs: random numbers for the initial weights.
         size: number of points of the kernel along each dim; odd.
         stride: distance between points of the output, in points of the input.
@@ -161,7 +163,7 @@ class GridConv(nnx.Module):
         outputs: int,
         periodic: tuple[bool, ...],
         boundary: str,
-        dtype: str,
+        precision: str,
         rngs: nnx.Rngs,
         *,
         size: int = 3,
@@ -179,7 +181,7 @@ class GridConv(nnx.Module):
             (stride,) * dims,
             padding="VALID",
             kernel_dilation=(dilation,) * dims,
-            dtype=DTYPES[dtype],
+            **arithmetic(precision),
             kernel_init=scaled_normal(gain),
             rngs=rngs,
         )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from typing import Any, TypeVar
 
 from data.errors import InputError
-from data.plain import PlainError, Tagged, flat_entries
+from data.plain import Tagged, flat_entries
 from data.settings import build
-from data.suggestions import did_you_mean
 
 WHERE = "model.network"
 C = TypeVar("C")
@@ -49,27 +47,16 @@ class Architectures(Tagged, Mapping[str, tuple[type[Any], Any]]):
         """
         return self._networks[self.name_of(config)][1](config, *arguments)
 
-    def read(self, value: Any) -> Any:
+    def read(self, value: Mapping[str, Any]) -> Any:
         """The settings that a configuration names; `from_plain` reads those of a file.
 
         Raises:
             InputError: the architecture or a setting is unknown, or a value is of another type or out of range.
         """
-        if not isinstance(value, Mapping):
-            raise InputError("must name an architecture and its settings", where=WHERE)
         name = str(value.get("architecture"))
         if name not in self:
-            raise InputError(f"no architecture {name!r}", where=WHERE, remedy=f"There are {', '.join(self)}")
-        names = [f.name for f in fields(self.kinds[name])]
-        strange = [str(key) for key in value if key not in (*names, self.key)]
-        if strange:
-            remedies = [did_you_mean(strange[0], names), f"Its settings are {', '.join(names)}"]
-            remedy = " ".join(filter(None, remedies))
-            raise InputError(f"{name} has no setting {strange[0]!r}", where=WHERE, remedy=remedy)
-        try:
-            return self.from_plain(value)
-        except PlainError as error:
-            raise InputError(error.problem, where=".".join(filter(None, (WHERE, error.key)))) from error
+            raise InputError(f"no architecture {name!r}; there are {', '.join(self)}", where=f"{WHERE}.{self.key}")
+        return build(self.kinds[name], {str(k): v for k, v in value.items() if k != self.key}, where=WHERE)
 
 
 def settings_of_surrogate(settings: type[Any], config: type[C], node: Mapping[str, Any], table: Architectures) -> C:
@@ -86,15 +73,11 @@ def settings_of_surrogate(settings: type[Any], config: type[C], node: Mapping[st
             out of range.
     """
     _refuse_outside_of_groups(flat_entries(settings), node)
-    network = node.get("network") or {}
-    name = str(network.get("architecture"))
-    if name not in table:
-        raise InputError(f"no architecture {name!r}; there are {', '.join(table)}", where=f"{WHERE}.architecture")
-    inner = {str(k): v for k, v in network.items() if k != "architecture"}
     outer = {str(k): v for k, v in node.items() if k not in ("kind", "network")}
-    chosen = build(table[name][0], inner, where=WHERE)
     described: Any = config
-    instance: C = described(**vars(build(settings, outer, where="model")), network=chosen)
+    instance: C = described(
+        **vars(build(settings, outer, where="model")), network=table.read(node.get("network") or {})
+    )
     return instance
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from data.structures.batches import Shape, System, choose_sizes, pad, round_up, shapes
 from data.structures.structures import Structures
+from simulators.precision import jit_float32
 from surrogates.potentials.dynamics.force_field import ForceField
 from surrogates.potentials.dynamics.relax import free_coordinates, refuse_baseline, refuse_constraints
 from surrogates.potentials.energy import EnergyAndForces
@@ -134,8 +135,8 @@ class Dynamics:
             answer = nnx.merge(graph, weights)(walkers.system)
             return walkers._replace(atomic=jnp.swapaxes(answer.atomic, 0, 1), forces=answer.forces.mean(axis=0))
 
-        self._advance = jax.jit(advance)
-        self._measure = jax.jit(measure)
+        self._advance = jit_float32(advance)
+        self._measure = jit_float32(measure)
 
     def __call__(
         self, structures: Structures, velocities: Float[np.ndarray, "A 3"] | None = None

@@ -22,6 +22,7 @@ from data.spec import SimulationError
 from data.structures.batches import Shape, System, choose_sizes, pad, round_up, shapes
 from data.structures.structures import Structures
 from data.terminal import progress_bar
+from simulators.precision import jit_float32
 from surrogates.potentials.dynamics.force_field import ForceField
 from surrogates.potentials.dynamics.optimisers import OPTIMISERS
 from surrogates.potentials.padding import pairs_budget
@@ -130,8 +131,8 @@ class Relaxer:
 
             return jax.tree.map(choose, fresh, slots)
 
-        self._advance = jax.jit(advance)
-        self._load = jax.jit(load)
+        self._advance = jit_float32(advance)
+        self._load = jit_float32(load)
 
     def __call__(self, structures: Structures, *, progress: bool = False) -> Relaxed:
         """Relax all structures of a table.

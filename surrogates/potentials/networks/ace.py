@@ -12,7 +12,7 @@ Each layer combines them into its channels with its own weights in one matrix pr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -20,7 +20,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from data.plain import OMIT_DEFAULT
 from data.structures.structures import MAX_ATOMIC_NUMBER
+from surrogates.learning.nn.precision import Mixer, multiply, refuse_precision
 from surrogates.potentials.networks.geometry import Pairs
 from surrogates.potentials.networks.harmonics import harmonics
 from surrogates.potentials.networks.neighbour_sums import collect
@@ -44,6 +46,7 @@ class ACEConfig:
         radial: B, the number of learned radial functions of each degree.
         radial_hidden: hidden width of the network that computes the radial functions.
         neighbours: typical number of neighbours; sums over neighbours are divided by its square root.
+        precision: precision of the products that mix channels; one of `surrogates.learning.nn.precision.PRECISIONS`.
     """
 
     features: int = 64
@@ -57,6 +60,8 @@ class ACEConfig:
     radial: int = 6
     radial_hidden: int = 32
     neighbours: float = 12.0
+    #: Surrogates of earlier versions lack it, and must keep their fingerprint.
+    precision: str = field(default="float32", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         sizes = (self.features, self.layers, self.tensor_features, self.radial, self.radial_hidden)
@@ -70,6 +75,7 @@ class ACEConfig:
             raise ValueError(f"cutoff_angstrom and neighbours must be above 0; got {self}")
         if self.basis not in BASES:
             raise ValueError(f"basis must be one of {BASES}, got {self.basis!r}")
+        refuse_precision(self.precision)
 
     @property
     def message_degrees(self) -> range:
@@ -126,7 +132,7 @@ class Layer(nnx.Module):
         self.receives = () if first else tuple(config.message_degrees)
         self.sends = () if last else tuple(config.message_degrees)
         scale = 1.0 / np.sqrt(config.radial * config.neighbours)
-        self.send = nnx.Linear(c, c, use_bias=False, rngs=rngs, kernel_init=LECUN)
+        self.send = Mixer(c, c, config.precision, rngs, use_bias=False, kernel_init=LECUN)
         self.weights = nnx.Param(scale * NORMAL(rngs.params(), (config.radial, c)))
         self.mix = nnx.Param(NORMAL(rngs.params(), (degrees, c, c)) / np.sqrt(c))
         if self.receives:
@@ -138,9 +144,9 @@ class Layer(nnx.Module):
         if self.sends:
             shape = (len(self.sends), (1 + TENSORS) * c, c)
             self.tensors = nnx.Param(NORMAL(rngs.params(), shape) / np.sqrt(shape[1]))
-        self.message = nnx.Linear((1 + degrees + INVARIANTS) * c, c, rngs=rngs, kernel_init=LECUN)
-        self.hidden = nnx.Linear(2 * c, c, rngs=rngs, kernel_init=LECUN)
-        self.out = nnx.Linear(c, c, rngs=rngs, kernel_init=LECUN)
+        self.message = Mixer((1 + degrees + INVARIANTS) * c, c, config.precision, rngs, kernel_init=LECUN)
+        self.hidden = Mixer(2 * c, c, config.precision, rngs, kernel_init=LECUN)
+        self.out = Mixer(c, c, config.precision, rngs, kernel_init=LECUN)
 
     def __call__(
         self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N _ C"]], edges: AceEdges
@@ -154,7 +160,7 @@ class Layer(nnx.Module):
         joined = [
             jnp.concatenate([density[ell], *each], axis=-1) for ell, each in zip(self.sends, products, strict=True)
         ]
-        sent = [each @ self.tensors[i] for i, each in enumerate(joined)]
+        sent = [multiply(each, self.tensors[i], self.config.precision) for i, each in enumerate(joined)]
         return s + message + self.out(hidden), sent
 
     def density(
@@ -162,12 +168,14 @@ class Layer(nnx.Module):
     ) -> list[Float[Array, "M N _ C"]]:
         """The density A_lmc of each atom with its channels mixed; one array with 2 l + 1 rows for each l."""
         a = collect(edges.functions, self.send(s), self.weights[...].astype(s.dtype), edges.pairs)
-        mixed = [a[:, :, ell * ell : (ell + 1) ** 2] @ self.mix[ell] for ell in range(self.config.degree + 1)]
+        precision = self.config.precision
+        rows = [a[:, :, ell * ell : (ell + 1) ** 2] for ell in range(self.config.degree + 1)]
+        mixed = [multiply(each, self.mix[ell], precision) for ell, each in enumerate(rows)]
         for i, ell in enumerate(self.receives):
-            each = tensors[i] @ self.send_tensors[i]
+            each = multiply(tensors[i], self.send_tensors[i], precision)
             weights = jnp.tile(self.weigh_tensors[i].astype(s.dtype), 2 * ell + 1)
             received = collect(edges.radial[i], each.reshape(*each.shape[:2], -1), weights, edges.pairs)
-            mixed[ell] += received.reshape(each.shape) @ self.mix_tensors[i]
+            mixed[ell] += multiply(received.reshape(each.shape), self.mix_tensors[i], precision)
         return mixed
 
 

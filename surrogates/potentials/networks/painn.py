@@ -8,14 +8,16 @@ an envelope that vanishes smoothly at the cutoff, and all neighbours within it c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from data.plain import OMIT_DEFAULT
 from data.structures.structures import MAX_ATOMIC_NUMBER
+from surrogates.learning.nn.precision import Mixer, refuse_precision
 from surrogates.potentials.networks.geometry import Pairs
 from surrogates.potentials.networks.neighbour_sums import collect
 from surrogates.potentials.networks.radial import BASES, expand
@@ -34,6 +36,7 @@ class PaiNNConfig:
         cutoff_angstrom: Angstrom; atoms farther apart than this exchange no messages.
         basis: functions in which distances are expanded, "bessel" or "gaussian".
         basis_size: number of basis functions.
+        precision: precision of the products that mix channels; one of `surrogates.learning.nn.precision.PRECISIONS`.
     """
 
     features: int = 64
@@ -41,6 +44,8 @@ class PaiNNConfig:
     cutoff_angstrom: float = 5.0
     basis: str = "bessel"
     basis_size: int = 8
+    #: Surrogates of earlier versions lack it, and must keep their fingerprint.
+    precision: str = field(default="float32", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if min(self.features, self.layers) < 1 or self.basis_size < 2:
@@ -49,6 +54,7 @@ class PaiNNConfig:
             raise ValueError(f"cutoff_angstrom must be above 0, got {self.cutoff_angstrom}")
         if self.basis not in BASES:
             raise ValueError(f"basis must be one of {BASES}, got {self.basis!r}")
+        refuse_precision(self.precision)
 
 
 class PaiNNEdges(NamedTuple):
@@ -73,8 +79,8 @@ class Message(nnx.Module):
 
     def __init__(self, config: PaiNNConfig, rngs: nnx.Rngs) -> None:
         f = config.features
-        self.hidden = nnx.Linear(f, f, rngs=rngs, kernel_init=XAVIER)
-        self.out = nnx.Linear(f, 3 * f, rngs=rngs, kernel_init=XAVIER)
+        self.hidden = Mixer(f, f, config.precision, rngs, kernel_init=XAVIER)
+        self.out = Mixer(f, 3 * f, config.precision, rngs, kernel_init=XAVIER)
         # The basis arrives weighted by the envelope, so the filter's bias is weighted by it too.
         self.filter = nnx.Param(XAVIER(rngs.params(), (config.basis_size + 1, 3 * f)))
 
@@ -99,9 +105,9 @@ class Update(nnx.Module):
 
     def __init__(self, config: PaiNNConfig, rngs: nnx.Rngs) -> None:
         f = config.features
-        self.mix = nnx.Linear(f, 2 * f, use_bias=False, rngs=rngs, kernel_init=XAVIER)
-        self.hidden = nnx.Linear(2 * f, f, rngs=rngs, kernel_init=XAVIER)
-        self.out = nnx.Linear(f, 3 * f, rngs=rngs, kernel_init=XAVIER)
+        self.mix = Mixer(f, 2 * f, config.precision, rngs, use_bias=False, kernel_init=XAVIER)
+        self.hidden = Mixer(2 * f, f, config.precision, rngs, kernel_init=XAVIER)
+        self.out = Mixer(f, 3 * f, config.precision, rngs, kernel_init=XAVIER)
 
     def __call__(
         self, s: Float[Array, "M N F"], v: Float[Array, "M N 3 F"]

@@ -131,6 +131,10 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         ["surrogate: this key is called model now", "Write model in the file that has it"],
     ),
     (["train", "task=weather/forecasts", "model.unroll=2"], ["model.unroll: this key is called model.loss.unroll now"]),
+    (
+        ["train", "task=fluids/trajectories", "model.network.dtype=bfloat16"],
+        ["model.network.dtype: this key is called model.network.precision now"],
+    ),
     (["train", "task=fluids/fields", "model.noise=0.1"], ["Write model.loss.noise"]),
     (["train", "task=weather/forecasts", "model.adjust_runs=2"], ["Write model.climate.runs"]),
     ([*SCREEN, "simulator=xtb"], ["simulator: is not chosen in this stage"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -34,8 +35,9 @@ SHIFTS = [name for name in NAMES if name != "deeponet"]
 
 
 def fresh(name: str, dims: int = 1, *, parameters: int = 0, periodic: bool = True, **changes: Any) -> nnx.Module:
-    config = ARCHITECTURES.read({**ARCHITECTURES.to_plain(SMALL[name]), **changes})
-    return ARCHITECTURES.network(config, FieldShape(dims, 2, 3, parameters, (periodic,) * dims), nnx.Rngs(0))
+    return ARCHITECTURES.network(
+        replace(SMALL[name], **changes), FieldShape(dims, 2, 3, parameters, (periodic,) * dims), nnx.Rngs(0)
+    )
 
 
 #: Compiled once for the networks and shapes that are alike, whichever test asks.
@@ -93,7 +95,7 @@ def test_parameters_change_the_answer_and_equal_ones_do_not(name: str, embedding
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_is_close_to_float32(name: str) -> None:
     x = noise(4, 16, 2)
-    full, half = answer(fresh(name), x), answer(fresh(name, dtype="bfloat16"), x)
+    full, half = answer(fresh(name), x), answer(fresh(name, precision="bfloat16"), x)
     assert half.dtype == np.float32
     error = np.linalg.norm(half - full) / np.linalg.norm(full)
     # bfloat16 rounds to 2^-9; a larger error would mean that a statistic or a transform uses bfloat16.
@@ -129,7 +131,7 @@ def test_it_learns_a_derivative(name: str) -> None:
     module = ARCHITECTURES.network(SMALL[name], FieldShape(1, 1, 1, periodic=(True,)), nnx.Rngs(0))
     if name == "transolver":
         # A point takes its own value and averages, but no neighbours, so it needs its position.
-        config = ARCHITECTURES.read({**ARCHITECTURES.to_plain(SMALL[name]), "positions": "periodic"})
+        config = replace(SMALL[name], positions="periodic")
         module = ARCHITECTURES.network(config, FieldShape(1, 1, 1, periodic=(True,)), nnx.Rngs(0))
     graph, weights = nnx.split(module)
     adam = optax.adam(1e-2)
@@ -158,8 +160,16 @@ def test_it_learns_a_derivative(name: str) -> None:
 def test_settings_travel_as_json(name: str) -> None:
     value = ARCHITECTURES.to_plain(SMALL[name])
     assert value["architecture"] == name
+    assert ARCHITECTURES.from_plain(value) == SMALL[name]
+    # Files keep the key that the precision had in the first version.
+    assert value["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_names_the_architecture_and_its_settings(name: str) -> None:
+    value = {"architecture": name, **asdict(SMALL[name])}
     assert ARCHITECTURES.read(value) == SMALL[name]
-    with pytest.raises(InputError, match=r"no setting 'depth'.*width"):
+    with pytest.raises(InputError, match=r"depth: no such key.*width"):
         ARCHITECTURES.read({**value, "depth": 3})
     with pytest.raises(InputError, match="width"):
         ARCHITECTURES.read({**value, "width": 0})
@@ -184,4 +194,4 @@ def test_settings_travel_as_json(name: str) -> None:
 )
 def test_settings_that_make_no_sense_are_refused(name: str, bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
-        ARCHITECTURES.read({**ARCHITECTURES.to_plain(SMALL[name]), **bad})
+        ARCHITECTURES.read({"architecture": name, **asdict(SMALL[name]), **bad})

@@ -218,7 +218,7 @@ def test_networks_turn_with_the_earth_where_they_promise_it(config: Any) -> None
     other = net(x, noise.at[0].add(1.0))
     assert float(jnp.abs(other[0] - first[0]).max()) > 1e-5
     np.testing.assert_allclose(np.asarray(other[1]), np.asarray(first[1]), atol=1e-6)
-    assert ARCHITECTURES.read(ARCHITECTURES.to_plain(config)) == config
+    assert ARCHITECTURES.from_plain(ARCHITECTURES.to_plain(config)) == config
 
 
 @pytest.mark.parametrize("grid", [EVEN, BETWEEN])
