@@ -90,11 +90,13 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
 
     from experiments.application.hydra_options import refuse_unsafe
     from experiments.application.renamed import refuse_moved
+    from experiments.application.shard_arguments import with_shard_places
     from experiments.application.stage import fail
 
     try:
         refuse_unsafe(arguments)
         refuse_moved(name, arguments)
+        arguments = with_shard_places(name, arguments)
     except InputError as error:
         return fail(error)
     # Hydra then raises what it would otherwise print with a traceback.

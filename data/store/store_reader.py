@@ -72,6 +72,11 @@ class StoreReader:
             ) from error
         return unseal(value, where=str(path), remedy="Restore it from a copy")
 
+    def card(self) -> dict[str, Any]:
+        """The description of its variables and its simulator, as it was written at creation."""
+        card: dict[str, Any] = self._read_json(CARD)
+        return card
+
     def _manifest(self) -> dict[str, Any]:
         return self._read_json(MANIFEST)
 

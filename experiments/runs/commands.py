@@ -66,9 +66,33 @@ def runs_command(arguments: Sequence[str]) -> int:
     return _answer(parser, arguments, run)
 
 
+def merge_command(arguments: Sequence[str]) -> int:
+    """`understudy merge OUT [--json]`."""
+    parser = _Parser(
+        prog="understudy merge",
+        description="Make one output of the shards of simulate, prepare or screen with shard=i/n. A shard that is "
+        "missing or half-finished is named, and nothing is written.",
+    )
+    parser.add_argument("out", metavar="OUT", help="out of the commands; the shards lie in OUT.shards")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def run(options: argparse.Namespace) -> None:
+        from experiments.merging.merge import merge
+
+        merged = merge(Path(options.out))
+        if options.json:
+            print(json.dumps({**asdict(merged), "out": str(merged.out)}, indent=1))
+            return
+        rows = {"shards": f"{merged.shards} of understudy {merged.stage}", "output": str(merged.out)}
+        show_pairs("Merged", rows | {name: f"{value:,.6g}" for name, value in merged.metrics.items()})
+
+    return _answer(parser, arguments, run)
+
+
 #: Name of a command that runs no stage -> what runs it, and its line of help.
 COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "status": (status_command, "say how far a run is, what failed in it and what it costs"),
+    "merge": (merge_command, "make one output of all shards of simulate, prepare or screen"),
     "runs": (runs_command, "list the runs below a folder with their states and metrics"),
 }
 

@@ -77,12 +77,21 @@ class Source(Protocol):
 
     Attributes:
         parses: whether its rows are parsed in processes.
+        cuts_alike: whether pieces that are read from the end of another piece end where they do otherwise.
     """
 
-    parses: ClassVar[bool]
+    @property
+    def parses(self) -> bool: ...
+
+    @property
+    def cuts_alike(self) -> bool: ...
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """Chunks of at most about `rows` rows from `position`, whose row is number `line`."""
+        ...
+
+    def bounds(self, rows: int) -> list[tuple[int, int]]:
+        """Position and line after each piece of at most about `rows` rows, read from the start."""
         ...
 
     @property
@@ -101,6 +110,7 @@ class TextSource:
     """A SMILES file or a delimited table, in any form that `data.formats.text_files` reads."""
 
     parses: ClassVar[bool] = True
+    cuts_alike: ClassVar[bool] = True
     path: Path
     form: TextFormat
     delimiter: str
@@ -137,6 +147,10 @@ class TextSource:
                 position, line = position + some.size, line + len(some.lines)
                 done = raw.tell() / total if self.form.rewritten else position / total
                 yield Piece(chunk, position, line, done, CarriedText(chunk, places) if places else None)
+
+    def bounds(self, rows: int) -> list[tuple[int, int]]:
+        """Position and line after each piece."""
+        return [(piece.end, piece.line) for piece in self.pieces(rows, *self.start)]
 
     def _lines(self, stream: BinaryIO, rows: int, line: int) -> _Lines:
         some = _Lines()
@@ -191,6 +205,8 @@ class ParquetSource:
     """A column of a Parquet file; positions are rows."""
 
     parses: ClassVar[bool] = True
+    # Batches begin anew with the row group at which reading begins.
+    cuts_alike: ClassVar[bool] = False
     path: Path
     column: str
     start: tuple[int, int] = (0, 1)
@@ -207,12 +223,17 @@ class ParquetSource:
             chunk = ArrowChunk(arrow_bytes(pa.table({self.column: column})), first, lost=lost)
             yield Piece(chunk, end, end + 1, done, CarriedBatch(batch, first, self.carry) if self.carry else None)
 
+    def bounds(self, rows: int) -> list[tuple[int, int]]:
+        """Row after each piece, twice."""
+        return [(end, end + 1) for _, end, _ in parquet_batches(self.path, [self.column, *self.carry], rows)]
+
 
 @dataclass(frozen=True)
 class LibrarySource:
     """A library written by `understudy prepare`; positions are molecules, and lines are those of its source."""
 
     parses: ClassVar[bool] = False
+    cuts_alike: ClassVar[bool] = True
     library: PreparedLibrary
     start: tuple[int, int] = (0, 1)
     description: ClassVar[str] = "library of `understudy prepare`"
@@ -230,6 +251,14 @@ class LibrarySource:
                     end = before + last
                     yield Piece(chunk, end, int(some.lines[-1]) + 1, end / total)
             before += part.rows
+
+    def bounds(self, rows: int) -> list[tuple[int, int]]:
+        """Molecules up to the end of each piece, without reading any; no position depends on the lines, which are 1."""
+        before, ends = 0, []
+        for part in self.library.parts:
+            ends += [before + min(end, part.rows) for end in range(rows, part.rows + rows, rows)]
+            before += part.rows
+        return [(end, 1) for end in ends]
 
 
 def open_source(path: Path, smiles: str, columns: Sequence[str] | None = (), without: Collection[str] = ()) -> Source:

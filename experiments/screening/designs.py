@@ -80,6 +80,7 @@ class TextDesigns:
     """
 
     parses: ClassVar[bool] = False
+    cuts_alike: ClassVar[bool] = True
     text: TextSource
     names: tuple[str, ...]
     places: tuple[int, ...]
@@ -100,12 +101,17 @@ class TextDesigns:
             assert isinstance(piece.chunk, TextChunk)
             yield replace(piece, chunk=parse_designs(piece.chunk, self.names, self.places))
 
+    def bounds(self, rows: int) -> list[tuple[int, int]]:
+        """Position and line after each piece."""
+        return self.text.bounds(rows)
+
 
 @dataclass(frozen=True)
 class ParquetDesigns:
     """Columns of a Parquet file; positions are rows."""
 
     parses: ClassVar[bool] = False
+    cuts_alike: ClassVar[bool] = False
     path: Path
     names: tuple[str, ...]
     start: tuple[int, int] = (0, 1)
@@ -125,6 +131,11 @@ class ParquetDesigns:
             carried = CarriedBatch(batch, int(lines[0]), self.carry) if self.carry else None
             yield Piece(_sifted(self.names, table, lines, texts), end, end + 1, done, carried)
 
+    def bounds(self, rows: int) -> list[tuple[int, int]]:
+        """Row after each piece, twice."""
+        read = list(dict.fromkeys((*self.names, *self.carry)))
+        return [(end, end + 1) for _, end, _ in parquet_batches(self.path, read, rows)]
+
 
 @dataclass(frozen=True)
 class DrawnDesigns:
@@ -138,6 +149,7 @@ class DrawnDesigns:
     """
 
     parses: ClassVar[bool] = False
+    cuts_alike: ClassVar[bool] = True
     names: tuple[str, ...]
     ranges: tuple[Range, ...]
     count: int
@@ -162,6 +174,11 @@ class DrawnDesigns:
                 end / self.count,
             )
             position = end
+
+    def bounds(self, rows: int) -> list[tuple[int, int]]:
+        """Row after each piece, twice."""
+        ends = [min(end, self.count) for end in range(rows, self.count + rows, rows)]
+        return [(end, end + 1) for end in ends]
 
     def rows(self, first: int, last: int) -> Float[np.ndarray, "row column"]:
         """Rows `first` to `last` - 1."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -31,6 +31,7 @@ from data.errors import InputError
 from data.files import write_json
 from data.identity import molecule_keys
 from data.reading_summary import Reading
+from data.shards import Shard, whole_of
 from data.terminal import ProgressBar, progress_bar
 from experiments.application.stage import show_readings
 from experiments.application.usage import PeakMemory, cpu_seconds
@@ -42,6 +43,7 @@ from experiments.screening.objective import Objective, hits, targets_of
 from experiments.screening.readings import StandardForms, candidates_read, standard_of, standard_said
 from experiments.screening.screen_summary import ScreenSummary, show_summary
 from experiments.screening.sink import Sink, TopK, result_batch
+from experiments.screening.source_shards import shard_source
 from experiments.screening.workers import ParserPool, in_order
 from simulators.chemistry.standardise import check_steps
 from surrogates.abilities import PredictsTables
@@ -121,6 +123,7 @@ class ScreenConfig:
         streams: number of concurrent predictions, so that packing one overlaps with computing another.
         niceness: niceness of the parsing processes, so that predictions have priority.
         compression: compression of the parts: zstd, snappy, lz4 or none.
+        shard: part of the candidates that is screened; None: all. `out` is then `Shard.directory` of the whole output.
 
     Raises:
         ValueError: a count is not positive, or a step of `standardise` is unknown.
@@ -138,6 +141,7 @@ class ScreenConfig:
     streams: int = 2
     niceness: int = 5
     compression: str = "zstd"
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "standardise", tuple(self.standardise))
@@ -200,6 +204,8 @@ def screen_library(
     """
     began = time.perf_counter()
     config = in_small_chunks(surrogate, config)
+    if config.shard is not None:
+        library = _part_of(library, config.shard, out, config.chunk_rows)
     fingerprint = {
         "surrogate": surrogate.fingerprint,
         "candidates": dict(library.identity),
@@ -224,7 +230,8 @@ def screen_library(
             **counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind, repeats=repeats, forms=forms
         )
         write_json(out / "metrics.json", summary.metrics())
-    if summary.valid == 0:
+    # Another shard may have candidates; the merge refuses shards of which none has any.
+    if summary.valid == 0 and config.shard is None:
         raise InputError(
             f"none of the {summary.read} rows is a {library.kind}",
             where=library.where,
@@ -234,6 +241,13 @@ def screen_library(
     if progress:
         show_summary(summary, out)
     return summary
+
+
+def _part_of(library: ScreenInput, shard: Shard, out: Path, rows: int) -> ScreenInput:
+    """The candidates of a shard, whose settings name it; the merge removes that name."""
+    whole = whole_of(shard, out)
+    source = shard_source(library.source, shard, whole, rows, library.identity)
+    return replace(library, source=source, settings={**library.settings, "shard": str(shard)})
 
 
 @dataclass
@@ -365,11 +379,18 @@ class Session:
 
 def _candidate_keys(library: ScreenInput) -> Callable[[pa.Table], list[str]] | None:
     """The function whose keys identify molecules; None for designs, of which every row counts."""
-    if "smiles" not in library.named:
-        return None
+    return molecule_keys_by(library.named) if "smiles" in library.named else None
+
+
+def molecule_keys_by(named: Sequence[str]) -> Callable[[pa.Table], list[str]]:
+    """The function that gives the key of the molecule of each row of a table of results.
+
+    Args:
+        named: columns of SMILES, of which the last one that a row has counts.
+    """
 
     def keys(table: pa.Table) -> list[str]:
-        asked = [table.column(name).to_pylist() for name in reversed(library.named)]
+        asked = [table.column(name).to_pylist() for name in reversed(named)]
         return molecule_keys([str(next(filter(None, forms), "")) for forms in zip(*asked, strict=True)])
 
     return keys

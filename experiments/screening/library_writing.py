@@ -24,11 +24,13 @@ from data.json_files import read_plain
 from data.molecules.graph_tables import GraphTable
 from data.molecules.library import CARD, REMEDY, LibraryPart, PreparedLibrary, PreparedMolecules, read_part, write_part
 from data.plain import to_plain
+from data.shards import Shard, whole_of
 from data.terminal import progress_bar
 from experiments.application.stage import show_readings
 from experiments.screening.candidate_chunks import Encoded
 from experiments.screening.candidate_sources import identity, open_source
 from experiments.screening.readings import StandardForms, candidates_read, standard_said
+from experiments.screening.source_shards import shard_source
 from experiments.screening.workers import ParserPool, in_order
 from simulators.chemistry.standardise import check_steps
 
@@ -89,6 +91,7 @@ def prepare(
     smiles: str = "smiles",
     standardise: Sequence[str] = (),
     workers: int | None = None,
+    shard: Shard | None = None,
     progress: bool = True,
 ) -> PrepareSummary:
     """Featurise a file of candidates into a prepared library, or resume a preparation that was stopped.
@@ -99,6 +102,7 @@ def prepare(
         smiles: column of a table that holds SMILES.
         standardise: steps of standardisation that are applied first (`simulators.chemistry.standardise`).
         workers: number of parsing processes; None for one for each core that this process may use.
+        shard: part of the candidates that is prepared; None: all. `out` then lies in `Shard.directory` of the whole.
         progress: whether to show a progress bar.
 
     Raises:
@@ -110,6 +114,9 @@ def prepare(
     check_steps(steps)
     source = open_source(candidates, smiles)
     origin: dict[str, object] = {**identity(candidates), "file": candidates.name, "smiles": smiles}
+    if shard is not None:
+        source = shard_source(source, shard, whole_of(shard, out), CHUNK_ROWS, identity(candidates))
+        origin["shard"] = str(shard)
     if steps:
         origin["standardise"] = list(steps)
     if (out / CARD).exists():
@@ -145,7 +152,8 @@ def prepare(
             finally:
                 pool.close()
         valid = sum(part.rows for part in done.parts)
-        if not valid:
+        # Another shard may have molecules; the merge refuses shards of which none has any.
+        if not valid and shard is None:
             raise InputError(
                 f"none of the {done.rows} rows is a molecule",
                 where=str(candidates),
@@ -217,20 +225,24 @@ def resume(out: Path, origin: dict[str, object]) -> Done | None:
     return done
 
 
+def joined(pieces: Sequence[Encoded | PreparedMolecules]) -> PreparedMolecules:
+    """The molecules of several pieces, one after the other."""
+    sizes = np.cumsum([0] + [int(e.offsets[-1]) for e in pieces])
+    offsets = np.concatenate(
+        [e.offsets[:-1].astype(np.int64) + size for e, size in zip(pieces, sizes[:-1], strict=True)]
+    )
+    return PreparedMolecules(
+        GraphTable.concat([e.table for e in pieces]),
+        np.concatenate([e.text for e in pieces]),
+        np.append(offsets, sizes[-1]),
+        np.concatenate([e.lines for e in pieces]),
+        None if pieces[0].standard is None else [text for e in pieces for text in e.standard or []],
+    )
+
+
 def _commit(out: Path, done: Done, waiting: list[Encoded], name: str) -> None:
     rows = sum(e.rows for e in waiting)
-    sizes = np.cumsum([0] + [int(e.offsets[-1]) for e in waiting])
-    offsets = np.concatenate(
-        [e.offsets[:-1].astype(np.int64) + size for e, size in zip(waiting, sizes[:-1], strict=True)]
-    )
-    table = GraphTable.concat([e.table for e in waiting])
-    prepared = PreparedMolecules(
-        table,
-        np.concatenate([e.text for e in waiting]),
-        np.append(offsets, sizes[-1]),
-        np.concatenate([e.lines for e in waiting]),
-        None if waiting[0].standard is None else [text for e in waiting for text in e.standard or []],
-    )
+    prepared = joined(waiting)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for encoded in waiting:
@@ -245,7 +257,7 @@ def _commit(out: Path, done: Done, waiting: list[Encoded], name: str) -> None:
         os.fsync(file.fileno())
         done.rejects_bytes = file.tell()
     sync_directory(out)
-    if len(table):
+    if len(prepared.table):
         done.parts.append(write_part(out, len(done.parts), prepared))
     done.rows += rows
     write_json(out / PROGRESS, to_plain(done))

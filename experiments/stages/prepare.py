@@ -9,6 +9,7 @@ from omegaconf import MISSING, DictConfig
 
 from data.files import write_json
 from data.settings import build, existing_file
+from data.shards import Shard
 from data.terminal import show_pairs
 from experiments.application.stage import StageSettings, application
 from experiments.screening.candidate_sources import unused_of_candidates
@@ -29,6 +30,7 @@ class PrepareSettings(StageSettings):
     smiles: str = "smiles"
     standardise: tuple[str, ...] = ()
     workers: int | None = None
+    shard: str | None = None
 
     def __post_init__(self) -> None:
         check_steps(self.standardise)
@@ -46,6 +48,7 @@ def prepare(config: DictConfig, run_dir: Path) -> None:
         smiles=settings.smiles,
         standardise=settings.standardise,
         workers=settings.workers,
+        shard=None if settings.shard is None else Shard.parse(settings.shard),
     )
     metrics = prepared.metrics()
     rejected = prepared.molecules - prepared.valid
@@ -55,7 +58,7 @@ def prepare(config: DictConfig, run_dir: Path) -> None:
         {
             "molecules": f"{prepared.valid:,}, rejected {rejected:,} (see {out / 'rejects.csv'})",
             "rate": f"{metrics['prepare/molecules_per_second']:,.0f} molecules/s over {prepared.seconds:.1f} s",
-            "size": f"{prepared.bytes / 1e6:,.1f} MB, {prepared.bytes / prepared.valid:.0f} bytes a molecule",
+            "size": f"{prepared.bytes / 1e6:,.1f} MB, {prepared.bytes / max(1, prepared.valid):.0f} bytes a molecule",
             "library": out,
         },
     )

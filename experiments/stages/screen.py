@@ -14,6 +14,7 @@ from omegaconf.errors import MissingMandatoryValue
 from data.errors import InputError
 from data.files import write_json
 from data.settings import build, existing_file
+from data.shards import Shard
 from data.terminal import show_pairs
 from experiments.application.stage import StageSettings, application
 from experiments.screening.candidate_sources import unused_of_candidates
@@ -74,6 +75,7 @@ class ScreenSettings(StageSettings):
     top_k: int = 1000
     distinct: bool = True
     workers: int | None = None
+    shard: str | None = None
     objective: Any = MISSING
     sampling: DesignSampling = field(default_factory=DesignSampling)
     recheck: Any = MISSING
@@ -85,7 +87,8 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     objective = read_objective(config.objective)
     names = ("top_k", "distinct", "smiles", "standardise", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
-    how = replace(how, columns=chosen_columns(settings.columns))
+    shard = None if settings.shard is None else Shard.parse(settings.shard)
+    how = replace(how, columns=chosen_columns(settings.columns), shard=shard)
     enable_compilation_cache()
     if settings.cascade:
         # A screen by one surrogate draws nothing, and does not import matplotlib.
@@ -158,6 +161,7 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     """Keys that this kind of surrogate or candidates does not use, with the reason; see `application.strict`."""
     if config.cascade:
         replaced = dict.fromkeys(("surrogate", "sampling", "recheck", "top_k", "distinct"), "a cascade has rungs")
+        replaced["shard"] = "the thresholds of a cascade are set on all candidates"
         replaced["columns"] = "the files of a cascade name candidates by their line and SMILES"
         if config.fdr is not None:
             replaced |= dict.fromkeys(("recall", "confidence"), "fdr promises a share of hits in a shortlist instead")
@@ -186,6 +190,8 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
         unused["columns"] = "designs that are drawn have no columns but their parameters"
     if numbers and config.recheck.simulator is None:
         unused["recheck"] = "nothing is solved without recheck.simulator"
+    if config.shard is not None:
+        unused["recheck"] = "the best are known once understudy merge has merged the shards"
     return unused
 
 

@@ -27,6 +27,7 @@ from data.structures.frame_names import FrameKeys
 from experiments.application.run_directory import rejects_path
 from experiments.application.stage import StageSettings, application, instantiate, show_readings
 from experiments.campaigns.frame_requests import FrameRequests, Silent
+from experiments.campaigns.shard_requests import ShardRequests
 from experiments.screening.readings import StandardForms, standard_said
 from simulators.adapter import ReadsFiles, Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
@@ -45,6 +46,7 @@ class SimulateSettings(StageSettings):
         sampling: how requests are drawn, instead of `inputs`.
         smiles: column that holds SMILES.
         limit: largest number of inputs.
+        shard: part of the requests that is simulated, such as "2/8", by the hash of their keys; None: all.
         charge_key, spin_key, spin_convention: entries of geometries; see `data.structures.frame_names.FrameKeys`.
         out: store of the records.
         simulator, campaign, conformers: groups of the configuration.
@@ -57,6 +59,7 @@ class SimulateSettings(StageSettings):
     sampling: Any = None
     smiles: str = "smiles"
     limit: int | None = None
+    shard: str | None = None
     charge_key: str | None = None
     spin_key: str | None = None
     spin_convention: str = "unpaired"
@@ -111,10 +114,13 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         from experiments.campaigns.sampled import draw_requests
 
         drawn, count = draw_requests(config.sampling, simulator)
+        part = ShardRequests.of(settings.shard, drawn, run_dir)
         if isinstance(simulator, ReadsFiles) and (reading := simulator.reading()) is not None:
             show_readings([reading], run_dir)
-        result = run_campaign(simulator, drawn, Path(settings.out), campaign, total=count, none_answered=True)
-        _end(result, run_dir)
+        result = run_campaign(
+            simulator, part, Path(settings.out), campaign, total=part.about(count), none_answered=True
+        )
+        _end(result, run_dir, part)
         return
     path = existing_file(settings.inputs, "inputs")
     _refuse_no_molecules(simulator)
@@ -130,10 +136,11 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         if takes_geometries and geometries:
             frames = FrameRequests(path, simulator, keys, settings.limit).counted(rejects)
             show_readings([frames.reading], run_dir)
+            part = ShardRequests.of(settings.shard, frames, run_dir)
             result = run_campaign(
-                simulator, frames, Path(settings.out), campaign, total=frames.total, none_answered=True
+                simulator, part, Path(settings.out), campaign, total=part.about(frames.total), none_answered=True
             )
-            _end(result, run_dir)
+            _end(result, run_dir, part)
             return
         # A simulator of SMILES has no use for standard forms, of which conformers are made.
         standardise = conformers.standardise if takes_geometries else ()
@@ -151,24 +158,29 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         changed: list[tuple[str, str]] = []
         limited = islice(chain([head], rows), settings.limit)
         inputs = requests(limited, simulator, path, rejects, tally, standardise, changed)
-        total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
+        part = ShardRequests.of(settings.shard, inputs, run_dir)
+        total = part.about(count_rows(path, smiles_column=settings.smiles, at_most=settings.limit))
         ended: CampaignSummary | None = None
         try:
-            ended = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total, none_answered=True)
+            ended = run_campaign(simulator, part, Path(settings.out), campaign, total=total, none_answered=True)
         finally:
             # The reading is shown even if the campaign stops early.
             if takes_geometries:
                 tally.assumed += standard_said(standardise, StandardForms.of(changed))
-            show_readings([_reading(tally, path, settings.limit, ended)], run_dir)
-    _end(ended, run_dir)
+            show_readings([_reading(tally, path, settings.limit, ended, part)], run_dir)
+    _end(ended, run_dir, part)
 
 
-def _reading(tally: TableTally, path: Path, limit: int | None, result: CampaignSummary | None) -> Reading:
+def _reading(
+    tally: TableTally, path: Path, limit: int | None, result: CampaignSummary | None, part: ShardRequests
+) -> Reading:
     """What was read of a file of molecules, up to the point where the campaign stopped."""
     reading = tally.reading(path)
     said = []
     if result is None:
         said.append("the campaign stopped early: what follows in the file was not read")
+    elif part.shard is not None:
+        said.append(f"shard {part.shard}: {result.requested:,} of the molecules are simulated here")
     elif result.requested < reading.used:
         said.append(f"{reading.used:,} rows name {result.requested:,} molecules; each molecule is simulated once")
     if limit is not None and reading.used == limit:
@@ -216,9 +228,10 @@ def unused_in_simulation(config: DictConfig) -> dict[str, str]:
     return unused
 
 
-def _end(result: CampaignSummary, run_dir: Path) -> None:
-    """Write the metrics; a campaign without any answer ends the command with an error."""
+def _end(result: CampaignSummary, run_dir: Path, part: ShardRequests) -> None:
+    """Write the metrics, and that a shard is complete; a campaign without any answer ends the command with an error."""
     write_json(run_dir / "metrics.json", result.metrics())
+    part.complete()
     result.refuse_no_answer()
 
 

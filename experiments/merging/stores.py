@@ -1,0 +1,125 @@
+"""Merges the stores of a sharded campaign: records in the order of all requests, as one worker would add them."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from data.errors import InputError
+from data.files import atomic_directory, sync_directory, write_json
+from data.plain import from_plain
+from data.spec import Coordinate, Variable
+from data.store.columns import FACTS
+from data.store.records import RecordStore
+from data.terminal import progress_bar
+from experiments.campaigns.shard_requests import ShardPlaces
+from experiments.merging.description import summed_metrics
+from simulators.campaigns.campaign import AGAIN
+
+#: Name of the store in the directory of a shard.
+STORE = "labels.zarr"
+#: Rows of a chunk of most arrays, which are then written once.
+FOLD = 4096
+
+
+def merge_stores(out: Path, directories: Sequence[Path], config: DictConfig) -> dict[str, float]:
+    """Write one store of all records.
+
+    Records stand in the order in which a campaign of one worker without shards adds them: first attempts in the order
+    of the requests, then second attempts of failed requests, and so on.
+
+    Args:
+        out: the new store.
+        directories: runs of the shards, each with a store and the places of its requests.
+        config: configuration that all shards share.
+
+    Raises:
+        InputError: the shards have not the same requests, or not the same simulator.
+        CorruptStoreError: a file of a shard is damaged.
+    """
+    places = [ShardPlaces.read(path) for path in directories]
+    counts = {one.requests for one in places}
+    if len(counts) > 1:
+        raise InputError(
+            f"the shards were made of {' and of '.join(f'{n:,}' for n in sorted(counts))} requests",
+            where=str(directories[0].parent),
+            remedy="Run each of them again with the same inputs",
+        )
+    stores = [RecordStore.open(path / STORE) for path in directories]
+    for store in stores[1:]:
+        if store.card() != stores[0].card():
+            raise InputError(
+                f"is of another simulator or version than {stores[0].path}",
+                where=str(store.path),
+                remedy="Run that shard again with the version of the others, in an empty directory",
+            )
+    total = sum(len(store) for store in stores)
+    with atomic_directory(out) as target, progress_bar("merging", total) as bar:
+        with _begun_as(stores[0], target) as merged:
+            streams = [_in_order(store, one.places) for store, one in zip(stores, places, strict=True)]
+            for _, key, values in heapq.merge(*streams, key=lambda item: item[0]):
+                facts = {name: values.pop(name) for name in FACTS if name != "key" and name in values}
+                merged.append(key, values, **_plain(facts))
+                bar.advance()
+        sync_directory(target)
+    metrics = summed_metrics(directories, "simulate")
+    # The store is no run directory: what describes the whole stays beside the shards.
+    write_json(directories[0].parent / "metrics.json", metrics)
+    return metrics
+
+
+def _begun_as(store: RecordStore, path: Path) -> RecordStore:
+    """An empty store for records of the same kind."""
+    card = store.card()
+    return RecordStore.create(
+        path,
+        from_plain(tuple[Variable, ...], card["inputs"]),
+        from_plain(tuple[Variable, ...], card["outputs"]),
+        coords=from_plain(tuple[Coordinate, ...], card["coords"]),
+        provenance=card["attrs"],
+        facts=card["facts"],
+        record=card["record"],
+        sync=False,
+        flush_every=FOLD,
+    )
+
+
+def _in_order(store: RecordStore, places: Mapping[str, int]) -> Iterator[tuple[tuple[int, int], str, dict[str, Any]]]:
+    """The records of a shard by attempt and place; workers may have ended in another order than they began.
+
+    Raises:
+        InputError: a record is of no request of the shard, or a request has no record.
+    """
+    keys = store.keys()
+    ranks: dict[str, tuple[int, int]] = {}
+    for key in keys:
+        first, _, again = key.partition(AGAIN)
+        if first in places:
+            ranks[key] = (int(again or 0), places[first])
+    absent = len(places) - sum(attempt == 0 for attempt, _ in ranks.values())
+    if absent or len(ranks) < len(keys):
+        raise InputError(
+            f"{absent:,} of its requests have no record, and {len(keys) - len(ranks):,} records are of other requests",
+            where=str(store.path),
+            remedy="Run the shard again in an empty directory",
+        )
+    waiting: dict[tuple[int, int], tuple[str, dict[str, Any]]] = {}
+    order = iter(sorted(ranks.values()))
+    awaited = next(order, None)
+    facts = [name for name in store.card()["facts"] if name != "key"]
+    for key, values in store.records(status=None, names=[*facts, *store.inputs, *store.outputs]):
+        values.pop("key")
+        waiting[ranks[key]] = (key, values)
+        while awaited is not None and awaited in waiting:
+            yield (awaited, *waiting.pop(awaited))
+            awaited = next(order, None)
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of a record as `RecordStore.append` takes them."""
+    texts = ("status", "message", "log")
+    return {name: str(v) if name in texts else v.item() for name, v in facts.items()}
