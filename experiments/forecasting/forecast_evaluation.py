@@ -154,6 +154,10 @@ def evaluate_forecaster(
         facts, extremes = forecaster.facts, np.array([store.statistics.low, store.statistics.high])[:, None, None]
         unlike = refuse_beyond(extremes, facts) + refuse_other_times(store.times[first], steps, facts)
         learned.notes += [f"Mind that {text}." for text in unlike]
+        learned.notes += [
+            f"{name} is an input of the forecaster and not forecast: its errors are those of an anomaly that it keeps."
+            for name in facts.config.forcing
+        ]
     with progress_bar("forecasts", None) as bar:
         systems: dict[str, Any] = {"forecast": main}
         if external is not None and forecaster is not None:

@@ -77,7 +77,7 @@ def issue_forecasts(
         show_readings([reading], run_dir)
     configuration_checked(run_dir)
     write_arrays(store, out, {"Conventions": "CF-1.11", "surrogate": surrogate.fingerprint[:12], **layout.attrs},
-                 layout.variables[0])  # fmt: skip
+                 forecast_variables(surrogate)[0])  # fmt: skip
     status = np.concatenate(list(store.blocks(next(a for a in arrays if a.name == "status"))))
     seconds = time.perf_counter() - began
     counted = {"forecasts": len(times), "steps": steps, "members": members, "failed": int((status != 0).sum()),
@@ -116,6 +116,11 @@ def as_time(text: str) -> np.datetime64:
     if np.isnat(moment):
         raise InputError("is no date", where="time", remedy="Write time=2019-03-01T06")
     return moment
+
+
+def forecast_variables(surrogate: ForecastSurrogate) -> list[str]:
+    """The variables that are forecast: all but those that are inputs alone."""
+    return [name for name in surrogate.layout.variables if name not in surrogate.facts.config.forcing]
 
 
 def last_time(source: Any) -> np.datetime64:
@@ -169,7 +174,7 @@ def arrays_of(
         arrays.append(AnswerArray(name, (name,), axis.shape, "float64", dict(axis.attrs), np.asarray(axis.values)))
     sizes = {a.name: a.shape[0] for a in arrays if len(a.shape) == 1}
     example = layout.unstack(np.zeros((*layout.grid.shape, len(layout.channels)), np.float32))
-    for name in layout.variables:
+    for name in forecast_variables(surrogate):
         dims = (TIME, *((MEMBER,) if members > 1 else ()), LEAD, *map(str, example[name].dims))
         shape = tuple(sizes[d] for d in dims)
         attrs = {**example[name].attrs, "coordinates": "valid_time"}

@@ -62,6 +62,9 @@ class ForecastSettings:
         sun: whether networks see the sun's light and the time of year, where times are dates.
         damping: share of an anomaly that is left after a step in which the network adds nothing.
         truncation: largest total wavenumber of what a step adds; None keeps all.
+        forcing: variables that are inputs and not forecast, such as sea surface temperature; in a forecast they keep
+            their anomaly, or follow the linear step.
+        diagnostic: variables that are forecast and not fed back, such as precipitation: no step sees them.
         steps: default number of steps of a forecast.
         loss: settings of the loss.
         climate: how the climate is adjusted after training.
@@ -81,12 +84,20 @@ class ForecastSettings:
     sun: bool = True
     damping: float = 1.0
     truncation: int | None = None
+    forcing: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    diagnostic: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
     steps: int = 10
     loss: ForecastLossSettings = field(default_factory=ForecastLossSettings, metadata=FLAT)
     climate: ClimateSettings = field(default_factory=ClimateSettings, metadata=FLAT)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "day_weights", tuple(float(w) for w in self.day_weights))
+        for name in ("forcing", "diagnostic"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if both := sorted({*self.forcing} & {*self.diagnostic}):
+            raise ValueError(f"{both[0]} is either an input (forcing) or an output (diagnostic)")
+        if self.usual == "day" and self.diagnostic:
+            raise ValueError("diagnostic needs usual states of the training, because those of the day before are seen")
         if not self.day_weights or abs(sum(self.day_weights) - 1) > 1e-6:
             raise ValueError(f"day_weights must add up to 1, got {self.day_weights}")
         if min(self.ensemble, self.history, self.steps) < 1 or self.noise_dims < 0:
@@ -238,5 +249,7 @@ class ForecastFacts:
             damping=config.damping,
             truncation=config.truncation,
             adjusted=config.climate.days > 0,
+            forcing=config.forcing,
+            diagnostic=config.diagnostic,
             on=self.first,
         )

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.processes.processor import tree_seconds
 from data.sphere.statistics import Moments
+from data.sphere.weather_layout import WeatherLayout
 from data.sphere.window_store import WindowStore
 from surrogates.forecasts.adjustment import adjust_climate
 from surrogates.forecasts.batches import WindowBatches
@@ -178,7 +179,13 @@ def fit_forecast_surrogate(
     if config.mirror:
         _refuse_unlike_halves(store)
         usual = (usual + layout.mirror(usual)) / 2
+    _refuse_unknown(config, layout, on)
     statistics, scale = store.statistics_of(train), scale_of(store, train, usual, hours, config)
+    if config.diagnostic:
+        # A step begins from nothing there, so that the size of what networks learn is that of the anomaly.
+        alone = {k for name in config.diagnostic for k in layout.index(name)}
+        sizes = [s if k in alone else i for k, (s, i) in enumerate(zip(scale.std, scale.increment_std, strict=True))]
+        scale = replace(scale, increment_std=tuple(sizes))
     zonal_unit = None
     if config.loss.zonal_weight or config.keep_means:
         zonal_unit, kept = slow_parts(store, train, usual, hours)
@@ -201,7 +208,9 @@ def fit_forecast_surrogate(
         harmonics = Harmonics(layout.grid, config.truncation)
         spectral_unit = gain_units(harmonics, store, train, np.array(scale.increment_std))
     try:
-        loss = ForecastLoss.of(config.loss, layout, zonal_unit, spectral_unit, noisy=config.noise_dims > 0)
+        loss = ForecastLoss.of(
+            config.loss, layout, zonal_unit, spectral_unit, noisy=config.noise_dims > 0, forcing=config.forcing
+        )
     except ValueError as error:
         raise InputError(str(error), where="model.loss") from error
     # The climate is adjusted once the networks are trained, so training begins without the adjustment.
@@ -270,6 +279,28 @@ def stand(
     step = fit_linear_step(name, anomalies, config.history)
     left = left_over(step, anomalies, config.history, len(scale.std))
     return step, replace(scale, increment_std=left)
+
+
+def _refuse_unknown(config: ForecastConfig, layout: WeatherLayout, on: str | None) -> None:
+    """Refuse forcings and diagnostic variables that are not among the states, or leave nothing to forecast.
+
+    Raises:
+        InputError: names the variable.
+    """
+    for key, names in (("forcing", config.forcing), ("diagnostic", config.diagnostic)):
+        if strange := [name for name in names if name not in layout.variables]:
+            raise InputError(
+                f"no variable {strange[0]!r} in the states", where=f"model.{key}",
+                remedy=f"There are {', '.join(layout.variables)}",
+            )  # fmt: skip
+    if not {*layout.variables} - {*config.forcing, *config.diagnostic}:
+        raise InputError(
+            "no variable is left that is forecast and fed back", where="model.forcing", remedy="Leave out some"
+        )
+    if config.diagnostic and on is not None:
+        raise InputError(
+            "a linear step sees all variables, diagnostic ones too", where="on", remedy="Set on=null, or no diagnostic"
+        )
 
 
 def _refuse_unlike_halves(store: WindowStore) -> None:

@@ -11,6 +11,7 @@ arXiv:2506.10772). Each step gets the forecast of the step before as its input.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -109,6 +110,7 @@ class ForecastLoss:
         spectral_unit: Float[np.ndarray, "wavenumber degree channel"] | None = None,
         *,
         noisy: bool = False,
+        forcing: Sequence[str] = (),
     ) -> Self:
         """The loss with these settings on states with a layout.
 
@@ -118,6 +120,7 @@ class ForecastLoss:
             zonal_unit: unit of the errors of zonal means.
             spectral_unit: unit of the errors of spherical harmonics.
             noisy: whether the network has noise, so that it makes an ensemble of `draws` members.
+            forcing: variables that are not forecast, whose errors do not count.
 
         Raises:
             ValueError: a weight names a variable that is not among the channels.
@@ -126,7 +129,7 @@ class ForecastLoss:
         reduced = replace(settings, level_weights="equal", variable_weights={})
         return cls(
             reduced if noisy else replace(reduced, draws=1),
-            settings.channel_weights(layout),
+            _without(settings.channel_weights(layout), [k for name in forcing for k in layout.index(name)]),
             () if zonal_unit is None else tuple(map(tuple, zonal_unit.tolist())),
             () if spectral_unit is None else tuple(tuple(map(tuple, wave)) for wave in spectral_unit.tolist()),
         )
@@ -225,3 +228,12 @@ class ForecastLoss:
         if self.settings.draws == 1:
             return (drawn[:, 0] - target) ** 2
         return jax.vmap(lambda one: fair_crps(one, target))(drawn)
+
+
+def _without(weights: tuple[float, ...], channels: Sequence[int]) -> tuple[float, ...]:
+    """The weights with those of some channels at 0, and a mean of 1 as before."""
+    if not channels:
+        return weights
+    left = np.array(weights, float)
+    left[list(channels)] = 0.0
+    return tuple(float(w) for w in left * len(left) / left.sum())

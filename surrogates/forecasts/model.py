@@ -92,6 +92,8 @@ class ForecastModel(nnx.Module):
         adjusted: whether a correction of the climate, initially 0, follows each step; see
             `surrogates.forecasts.adjustment`. It needs a truncation.
         on: the linear step on which it stands; None for persistence with `damping`.
+        forcing: variables that networks see and do not change.
+        diagnostic: variables that networks forecast and do not see.
         rngs: random keys of the initial weights.
     """
 
@@ -113,12 +115,16 @@ class ForecastModel(nnx.Module):
         truncation: int | None = None,
         adjusted: bool = False,
         on: LinearStepFacts | None = None,
+        forcing: tuple[str, ...] = (),
+        diagnostic: tuple[str, ...] = (),
     ) -> None:
         self.layout, self.scale = layout, scale
         self.members, self.history, self.noise = members, history, noise
         self.sun, self.damping = sun and layout.calendar, damping
         self.harmonics = None if truncation is None else Harmonics(layout.grid, truncation)
         self.pressure = layout.index("surface_pressure") if keep_mass else []
+        self.forcing = [k for name in forcing for k in layout.index(name)]
+        self.diagnostic = [k for name in diagnostic for k in layout.index(name)]
         self.usual = Usual(jnp.asarray(usual))
         self.static = Usual(jnp.asarray(static)) if static.shape[-1] else None
         channels = len(layout.channels)
@@ -170,6 +176,8 @@ class ForecastModel(nnx.Module):
                 to_come = self.usual_at(days, seconds, 1)
             frames = past[:, self.scale.before :]
             anomalies = [frames[:, k] - usual[k] for k in range(self.history)]
+            if self.diagnostic:
+                anomalies = [a.at[..., jnp.asarray(self.diagnostic)].set(0.0) for a in anomalies]
             estimate = self._first(anomalies, days, seconds)
             return self._advance(one, past[:, -1], anomalies, estimate, to_come, forcings, noise)
 
@@ -181,7 +189,9 @@ class ForecastModel(nnx.Module):
     ) -> Float[Array, "batch latitude longitude channel"]:
         """The anomalies to which a step leads if the networks add nothing."""
         if self.first is None:
-            return self.damping * anomalies[-1]
+            kept = self.damping * anomalies[-1]
+            at = jnp.asarray(self.forcing, jnp.int32)
+            return kept.at[..., at].set(anomalies[-1][..., at]) if self.forcing else kept
         to_come, _ = later(days, seconds, self.step_s)
         return self.first(anomalies, year_phase(to_come) * float(self.scale.seasons))
 
@@ -209,6 +219,9 @@ class ForecastModel(nnx.Module):
         if self.scale.mean_kept:
             kept = jnp.asarray(self.scale.mean_kept)
             anomaly += jnp.mean((kept * anomalies[-1] - anomaly) * area, axis=(1, 2), keepdims=True)
+        if self.forcing:
+            at = jnp.asarray(self.forcing)
+            anomaly = anomaly.at[..., at].set(first[..., at])
         new = to_come + anomaly
         if self.pressure:
             at = jnp.asarray(self.pressure)

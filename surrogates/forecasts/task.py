@@ -286,7 +286,8 @@ def score_part(
     others = [name for name in systems if name != "forecast"]
     for name in others:
         metrics |= {k: v for k, v in plain(scores, name, f"{prefix}/{name}").items() if "/rmse/" in k}
-    rmse = scores["rmse"].isel(region=0)
+    alone = [c.label for c in store.layout.channels if c.variable not in forecaster.facts.config.forcing]
+    rmse = scores["rmse"].isel(region=0).sel(channel=alone)
     ratio = (rmse.sel(system="forecast") / rmse.sel(system=others).min("system").clip(min=1e-30)).mean("channel")
     hours = (protocol.lead_times / np.timedelta64(1, "h")).astype(float)
     for k in sorted({0, len(hours) // 2, len(hours) - 1}):

@@ -29,6 +29,7 @@ CHOICES = {
     "sampling": "sampling=burgers",
     "forecasts": "forecasts=held_out",
     "data.output": "data=fields",
+    "model": "task=weather/forecasts",
     "data.train": "data=potentials",
     "data.valid": "data=potentials",
     "data.test": "data=potentials",
