@@ -137,6 +137,11 @@ def predict(*overrides: str, **settings: Any) -> Run:
     return run("predict", *overrides, **settings)
 
 
+def export(*overrides: str, **settings: Any) -> Run:
+    """Write the answers of a store to the file `out`, for other programs; see `run`."""
+    return run("export", *overrides, **settings)
+
+
 def forecast(*overrides: str, **settings: Any) -> Run:
     """Write forecasts of a trained forecaster from states of a file, in the file `out`; see `run`."""
     return run("forecast", *overrides, **settings)
@@ -167,10 +172,10 @@ def run(stage: str, *overrides: str, **settings: Any) -> Run:
     """
     line = [*overrides, *(f"{_key(name)}={_quoted(value)}" for name, value in settings.items())]
     values = {key: _plain(value) for key, _, value in (argument.partition("=") for argument in line)}
-    # The directory of these runs is what `out` names; predictions and forecasts lie beside the file that it names.
+    # The directory of these runs is what `out` names; of others that write one file, it lies beside the file.
     in_out = stage in OUT_IS_RUN
     implied = {stage: values.get("out")} if in_out else {}
-    implied |= dict.fromkeys(("predict", "forecast"), f"{values['out']}.run" if "out" in values else None)
+    implied |= dict.fromkeys(("predict", "forecast", "export"), f"{values['out']}.run" if "out" in values else None)
     directory = values.get("run.dir") or implied.get(stage)
     if directory is None:
         directory = f"runs/{stage}/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"

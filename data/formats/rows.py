@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import math
@@ -324,18 +325,48 @@ def empty(path: Path) -> InputError:
 
 @contextmanager
 def atomic_text(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file that appears whole or not at all; compressed where the name ends in .gz.
+    """A UTF-8 text file that appears whole or not at all; compressed where the name ends in .gz, .bz2 or .zst.
 
     Characters that UTF-8 cannot encode are escaped.
     """
-    with atomic_path(path) as temporary, open(temporary, "wb") as raw:
-        if path.suffix.lower() != ".gz":
-            with io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="\n") as text:
-                yield text
-            return
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "wb") as raw,
+        _packed(raw, path.suffix.lower()) as stream,
+        io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="\n") as text,
+    ):
+        yield text
+
+
+@contextmanager
+def _packed(raw: BinaryIO, suffix: str) -> Iterator[BinaryIO]:
+    """A stream that compresses into a file as its suffix says."""
+    if suffix == ".gz":
         # No name and no time in the head: the same rows give the same bytes.
-        with (
-            gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
-            io.TextIOWrapper(cast(BinaryIO, packed), encoding="utf-8", errors="backslashreplace", newline="\n") as text,
-        ):
-            yield text
+        with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed:
+            yield cast(BinaryIO, packed)
+    elif suffix == ".bz2":
+        with bz2.BZ2File(raw, "wb") as squeezed:
+            yield cast(BinaryIO, squeezed)
+    elif suffix == ".zst":
+        # Processes that parse molecules do without Arrow.
+        import pyarrow as pa
+
+        with pa.CompressedOutputStream(pa.PythonFile(raw, "w"), "zstd") as arrow:
+            yield io.BufferedWriter(_Writable(arrow))
+    else:
+        yield raw
+
+
+class _Writable(io.RawIOBase):
+    """A stream of Arrow as the raw stream of a buffer."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._stream.write(bytes(data))
+        return len(data)

@@ -9,9 +9,10 @@ from pathlib import Path
 import ase.db
 
 from data.errors import InputError
-from data.formats.kinds import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.kinds import FRAME_KINDS, SDF_SUFFIXES, STORE, XYZ_SUFFIXES, kind_of
 from data.formats.rows import Lines, blocks
 from data.molecules.files import iter_smiles_chunks
+from data.structures.frame_files import read_frames
 
 
 def count_rows(path: Path, *, smiles_column: str = "smiles", at_most: int | None = None) -> int:
@@ -32,6 +33,8 @@ def count_rows(path: Path, *, smiles_column: str = "smiles", at_most: int | None
         rows = _sdf(path)
     elif kind in XYZ_SUFFIXES:
         rows = _frames(path)
+    elif kind in (*FRAME_KINDS, STORE):
+        rows = (1 for _ in read_frames(path))
     else:
         rows = (1 for chunk in iter_smiles_chunks(path, 4096, smiles_column=smiles_column) for _ in chunk.smiles)
     total = 0

@@ -1,4 +1,4 @@
-"""Molecules read from the files that chemists use: SMILES, CSV, SDF, extxyz, ASE db and Parquet.
+"""Molecules read from what chemists use: SMILES, CSV, SDF, extxyz, ASE db, Parquet, and stores of simulations.
 
 Files of any size are read in a stream, and a malformed row costs that row only.
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.formats.headers import DELIMITERS
-from data.formats.kinds import FORMATS, PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.kinds import DEEPMD, FORMATS, PARQUET_SUFFIXES, SMILES_SUFFIXES, STORE, kind_of
 from data.formats.rows import Bad, Row, empty
 from data.molecules import tables
 from data.molecules.tally import TableTally
 from data.rejects import Rejects
-from data.structures import files as structure_files
-from data.structures.ase_database import read_ase_db
+from data.structures.files import USUAL
+from data.structures.frame_files import read_frames
 from data.structures.frame_names import FrameKeys
 
 __all__ = [
@@ -55,7 +55,8 @@ def read(
     """The molecules of a file, in order; rows that cannot be used are reported and skipped.
 
     Args:
-        path: .smi .smiles .ism .txt .csv .tsv .sdf .sd .xyz .extxyz (each also .gz), .db, .parquet or .pq.
+        path: .smi .smiles .ism .txt .csv .tsv .sdf .sd .xyz .extxyz (each also .gz, .bz2 or .zst), .db, .parquet, .pq;
+            or the directory of a store.
         smiles_column: of tables.
         columns: numeric columns of tables, or data fields of other kinds; a cell that is empty, or no number, is
             NaN where another of them has a value.
@@ -89,9 +90,13 @@ def iter_smiles_chunks(path: Path, chunk_rows: int, *, smiles_column: str = "smi
 
 
 def _existing(path: Path) -> str:
-    if not path.is_file():
+    if not path.exists():
         raise InputError("no such file", where=str(path), remedy="Check the path")
     kind = kind_of(path)
+    if kind in (STORE, DEEPMD):
+        return kind
+    if not path.is_file():
+        raise InputError("is a directory", where=str(path), remedy="Name a file, a store or a system of DeePMD-kit")
     if path.stat().st_size == 0:
         raise empty(path)
     return kind
@@ -124,12 +129,7 @@ def _rows(
         pairs = tables.read_parquet(path, smiles_column, columns, texts=texts, tally=tally)
     if pairs is not None:
         return tables.check_smiles(pairs) if validate else (p if isinstance(p, Bad) else p[1] for p in pairs)
-    keys = keys or structure_files.USUAL
-    if kind in SDF_SUFFIXES:
-        return structure_files.read_sdf(path, columns, keys)
-    if kind in XYZ_SUFFIXES:
-        return structure_files.read_extxyz(path, columns, keys)
-    return read_ase_db(path, columns, keys)
+    return read_frames(path, columns, keys or USUAL)
 
 
 def _good(

@@ -16,13 +16,14 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixCartesian
 from ase.data import chemical_symbols
 from ase.io.extxyz import key_val_dict_to_str
+from ase.io.trajectory import TrajectoryWriter
 from rdkit import Chem, rdBase
 
 from data.errors import InputError
 from data.files import atomic_path
 from data.formats.cells import safe_row
 from data.formats.headers import DELIMITERS
-from data.formats.kinds import PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.kinds import PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES, TRAJECTORY, XYZ_SUFFIXES, kind_of
 from data.formats.rows import Row, atomic_text
 from data.molecules.smiles import parse_smiles
 
@@ -91,10 +92,15 @@ def write_sdf(path: Path, rows: Iterable[Row]) -> None:
             file.write("$$$$\n")
 
 
-def write_extxyz(path: Path, rows: Iterable[Row]) -> None:
+def write_extxyz(path: Path, rows: Iterable[Row], *, per_atom: Sequence[str] = ()) -> None:
     """Write extxyz frames with every digit of positions (Angstrom), energy (eV) and forces (eV/Angstrom).
 
     Entries such as forces_std, with three numbers for each atom, are columns of the atoms too.
+
+    Args:
+        path: .xyz or .extxyz, also compressed.
+        rows: the frames.
+        per_atom: entries with a number, or three, for each atom, which are columns of the atoms.
 
     Raises:
         InputError: a row has no geometry.
@@ -118,9 +124,15 @@ def write_extxyz(path: Path, rows: Iterable[Row]) -> None:
             if forces is not None:
                 head += ":forces:R:3"
                 table = np.concatenate([positions, np.asarray(forces, np.float64)], axis=1)
-            for name in [n for n in info if n.startswith("forces_") and np.shape(info[n]) == positions.shape]:
-                head += f":{name}:R:3"
-                table = np.concatenate([table, np.asarray(info.pop(name), np.float64)], axis=1)
+            shapes = (positions.shape, positions.shape[:1])
+            for name in [
+                n for n in info if n in per_atom or (n.startswith("forces_") and np.shape(info[n]) == shapes[0])
+            ]:
+                if np.shape(info[name]) not in shapes:
+                    continue
+                values = np.asarray(info.pop(name), np.float64).reshape(len(numbers), -1)
+                head += f":{name}:R:{values.shape[1]}"
+                table = np.concatenate([table, values], axis=1)
             free = [""] * len(numbers)
             if fixed is not None:
                 head += ":move_mask:L:3"
@@ -145,19 +157,39 @@ def write_ase_db(path: Path, rows: Iterable[Row]) -> None:
         temporary.unlink(missing_ok=True)
         with ase.db.connect(str(temporary), type="db", append=False) as database:
             for row in rows:
-                numbers, positions = _geometry(path, row)
-                data = dict(row.properties)
-                atoms = Atoms(numbers, positions, pbc=data.pop("pbc", None), cell=data.pop("cell", None))
-                fixed = _fixed_mask(path, row, data)
-                if fixed is not None:
-                    atoms.set_constraint([FixCartesian(int(a), fixed[a]) for a in np.flatnonzero(fixed.any(axis=1))])
-                results = {key: data.pop(key) for key in ("energy", "forces", "stress") if key in data}
-                results = {key: value for key, value in results.items() if not _missing(value)}
-                if results:
-                    atoms.calc = SinglePointCalculator(atoms, **results)
-                if row.smiles is not None:
-                    data["smiles"] = row.smiles
+                atoms, data = _atoms(path, row)
                 database.write(atoms, data=data)
+
+
+def write_trajectory(path: Path, rows: Iterable[Row]) -> None:
+    """Write a trajectory of ASE: energy (eV), forces (eV/Angstrom) and stress as results, the rest as info.
+
+    Raises:
+        InputError: a row has no geometry.
+    """
+    _writable(path, (TRAJECTORY,))
+    with atomic_path(Path(path)) as temporary, TrajectoryWriter(str(temporary), "w") as writer:
+        for row in rows:
+            atoms, data = _atoms(path, row)
+            atoms.info = data
+            writer.write(atoms)
+
+
+def _atoms(path: Path, row: Row) -> tuple[Atoms, dict[str, Any]]:
+    """The atoms of a row with constraints and results, and its other entries."""
+    numbers, positions = _geometry(path, row)
+    data = dict(row.properties)
+    atoms = Atoms(numbers, positions, pbc=data.pop("pbc", None), cell=data.pop("cell", None))
+    fixed = _fixed_mask(path, row, data)
+    if fixed is not None:
+        atoms.set_constraint([FixCartesian(int(a), fixed[a]) for a in np.flatnonzero(fixed.any(axis=1))])
+    results = {key: data.pop(key) for key in ("energy", "forces", "stress") if key in data}
+    results = {key: value for key, value in results.items() if not _missing(value)}
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    if row.smiles is not None:
+        data["smiles"] = row.smiles
+    return atoms, data
 
 
 def _writable(path: Path, kinds: tuple[str, ...]) -> str:

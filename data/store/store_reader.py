@@ -169,6 +169,15 @@ class StoreReader:
         stored = self._stored_rows(name, manifest)
         return np.concatenate([stored, self._gather(self._columns[name], tail)]) if tail else stored
 
+    @property
+    def attributes(self) -> dict[str, dict[str, str]]:
+        """Units and long name of each input and output, by name."""
+        return {name: dict(self._columns[name].attrs) for name in (*self.inputs, *self.outputs)}
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        """The dims of a variable, the first of which is ragged or that of the records."""
+        return self._columns[name].dims
+
     def facts(self) -> dict[str, np.ndarray]:
         """What every record of this store holds besides the simulator's own variables, by name: (record,) each."""
         return {name: self.column(name) for name in FACTS if name in self._columns}

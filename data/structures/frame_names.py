@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import InputError
-from data.plain import UNWRITTEN
+from data.plain import OMIT_DEFAULT, UNWRITTEN
 
 #: The usual names of labels, in the order of the tables.
 LABELS = ("energy", "forces", "stress")
@@ -58,6 +58,9 @@ class FrameKeys:
         charge, spin: the only name to take; None for all names of known meaning.
         spin_convention: what an entry called spin counts: "unpaired" electrons, or the "multiplicity" 2 S + 1 as
             in OMol25.
+        units: "energy", "forces" or "stress" -> the unit of the labels; empty for those that the file says, or else
+            eV and Angstrom. Where one is given, every label of a frame needs one.
+        labels: whether labels are used; without them their units need not be known.
         prefix: prefix of the keys in the configuration, for messages.
         inherited: whether a training chose them, so that a file may lack them.
 
@@ -71,6 +74,8 @@ class FrameKeys:
     charge: str | None = None
     spin: str | None = None
     spin_convention: str = "unpaired"
+    units: Mapping[str, str] = field(default_factory=dict, metadata=OMIT_DEFAULT)
+    labels: bool = field(default=True, metadata=UNWRITTEN)
     prefix: str = field(default="data.", metadata=UNWRITTEN)
     inherited: bool = field(default=False, metadata=UNWRITTEN)
 
@@ -94,7 +99,7 @@ class FrameKeys:
         if trained is None:
             return self
         usual = FrameKeys()
-        names = ("energy", "forces", "stress", "charge", "spin", "spin_convention")
+        names = ("energy", "forces", "stress", "charge", "spin", "spin_convention", "units")
         chosen = {n: getattr(self, n) for n in names if getattr(self, n) != getattr(usual, n)}
         return replace(trained, **chosen, prefix=self.prefix, inherited=True)
 

@@ -12,7 +12,7 @@ import numpy as np
 from ase.data import covalent_radii
 from scipy.spatial.distance import pdist
 
-from data.formats.kinds import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.kinds import FORMATS, kind_of
 from data.formats.rows import Row
 from data.reading_summary import Reading
 from data.rejects import Rejects
@@ -172,5 +172,4 @@ def _unbound(row: Row) -> bool:
 
 def _format(path: Path) -> str:
     kind = kind_of(path)
-    names = {**dict.fromkeys(SDF_SUFFIXES, "SDF"), **dict.fromkeys(XYZ_SUFFIXES, "extended XYZ"), ".db": "ASE database"}
-    return names.get(kind, kind.removeprefix("."))
+    return FORMATS.get(kind, kind.removeprefix("."))

@@ -38,6 +38,9 @@ _KNOWN = {
     "1": 1.0,
 }
 
+#: Largest relative difference of the factors of two spellings of one unit.
+SAME_UNIT = 1e-4
+
 
 def factor(unit: str) -> float | None:
     """The factor from `unit` ("kcal/mol/Ang", "Hartree/Bohr^2") to eV and Angstrom.
@@ -98,20 +101,33 @@ class FrameUnits:
         """Angstrom of one unit of distance."""
         return 1.0 if self.distance is None else float(factor(self.distance) or 1.0)
 
-    def of(self, name: str, usual: str, where: str) -> tuple[float, str]:
+    def of(self, name: str, usual: str, where: str, given: str | None = None) -> tuple[float, str]:
         """The factor that converts the entry `name` to the unit `usual`, and a phrase that says so.
 
+        Args:
+            name: entry of the file.
+            usual: unit that is used here.
+            where: the file, for messages.
+            given: unit that the settings name; None for none.
+
         Raises:
-            InputError: the metadata names a unit that is not known.
+            InputError: the metadata names a unit that is not known, or another one than the settings.
         """
         unit = self.properties.get(name)
-        if unit is None:
+        if unit is None and given is None:
             return 1.0, usual
-        scale = factor(unit)
+        said = unit is not None
+        scale = factor(unit) if unit is not None else factor(str(given))
         if scale is None:
             raise InputError(
                 f"its metadata gives {name} in {unit!r}, a unit that is not known",
                 where=where,
                 remedy=f"Convert the database to {usual}",
             )
-        return scale, usual if scale == 1.0 else f"{usual}, converted from {unit}"
+        if said and given is not None and abs((factor(given) or 0.0) / scale - 1) > SAME_UNIT:
+            raise InputError(
+                f"says that {name} is in {unit}, and the settings say {given}", where=where, remedy="Leave the unit out"
+            )
+        if scale == 1.0:
+            return scale, f"{usual}, as {'the file says' if said else 'given'}"
+        return scale, f"{usual}, converted from {unit or given}"

@@ -78,7 +78,8 @@ class FrameRequests:
         return self._each(FrameTally(self.path, self.keys, Silent()))
 
     def _each(self, tally: FrameTally) -> Iterator[xr.Dataset]:
-        for row in islice(read(self.path, rejects=tally, keys=self.keys), self.limit):
+        keys = replace(self.keys, labels=False)
+        for row in islice(read(self.path, rejects=tally, keys=keys), self.limit):
             reason = self._reason(row)
             if reason is None:
                 try:

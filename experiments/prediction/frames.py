@@ -21,19 +21,16 @@ from ase import Atoms
 
 from data.errors import InputError
 from data.files import atomic_path, make_directory, remove_directory, write_bytes, write_json
-from data.formats.damage import parsing
-from data.formats.kinds import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.kinds import FORMATS, TRAJECTORY, XYZ_SUFFIXES, kind_of
 from data.formats.rows import Bad, Row
 from data.json_files import read_plain
 from data.molecules.writing import write_extxyz
 from data.reading_summary import Reading
 from data.rejects import RejectLog
+from data.settings import build
 from data.spec import SimulationError
-from data.structures.ase_database import read_ase_db
 from data.structures.batches import round_up
-from data.structures.files import read_extxyz, read_sdf
-from data.structures.frame_names import FrameKeys
-from data.structures.frame_rows import row_of_atoms
+from data.structures.frame_files import read_frames
 from data.structures.frame_settings import KeySettings
 from data.structures.structures import Structures
 from data.terminal import progress_bar
@@ -50,7 +47,6 @@ if TYPE_CHECKING:
 #: Frames of a part.
 CHUNK_FRAMES = 1024
 WRITTEN = "written.json"
-TRAJECTORY = ".traj"
 UNITS = {"energy": "eV", "forces": "eV/Angstrom"}
 #: Entries of a frame that hold its geometry, and stay what they are.
 GEOMETRY = ("pbc", "cell", "fixed", "constraints")
@@ -63,7 +59,7 @@ def predict_frames(
 
     Args:
         surrogate: the potential.
-        inputs: .extxyz, .xyz (also .gz), .traj, .sdf or .db.
+        inputs: what `data.structures.frame_files.read_frames` takes.
         out: .extxyz, .xyz or .traj. A frame keeps its entries; energy, forces and stress are those of the potential,
             and those of the file become energy_true and so on.
         run_dir: directory of the run.
@@ -77,14 +73,14 @@ def predict_frames(
     frame_kind(out)
     began, cpu = time.perf_counter(), cpu_seconds()
     surrogate = PotentialTask.ready(surrogate, settings)
-    keys = KeySettings(**{name: settings[name] for name in KeySettings.__dataclass_fields__}).keys("")
+    keys = build(KeySettings, {name: settings[name] for name in KeySettings.__dataclass_fields__}, where="").keys("")
     keys = keys.after(surrogate.facts.head.keys)
     work = run_dir / PARTS
     make_directory(work)
     held_to = {"surrogate": surrogate.fingerprint, "head": surrogate.facts.active, "frames": CHUNK_FRAMES}
     done = _done(work, held_to)
     with PeakMemory() as memory, progress_bar("frames", None) as bar:
-        for number, rows in enumerate(_chunks(_rows(inputs, keys), CHUNK_FRAMES)):
+        for number, rows in enumerate(_chunks(read_frames(inputs, (), keys), CHUNK_FRAMES)):
             if number >= done:
                 _write_part(work, number, _answers(surrogate, rows, inputs))
                 write_json(work / WRITTEN, {"settings": held_to, "parts": number + 1})
@@ -96,7 +92,8 @@ def predict_frames(
         for line, text, reason in (one for note in notes for one in note["rejects"]):
             rejects.add(inputs, line, text, reason)
             left_out[reason] = left_out.get(reason, 0) + 1
-    reading = Reading(str(inputs), f"{inputs.suffix[1:]} file", "frames", counted["frames"], counted["answered"],
+    kind = kind_of(inputs)
+    reading = Reading(str(inputs), FORMATS.get(kind, kind), "frames", counted["frames"], counted["answered"],
                       left_out=left_out)  # fmt: skip
     show_readings([reading], run_dir)
     if not counted["answered"]:
@@ -141,34 +138,6 @@ def frame_kind(out: Path) -> str:
             remedy=f"Use one of {' '.join((*XYZ_SUFFIXES, TRAJECTORY))}",
         )  # fmt: skip
     return out.suffix.lower()
-
-
-def _rows(path: Path, keys: FrameKeys) -> Iterator[Row | Bad]:
-    """The frames of a file, in order, and those that cannot be read."""
-    if path.suffix.lower() == TRAJECTORY:
-        return _trajectory(path, keys)
-    kind = kind_of(path)
-    if kind in XYZ_SUFFIXES:
-        return read_extxyz(path, (), keys)
-    if kind in SDF_SUFFIXES:
-        return read_sdf(path, (), keys)
-    if kind == ".db":
-        return read_ase_db(path, (), keys)
-    raise InputError("holds no geometries", where=str(path), remedy="Give .extxyz, .xyz, .traj, .sdf or .db")
-
-
-def _trajectory(path: Path, keys: FrameKeys) -> Iterator[Row | Bad]:
-    """The frames of a trajectory of ASE."""
-    with parsing(path):
-        frames = ase.io.iread(str(path), index=":", format="traj")
-    number = 0
-    while True:
-        number += 1
-        with parsing(f"{path}, frame {number}"):
-            atoms = next(frames, None)
-        if atoms is None:
-            return
-        yield row_of_atoms(number, "", atoms, {}, (), keys)
 
 
 def _chunks(rows: Iterator[Row | Bad], size: int) -> Iterator[list[Row | Bad]]:

@@ -13,7 +13,7 @@ from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
 from data.files import write_json
-from data.formats.kinds import SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.kinds import FORMATS, FRAME_KINDS, SDF_SUFFIXES, SMILES_SUFFIXES, STORE, kind_of
 from data.molecules.counting import count_rows
 from data.molecules.files import Row, read
 from data.molecules.tally import TableTally
@@ -132,7 +132,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         head = next(read(path, smiles_column=settings.smiles, rejects=Silent(), keys=keys), None)
         takes_geometries = any(v.name == "positions" for v in simulator.spec.inputs)
         # The first row decides whether geometries or SMILES are simulated.
-        geometries = kind_of(path) in (*XYZ_SUFFIXES, ".db") if head is None else head.positions is not None
+        geometries = kind_of(path) in FRAME_KINDS if head is None else head.positions is not None
         if takes_geometries and geometries:
             frames = FrameRequests(path, simulator, keys, settings.limit).counted(rejects)
             show_readings([frames.reading], run_dir)
@@ -215,13 +215,15 @@ def unused_in_simulation(config: DictConfig) -> dict[str, str]:
         keys = ("inputs", "smiles", "limit", "conformers", *KEYS_OF_FRAMES)
         return dict.fromkeys(keys, "the requests are drawn, as sampling says")
     path = Path(str(config.inputs))
-    if config.inputs is None or not path.is_file():
+    if config.inputs is None or not path.exists():
         return {}
     kind = kind_of(path)
     unused = {}
-    if kind in (*SMILES_SUFFIXES, *SDF_SUFFIXES, *XYZ_SUFFIXES, ".db"):
-        unused["smiles"] = f"a {kind} file has no columns"
-    if kind in (*XYZ_SUFFIXES, ".db"):
+    if kind in (*SMILES_SUFFIXES, *SDF_SUFFIXES, *FRAME_KINDS, STORE):
+        unused["smiles"] = f"a {FORMATS.get(kind, kind)} has no columns"
+    if kind == STORE:
+        unused |= dict.fromkeys(KEYS_OF_FRAMES, "the charge and the spin of its records are known")
+    elif kind in FRAME_KINDS:
         unused["conformers"] = "the geometries are those of the file"
     elif kind not in SDF_SUFFIXES:
         unused |= dict.fromkeys(KEYS_OF_FRAMES, "a SMILES has its charge and its unpaired electrons in it")

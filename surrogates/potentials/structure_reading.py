@@ -46,7 +46,7 @@ def read_structures(
         InputError: no frame can be used; or frames lack a label but have an entry that may be it, and no key decides;
             or no frame has the entry that a key names.
     """
-    keys = keys or FrameKeys()
+    keys = replace(keys or FrameKeys(), labels=labels)
     tally = FrameTally(path, keys, rejects)
     used: list[Row] = []
 
