@@ -19,6 +19,7 @@ import xarray as xr
 
 from data.errors import InputError
 from data.fields.formats import READ, is_plain_hdf5, refuse_unread
+from data.fields.vtk_fields import open_fields
 from data.formats.array_files import StoredArray, stored_arrays
 from data.formats.netcdf import open_netcdf
 from data.formats.numpy_file import read_npy, read_npz
@@ -114,6 +115,10 @@ def open_samples(
     where = str(path)
     if not path.exists():
         raise InputError(f"no such file: {path}", remedy="Check the path")
+    if (grids := None if dims is not None else open_fields(path)) is not None:
+        data, said = grids
+        named = {str(name): array for name, array in data.data_vars.items()}
+        return Opened(_split(named, output, inputs), "VTK", said)
     if not holds_arrays(path):
         refuse_unread(path)
         if dims is not None:

@@ -28,7 +28,7 @@ def refuse_deadly(kind: str, path: Path | str) -> None:
     """Refuse a file that would end this process, hold it for ever, or fill its memory when it is opened.
 
     Args:
-        kind: "hdf5" or "grib".
+        kind: "hdf5", "grib" or "vtk".
         path: of the file.
 
     Raises:

@@ -41,7 +41,7 @@ def try_file(order: tuple[str, str]) -> tuple[str, str | None] | None:
 
     try:
         step("its beginning")
-        {"hdf5": try_hdf5, "grib": try_grib}[kind](path, step)
+        {"hdf5": try_hdf5, "grib": try_grib, "vtk": try_vtk}[kind](path, step)
     except RefusedError as error:
         return error.args[0], error.args[1]
     except MemoryError:
@@ -183,3 +183,17 @@ def _try_message(eccodes: Any, message: Any, keys: list[str], grids: set[Any]) -
         with suppress(eccodes.CodesInternalError, ValueError):
             eccodes.codes_get(message, eccodes.codes_keys_iterator_get_name(every))
     eccodes.codes_keys_iterator_delete(every)
+
+
+def try_vtk(path: str, step: Step) -> None:
+    """Read a file of VTK, whose reader in C++ trusts the sizes and the XML that it finds."""
+    from vtkmodules import vtkIOXML
+    from vtkmodules.vtkCommonCore import vtkObject
+
+    kinds = {".vti": "ImageData", ".vtr": "RectilinearGrid", ".vts": "StructuredGrid", ".vtu": "UnstructuredGrid"}
+    vtkObject.GlobalWarningDisplayOff()
+    _limit_memory()
+    step("its data")
+    reader = getattr(vtkIOXML, f"vtkXML{kinds[Path(path).suffix.lower()]}Reader")()
+    reader.SetFileName(path)
+    reader.Update()

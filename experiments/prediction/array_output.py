@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import zarr
 from numpy.lib import format as npy
 
@@ -22,9 +23,10 @@ from data.errors import InputError
 from data.files import atomic_directory, atomic_path, remove_directory, write_json
 from data.json_files import read_plain
 from data.store.synced_zarr import SyncedStore
+from experiments.prediction.vtk_output import write_fields
 
 STORE, WRITTEN = "answers.zarr", "written.json"
-SUFFIXES = (".zarr", ".nc", ".h5", ".hdf5", ".npz", ".npy")
+SUFFIXES = (".zarr", ".nc", ".h5", ".hdf5", ".npz", ".npy", ".pvd")
 SAMPLE = "sample"
 
 
@@ -132,7 +134,7 @@ def write_arrays(store: AnswerStore, out: Path, attrs: Mapping[str, str], main: 
 
     Args:
         store: the answers.
-        out: path of the file; see `array_kind`.
+        out: path of the file; see `array_kind`. Of .pvd, the files that it names lie in a folder beside it.
         attrs: attributes of the file, where its format has any.
         main: the array that a .npy file holds.
     """
@@ -143,11 +145,34 @@ def write_arrays(store: AnswerStore, out: Path, attrs: Mapping[str, str], main: 
             group = zarr.open_group(str(temporary), mode="a", zarr_format=3)
             group.attrs.update(dict(attrs))
         return
+    if kind == ".pvd":
+        write_fields(out, _samples(store))
+        return
     with atomic_path(out) as temporary:
-        if kind in (".npz", ".npy"):
+        if kind in (".npz", ".npy", ".pvd"):
             _numpy(store, temporary, kind, main)
         else:
             _netcdf(store, temporary, attrs)
+
+
+def _samples(store: AnswerStore) -> Iterator[xr.Dataset]:
+    """Each sample as a Dataset with the coordinates of all, a chunk of samples in memory at a time."""
+    coords = {a.name: (a.dims, a.values, dict(a.attrs)) for a in store.arrays if a.values is not None}
+    own = coords.pop(SAMPLE, None)
+    shared = {name: entry for name, entry in coords.items() if entry[0] == (name,)}
+    numbers = {name: entry for name, entry in coords.items() if entry[0] == (SAMPLE,)}
+    answers = [a for a in store.arrays if a.values is None]
+    count = 0 if own is None or own[1] is None else len(own[1])
+    start = 0
+    for blocks in zip(*(store.blocks(a) for a in answers), strict=True):
+        size = len(blocks[0])
+        of_all = {a.name: (a.dims, block, dict(a.attrs)) for a, block in zip(answers, blocks, strict=True)}
+        some = {n: (dims, values[start : start + size], attrs) for n, (dims, values, attrs) in numbers.items()}
+        data = xr.Dataset({**some, **of_all}, coords=shared)
+        for i in range(size):
+            yield data.isel({SAMPLE: i}, drop=True)
+        start += size
+    assert start == count
 
 
 def _numpy(store: AnswerStore, path: Path, kind: str, main: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from data.errors import InputError
 from data.files import atomic_directory, make_directory, remove_directory
+from data.meshes.vtk_meshes import mesh_store
 from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.spec import SimulationError, Variable
@@ -26,6 +27,7 @@ from experiments.prediction.array_output import STORE
 from experiments.prediction.delivery import Delivered
 from experiments.prediction.rows import PARTS
 from experiments.prediction.truth import TruthScores
+from experiments.prediction.vtk_output import is_collection, records_of, write_meshes
 from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
 
 #: Answers between folds of the journal of the store into its arrays.
@@ -37,21 +39,32 @@ def predict_meshes(surrogate: Any, inputs: Path, out: Path, run_dir: Path, setti
 
     Args:
         surrogate: a surrogate of meshes.
-        inputs: a store of `understudy simulate` with meshes; outputs in it that the surrogate predicts are the truth.
-        out: .zarr, a store with the mesh, the parameters, the answers with deviations and bounds, and NAME_true.
+        inputs: a store of `understudy simulate` with meshes, or .vtu files; outputs in it that the surrogate
+            predicts are the truth.
+        out: .zarr, a store with the mesh, the parameters, the answers with deviations and bounds, and NAME_true; or
+            .pvd, the same as files of VTK, with NAME_difference.
         run_dir: directory of the run.
         settings: not used.
 
     Raises:
         InputError: the store holds no meshes, or lacks an input of the surrogate.
     """
-    if out.suffix.lower() != ".zarr":
-        raise InputError(f"answers on meshes are a store, not {out.name!r}", where="out", remedy="Write out=NAME.zarr")
-    if not (inputs / "store.json").is_file():
-        raise InputError("is no store of meshes", where=str(inputs), remedy="Give one that `understudy simulate` made")
+    if out.suffix.lower() != ".zarr" and not is_collection(out):
+        raise InputError(
+            f"answers on meshes are a store or files of VTK, not {out.name!r}",
+            where="out",
+            remedy="Write out=NAME.zarr or out=NAME.pvd",
+        )
     began = time.perf_counter()
     with ExitStack() as stack:
-        source = stack.enter_context(RecordStore.open(inputs))
+        path = stack.enter_context(mesh_store(inputs))
+        if not (path / "store.json").is_file():
+            raise InputError(
+                "is no store of meshes",
+                where=str(inputs),
+                remedy="Give one that `understudy simulate` made, or .vtu files of triangles",
+            )
+        source = stack.enter_context(RecordStore.open(path))
         variables = {*source.inputs, *source.outputs}
         asked, spec = [v.name for v in surrogate.spec.inputs], surrogate.spec
         if lacking := [name for name in asked if name not in variables]:
@@ -79,8 +92,12 @@ def predict_meshes(surrogate: Any, inputs: Path, out: Path, run_dir: Path, setti
         remove_directory(run_dir / PARTS)
         raise InputError("no mesh of it can be used", where=str(inputs), remedy=f"See {run_dir / 'rejects.csv'}")
     configuration_checked(run_dir)
-    with atomic_directory(out) as temporary:
-        shutil.copytree(run_dir / PARTS / STORE, temporary, dirs_exist_ok=True)
+    if is_collection(out):
+        with RecordStore.open(run_dir / PARTS / STORE) as store:
+            write_meshes(out, records_of(store))
+    else:
+        with atomic_directory(out) as temporary:
+            shutil.copytree(run_dir / PARTS / STORE, temporary, dirs_exist_ok=True)
     seconds = time.perf_counter() - began
     metrics = {f"predict/{k}": float(v) for k, v in counted.items()} | {"predict/seconds": seconds}
     said: dict[str, object] = {

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.meshes.mesh_samples import MeshSamples, read_meshes
+from data.meshes.mesh_samples import MeshSamples
+from data.meshes.vtk_meshes import read_mesh_files
 from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import build
@@ -122,4 +123,4 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
 
 
 def _read(data: MeshData, path: Path) -> tuple[MeshSamples, list[tuple[int, str]]]:
-    return read_meshes(path, data.fields, data.scalars, data.parameters)
+    return read_mesh_files(path, data.fields, data.scalars, data.parameters)

@@ -1,0 +1,331 @@
+"""VTK's XML files: regular grids, unstructured meshes, and collections of them in time, with units in the array names.
+
+The formats are those of the VTK user's guide, "VTK XML file formats": .vti (a uniform grid), .vtr (a grid with uneven
+axes), .vts (a grid of points, read where it is one with axes), .vtu (a mesh) and .pvd (a collection, of ParaView).
+VTK's own writers and readers are used. An array in metres per second is called "velocity [m s-1]"; one without a unit,
+or with the unit "1", has its name alone. VTK has no place for the units of positions, so they are in the field data.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from data.errors import DAMAGED, InputError
+from data.extras import install_command
+from data.formats.damage import parsing
+from data.processes.probe import refuse_deadly
+
+GRIDS = (".vti", ".vtr", ".vts")
+MESHES = (".vtu",)
+COLLECTION = ".pvd"
+SUFFIXES = (*GRIDS, *MESHES, COLLECTION)
+#: Entries of the field data that say which sample and time a file holds, and the units of positions and of times.
+SAMPLE, TIME, LENGTH_UNITS, TIME_UNITS = "sample", "time", "position_units", "time_units"
+#: Numbers of VTK's cells: their type -> their points. Polygons and polyhedra have any number.
+TRIANGLE, LINE = 5, 3
+CELL_POINTS: Mapping[int, int] = {1: 1, LINE: 2, TRIANGLE: 3, 9: 4, 10: 4, 12: 8, 13: 6, 14: 5}
+#: Suffix -> class of VTK that reads such files.
+READERS: Mapping[str, str] = {
+    ".vti": "vtkXMLImageDataReader",
+    ".vtr": "vtkXMLRectilinearGridReader",
+    ".vts": "vtkXMLStructuredGridReader",
+    ".vtu": "vtkXMLUnstructuredGridReader",
+}
+#: Largest difference of a step from the first one at which a grid is uniform, in steps.
+UNEVEN = 1e-6
+
+_NAMED = re.compile(r"(?P<name>.*\S)\s*\[(?P<units>[^\[\]]*)\]", re.S)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """An array of a file.
+
+    Attributes:
+        values: of shape (entries,) or (entries, components); of a grid, x varies fastest among the entries.
+        units: its unit; "1" where none is known.
+    """
+
+    values: np.ndarray
+    units: str = "1"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid with axes.
+
+    Attributes:
+        axes: positions along x, y and z; an axis along which nothing extends has one.
+        at_points: name -> values at the points.
+        in_cells: name -> values in the cells.
+        facts: name -> numbers or text of the whole (the field data).
+    """
+
+    axes: tuple[np.ndarray, np.ndarray, np.ndarray]
+    at_points: Mapping[str, Numbers] = field(default_factory=dict)
+    in_cells: Mapping[str, Numbers] = field(default_factory=dict)
+    facts: Mapping[str, Numbers | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CellMesh:
+    """A mesh of cells of one kind or several.
+
+    Attributes:
+        points: positions, of shape (points, 3).
+        cells: type of VTK -> points of each cell of this type, of shape (cells, points of a cell).
+        at_points, in_cells, facts: as of `Grid`.
+    """
+
+    points: np.ndarray
+    cells: Mapping[int, np.ndarray]
+    at_points: Mapping[str, Numbers] = field(default_factory=dict)
+    in_cells: Mapping[str, Numbers] = field(default_factory=dict)
+    facts: Mapping[str, Numbers | str] = field(default_factory=dict)
+
+
+def _vtk(module: str) -> Any:
+    """A module of VTK.
+
+    Raises:
+        InputError: VTK is not installed; the message has the command that installs it.
+    """
+    try:
+        # VTK's modules take a second to load, which only those who use them wait for.
+        from importlib import import_module
+
+        return import_module(f"vtkmodules.{module}")
+    except ImportError as error:
+        raise InputError("files of VTK need the extra `vtk`", remedy=install_command("vtk")) from error
+
+
+def write_grid(path: Path, grid: Grid) -> Path:
+    """Write a grid as .vti if it is uniform, else as .vtr, whatever the suffix of `path`; returns the path written."""
+    model = _vtk("vtkCommonDataModel")
+    steps = [np.diff(axis) for axis in grid.axes]
+    even = all(not len(s) or np.abs(s - s[0]).max() <= UNEVEN * abs(s[0]) for s in steps)
+    dims = tuple(len(axis) for axis in grid.axes)
+    if even:
+        data = model.vtkImageData()
+        data.SetOrigin(*(float(axis[0]) for axis in grid.axes))
+        # The spacing of an axis with one point is not used, and may not be 0.
+        data.SetSpacing(*(float((a[-1] - a[0]) / (len(a) - 1)) if len(a) > 1 else 1.0 for a in grid.axes))
+    else:
+        data = model.vtkRectilinearGrid()
+        for put, axis in zip(
+            (data.SetXCoordinates, data.SetYCoordinates, data.SetZCoordinates), grid.axes, strict=True
+        ):
+            put(_array("", np.asarray(axis, np.float64)))
+    data.SetDimensions(*dims)
+    path = path.with_suffix(".vti" if even else ".vtr")
+    _put(data, grid)
+    _save("vtkXMLImageDataWriter" if even else "vtkXMLRectilinearGridWriter", data, path)
+    return path
+
+
+def write_mesh(path: Path, mesh: CellMesh) -> Path:
+    """Write a mesh as .vtu; returns the path written. Values of cells are in the order of `mesh.cells`."""
+    model, core = _vtk("vtkCommonDataModel"), _vtk("vtkCommonCore")
+    data = model.vtkUnstructuredGrid()
+    points = core.vtkPoints()
+    points.SetData(_array("", np.ascontiguousarray(mesh.points, np.float64)))
+    data.SetPoints(points)
+    ends = np.cumsum([0, *(n for cells in mesh.cells.values() for n in [cells.shape[1]] * len(cells))])
+    corners = np.concatenate([np.asarray(cells, np.int64).ravel() for cells in mesh.cells.values()])
+    cells = model.vtkCellArray()
+    cells.SetData(_array("", ends.astype(np.int64)), _array("", corners))
+    kinds = np.concatenate([np.full(len(cells), kind, np.uint8) for kind, cells in mesh.cells.items()])
+    data.SetCells(_array("", kinds), cells)
+    path = path.with_suffix(".vtu")
+    _put(data, mesh)
+    _save("vtkXMLUnstructuredGridWriter", data, path)
+    return path
+
+
+def write_collection(path: Path, parts: Sequence[tuple[float, int, str]]) -> None:
+    """Write a collection.
+
+    Args:
+        path: .pvd.
+        parts: time, number of the part, and path of each file relative to the folder of `path`.
+    """
+    lines = "\n".join(
+        f'    <DataSet timestep="{time!r}" part="{part}" file={quoteattr(name)}/>' for time, part, name in parts
+    )
+    head = '<?xml version="1.0"?>\n<VTKFile type="Collection" version="0.1" byte_order="LittleEndian">\n  <Collection>'
+    path.write_text(f"{head}\n{lines}\n  </Collection>\n</VTKFile>\n", encoding="utf-8")
+
+
+def read_collection(path: Path) -> list[tuple[float, int, Path]]:
+    """Time, number of the part and path of each file of a collection, in their order.
+
+    Raises:
+        InputError: it is no collection, or names a file that does not exist or lies outside of its folder.
+    """
+    content = path.read_bytes()
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise InputError("declares entities, which no collection needs", where=str(path), remedy="Write it again")
+    with parsing(path, remedy=DAMAGED):
+        found = list(ElementTree.fromstring(content).iter("DataSet"))
+        parts = [(float(e.get("timestep", "0")), int(e.get("part", "0")), str(e.get("file", ""))) for e in found]
+    if not parts:
+        raise InputError("names no files", where=str(path))
+    folder = path.parent.resolve()
+    for _, _, name in parts:
+        file = (folder / name).resolve()
+        if not file.is_relative_to(folder):
+            raise InputError(f"names {name}, which lies outside of its folder", where=str(path))
+        if not file.is_file():
+            raise InputError(f"names {name}, which does not exist", where=str(path), remedy="Give its folder with it")
+    return [(time, part, path.parent / name) for time, part, name in parts]
+
+
+def read_vtk(path: Path) -> Grid | CellMesh:
+    """Read a .vti, .vtr, .vts or .vtu file.
+
+    Raises:
+        InputError: it is damaged, of another kind, a .vts file whose points lie on no axes, or has cells of a kind that
+            has no fixed number of points.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise InputError(f"a {suffix} file is not read", where=str(path), remedy=f"Give one of {' '.join(READERS)}")
+    _vtk("vtkIOXML")
+    refuse_deadly("vtk", path)
+    data = load(READERS[suffix], path)
+    support = _vtk("util.numpy_support")
+    if suffix == ".vtu":
+        return _mesh(data, path, support)
+    dims = data.GetDimensions()
+    if suffix == ".vti":
+        axes = tuple(
+            start + step * np.arange(n)
+            for start, step, n in zip(data.GetOrigin(), data.GetSpacing(), dims, strict=True)
+        )
+    elif suffix == ".vtr":
+        coordinates = (data.GetXCoordinates(), data.GetYCoordinates(), data.GetZCoordinates())
+        axes = tuple(support.vtk_to_numpy(a).astype(np.float64) for a in coordinates)
+    else:
+        axes = _axes_of_points(support.vtk_to_numpy(data.GetPoints().GetData()), dims, path)
+    return Grid(axes, *_taken(data))  # type: ignore[arg-type]
+
+
+def load(reader: str, path: Path) -> Any:
+    """What one of VTK's readers reads.
+
+    Raises:
+        InputError: it reports an error, or reads nothing.
+    """
+    core = _vtk("vtkCommonCore")
+    one = getattr(_vtk("vtkIOXML"), reader)()
+    said: list[str] = []
+    one.AddObserver("ErrorEvent", lambda *_: said.append("error"))
+    shown = core.vtkObject.GetGlobalWarningDisplay()
+    core.vtkObject.GlobalWarningDisplayOff()
+    try:
+        one.SetFileName(str(path))
+        one.Update()
+    finally:
+        core.vtkObject.SetGlobalWarningDisplay(shown)
+    data = one.GetOutput()
+    if said or one.GetErrorCode() or data is None or not data.GetNumberOfPoints():
+        raise InputError("cannot be read, or holds no points", where=str(path), remedy=DAMAGED)
+    return data
+
+
+def _array(name: str, values: np.ndarray) -> Any:
+    array = _vtk("util.numpy_support").numpy_to_vtk(np.ascontiguousarray(values), deep=True)
+    array.SetName(name)
+    return array
+
+
+def _put(data: Any, source: Grid | CellMesh) -> None:
+    core = _vtk("vtkCommonCore")
+    for place, arrays in ((data.GetPointData(), source.at_points), (data.GetCellData(), source.in_cells)):
+        for name, array in arrays.items():
+            place.AddArray(_array(_labelled(name, array.units), array.values))
+    for name, fact in source.facts.items():
+        if isinstance(fact, str):
+            text = core.vtkStringArray()
+            text.SetName(name)
+            text.InsertNextValue(fact)
+            data.GetFieldData().AddArray(text)
+        else:
+            data.GetFieldData().AddArray(_array(_labelled(name, fact.units), np.atleast_1d(fact.values)))
+
+
+def _save(writer: str, data: Any, path: Path) -> None:
+    one = getattr(_vtk("vtkIOXML"), writer)()
+    one.SetFileName(str(path))
+    one.SetInputData(data)
+    if not one.Write():
+        raise OSError(f"{path} cannot be written")
+
+
+def _labelled(name: str, units: str) -> str:
+    return name if units in ("", "1") else f"{name} [{units}]"
+
+
+def _taken(data: Any) -> tuple[dict[str, Numbers], dict[str, Numbers], dict[str, Numbers | str]]:
+    """Values at points, in cells, and of the whole."""
+    support = _vtk("util.numpy_support")
+    found: list[dict[str, Any]] = []
+    for place in (data.GetPointData(), data.GetCellData(), data.GetFieldData()):
+        arrays: dict[str, Any] = {}
+        for i in range(place.GetNumberOfArrays()):
+            array = place.GetAbstractArray(i)
+            if array is None or not array.GetName():
+                continue
+            named = _NAMED.fullmatch(array.GetName())
+            name, units = (named["name"], named["units"] or "1") if named else (array.GetName(), "1")
+            if array.IsA("vtkStringArray"):
+                arrays[name] = array.GetValue(0) if array.GetNumberOfValues() else ""
+            elif array.IsNumeric():
+                arrays[name] = Numbers(support.vtk_to_numpy(array).copy(), units)
+        found.append(arrays)
+    points, cells, facts = found
+    numbers = [{name: a for name, a in place.items() if isinstance(a, Numbers)} for place in (points, cells)]
+    return numbers[0], numbers[1], facts
+
+
+def _mesh(data: Any, path: Path, support: Any) -> CellMesh:
+    kinds = np.array([data.GetCellType(i) for i in range(data.GetNumberOfCells())], np.uint8)
+    if strange := sorted(set(kinds.tolist()) - set(CELL_POINTS)):
+        raise InputError(
+            f"has cells of VTK's type {strange[0]}", where=str(path), remedy="Cut its cells with ParaView's Triangulate"
+        )
+    starts = support.vtk_to_numpy(data.GetCells().GetOffsetsArray())
+    corners = support.vtk_to_numpy(data.GetCells().GetConnectivityArray())
+    order, cells = [], {}
+    for kind in dict.fromkeys(kinds.tolist()):
+        rows = np.flatnonzero(kinds == kind)
+        cells[kind] = corners[starts[rows][:, None] + np.arange(CELL_POINTS[kind])].astype(np.int64)
+        order.append(rows)
+    points, in_cells, facts = _taken(data)
+    rows = np.concatenate(order) if order else np.zeros(0, np.int64)
+    in_cells = {name: Numbers(array.values[rows], array.units) for name, array in in_cells.items()}
+    return CellMesh(support.vtk_to_numpy(data.GetPoints().GetData()).copy(), cells, points, in_cells, facts)
+
+
+def _axes_of_points(points: np.ndarray, dims: Sequence[int], path: Path) -> tuple[np.ndarray, ...]:
+    """The axes of a grid of points.
+
+    Raises:
+        InputError: the points are not those of a grid with axes.
+    """
+    places = points.reshape(*dims[::-1], 3).transpose(2, 1, 0, 3).astype(np.float64)
+    axes = tuple(places[(*(slice(None) if d == axis else 0 for d in range(3)), axis)] for axis in range(3))
+    extent = max(float(np.ptp(axis)) for axis in axes)
+    if np.abs(np.stack(np.meshgrid(*axes, indexing="ij"), -1) - places).max() > UNEVEN * extent:
+        raise InputError(
+            "its grid is curved", where=str(path), remedy="Resample it to an image with ParaView, or save it as .vtu"
+        )
+    return axes
