@@ -1,4 +1,7 @@
-"""Triangle meshes as graphs, in padded batches of a few fixed shapes.
+"""Meshes as graphs, in padded batches of a few fixed shapes: triangles in the plane, or cells and their neighbours.
+
+A mesh of triangles has its vertices as nodes. A mesh of cells of any shape, in two or three dimensions, has the centres
+of its cells as nodes, and an edge for each face between two cells.
 
 Nothing in a batch tells where the mesh lies: edges carry displacements, nodes carry what they are, how far it is to
 each boundary, and the parameters of the problem. The mesh is the first axis and no index reaches across it, so that
@@ -19,7 +22,8 @@ from scipy.spatial import cKDTree
 
 from data.errors import InputError
 
-#: Directed edges a node: a triangulation of n nodes in the plane, with holes or without, has fewer than 3 n edges.
+#: Directed edges a node: a triangulation of n nodes in the plane, with holes or without, has fewer than 3 n edges, and a
+#: mesh of n hexahedra at most 3 n. Meshes of other cells get as many times 2 more as they need.
 EDGES_PER_NODE = 6
 #: Smallest padded number of nodes, and the factor between sizes: at most a fifth of a batch is padding.
 SMALLEST, GROWTH = 64, 1.25
@@ -34,31 +38,41 @@ class Mesh:
     """One mesh, and what is known about the flow on it.
 
     Attributes:
-        nodes: positions, in the units of the problem.
-        elements: the three nodes of each triangle.
+        nodes: positions in the plane or in space, in the units of the problem.
+        elements: the three nodes of each triangle, or the two cells on the sides of each inner face.
         flags: kind of each node: 0 inside, 1 and above for kinds of boundary.
         parameters: numbers that hold for the whole mesh, scaled.
         fields: targets at the nodes, such as velocity and pressure, scaled; width 0 for prediction.
         scalars: targets of the whole, such as drag and lift, scaled; width 0 for prediction.
+        volumes: volume of each cell, the weight of a node in integrals; None for triangles, and where it is not known.
 
     Raises:
-        InputError: an array has the wrong shape, a value is not finite, a triangle names a node that is not there or
-            one twice, or a node is in no triangle.
+        InputError: an array has the wrong shape, a value is not finite, a triangle or face names a node that is not
+            there or one twice, or a node is in no triangle and beside no face.
     """
 
-    nodes: Float[np.ndarray, "node 2"]
-    elements: Int[np.ndarray, "element 3"]
+    nodes: Float[np.ndarray, "node axis"]
+    elements: Int[np.ndarray, "element corner"]
     flags: Int[np.ndarray, " node"]
     parameters: Float[np.ndarray, " parameter"] = field(default_factory=_nothing)
     fields: Float[np.ndarray, "node field"] | None = None
     scalars: Float[np.ndarray, " scalar"] = field(default_factory=_nothing)
+    volumes: Float[np.ndarray, " node"] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.nodes)
-        shapes = {"nodes": (count, 2), "elements": (len(self.elements), 3), "flags": (count,)}
+        # Triangles lie in the plane; neighbouring cells may also lie in space.
+        corners = 2 if self.elements.shape[1:] == (2,) else 3
+        axes = 3 if corners == 2 and self.nodes.shape[1:] == (3,) else 2
+        shapes = {"nodes": (count, axes), "elements": (len(self.elements), corners), "flags": (count,)}
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise InputError(f"{name} have shape {getattr(self, name).shape}, not {shape}", where="mesh")
+        face = "pair of neighbours" if corners == 2 else "triangle"
+        if self.volumes is not None and not (
+            self.volumes.shape == (count,) and np.isfinite(self.volumes).all() and (self.volumes > 0).all()
+        ):
+            raise InputError("volumes are not above 0, one for each cell", where="mesh")
         if self.fields is not None and len(self.fields) != count:
             raise InputError(f"fields at {len(self.fields)} nodes of {count}", where="mesh")
         if not (np.isfinite(self.nodes).all() and np.isfinite(self.parameters).all()):
@@ -69,25 +83,31 @@ class Mesh:
                 f"elements name nodes outside 0 to {count - 1}", where="mesh", remedy="Count nodes from 0, not from 1"
             )
         if (np.diff(ordered, axis=1) == 0).any():
-            raise InputError("a triangle names a node twice", where="mesh")
+            raise InputError(f"a {face} names a node twice", where="mesh")
         alone = np.setdiff1d(np.arange(count), self.elements)
         if len(alone):
             raise InputError(
-                f"node {alone[0]} is in no triangle", where="mesh", remedy="Leave out nodes that no triangle uses"
+                f"node {alone[0]} is in no {face}", where="mesh", remedy=f"Leave out nodes that no {face} uses"
             )
         if self.flags.min() < 0:
             raise InputError("flags are 0 or more", where="mesh")
 
 
-def mesh_edges(elements: Int[np.ndarray, "element 3"]) -> Int[np.ndarray, "2 edge"]:
-    """Every side of every triangle once in each direction: senders and receivers."""
-    sides = np.concatenate([elements[:, [0, 1]], elements[:, [1, 2]], elements[:, [2, 0]]])
+def mesh_edges(elements: Int[np.ndarray, "element corner"]) -> Int[np.ndarray, "2 edge"]:
+    """Every side of every triangle, or every pair of neighbours, once in each direction: senders and receivers."""
+    pairs = elements.shape[1] == 2
+    sides = elements if pairs else np.concatenate([elements[:, [0, 1]], elements[:, [1, 2]], elements[:, [2, 0]]])
     once = np.unique(np.sort(sides, axis=1), axis=0).T
     return np.concatenate([once, once[::-1]], axis=1).astype(np.int32)
 
 
 def node_areas(mesh: Mesh) -> Float[np.ndarray, " node"]:
-    """A third of the area of the triangles around each node: weights of an integral over the mesh."""
+    """Weights of an integral over the mesh: a third of the area of the triangles around a node, or the cell's volume.
+
+    Cells whose volumes are not known count alike.
+    """
+    if mesh.elements.shape[1] == 2:
+        return np.ones(len(mesh.nodes)) if mesh.volumes is None else np.asarray(mesh.volumes, np.float64)
     corners = np.asarray(mesh.nodes, np.float64)[mesh.elements]
     (ax, ay), (bx, by) = (corners[:, 1] - corners[:, 0]).T, (corners[:, 2] - corners[:, 0]).T
     area = np.abs(ax * by - ay * bx) / 2
@@ -118,7 +138,7 @@ class MeshBatch:
     """
 
     node_features: Float[Any, "mesh node feature"]
-    edge_features: Float[Any, "mesh edge 3"]
+    edge_features: Float[Any, "mesh edge step"]
     senders: Int[Any, "mesh edge"]
     receivers: Int[Any, "mesh edge"]
     node_mask: Bool[Any, "mesh node"]
@@ -173,7 +193,8 @@ def pad(
         kinds: number of kinds of nodes, the inside among them.
         length: unit in which displacements and distances are given, such as the mean length of an edge.
         batch_size: meshes of the batch, padding included; as many as there are if None.
-        nodes: padded number of nodes; that of the largest mesh if None. Edges are `EDGES_PER_NODE` times as many.
+        nodes: padded number of nodes; that of the largest mesh if None. Edges are `EDGES_PER_NODE` times as many, or
+            more where the cells of a mesh have more faces.
 
     Raises:
         InputError: the meshes do not fit each other, the batch or `kinds`, or an edge has no length.
@@ -183,16 +204,21 @@ def pad(
     nodes = padded_nodes(most) if nodes is None else nodes
     if len(meshes) > size or most > nodes:
         raise InputError(f"{len(meshes)} meshes of up to {most} nodes in a batch of {size} x {nodes}", where="pad")
-    widths = {(len(m.parameters), 0 if m.fields is None else m.fields.shape[1], len(m.scalars)) for m in meshes}
+    widths = {
+        (len(m.parameters), 0 if m.fields is None else m.fields.shape[1], len(m.scalars), m.nodes.shape[1])
+        for m in meshes
+    }
     if len(widths) > 1:
-        raise InputError(f"(parameters, fields, scalars) differ: {sorted(widths)}", where="pad")
+        raise InputError(f"(parameters, fields, scalars, axes) differ: {sorted(widths)}", where="pad")
     if max(int(m.flags.max()) for m in meshes) >= kinds or not length > 0:
         raise InputError(f"flags reach beyond {kinds} kinds, or the length {length} is not positive", where="pad")
-    parameters, fields, scalars = widths.pop()
-    edges = EDGES_PER_NODE * nodes
+    parameters, fields, scalars, axes = widths.pop()
+    ends_of = [mesh_edges(mesh.elements) for mesh in meshes]
+    per_node = max(EDGES_PER_NODE, 2 * math.ceil(max(ends.shape[1] for ends in ends_of) / nodes / 2))
+    edges = per_node * nodes
     batch = MeshBatch(
         np.zeros((size, nodes, feature_width(kinds, parameters)), np.float32),
-        np.zeros((size, edges, 3), np.float32),
+        np.zeros((size, edges, axes + 1), np.float32),
         np.zeros((size, edges), np.int32),
         np.zeros((size, edges), np.int32),
         np.zeros((size, nodes), bool),
@@ -201,14 +227,15 @@ def pad(
         np.full((size, nodes, fields), np.nan, np.float32),
         np.full((size, scalars), np.nan, np.float32),
     )
-    for row, mesh in enumerate(meshes):
+    for row, (mesh, ends) in enumerate(zip(meshes, ends_of, strict=True)):
         count = len(mesh.nodes)
-        ends = mesh_edges(mesh.elements)
         # In float64, because the difference of two large positions has few digits.
         step = np.asarray(mesh.nodes, np.float64)[ends[1]] - np.asarray(mesh.nodes, np.float64)[ends[0]]
         reach = np.linalg.norm(step, axis=1)
-        if not (reach > 0).all() or len(reach) > edges:
-            raise InputError("two nodes of a triangle are at the same place, or it is no mesh in a plane", where="pad")
+        if not (reach > 0).all():
+            raise InputError("two neighbouring nodes are at the same place", where="pad")
+        if mesh.elements.shape[1] == 3 and len(reach) > EDGES_PER_NODE * nodes:
+            raise InputError("its triangles are no mesh in a plane", where="pad")
         batch.node_features[row, :count] = np.concatenate(
             [
                 np.eye(kinds)[mesh.flags],

@@ -1,7 +1,8 @@
 """Flows on unstructured meshes: the samples that a mesh network learns from.
 
 A sample is one record of a campaign whose answer holds its mesh: vertices (`nodes`), triangles (`elements`), kinds of
-vertices (`boundary`, 0 inside), fields at the vertices, and numbers of the whole. Every sample has a mesh of its own.
+vertices (`boundary`, 0 inside), fields at the vertices, and numbers of the whole. A mesh of cells has their centres as
+`nodes`, the two cells of each inner face as `elements`, and `volumes`. Every sample has a mesh of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from data.store.records import RecordStore
 #: The variables that make a mesh, in the order of `Mesh`.
 NODES, ELEMENTS, FLAGS = "nodes", "elements", "boundary"
 GEOMETRY = (NODES, ELEMENTS, FLAGS)
+#: Volumes of cells, by which errors are weighted; no input of a surrogate.
+VOLUMES = "volumes"
 #: First dim of variables that are given at every vertex.
 NODE = "node"
 
@@ -41,7 +45,7 @@ class MeshLayout:
     Attributes:
         geometry: `nodes`, `elements` and `boundary`.
         parameters: numbers that are given with the mesh, such as a Reynolds number.
-        fields: answers along (node,) or (node, a dim of fixed length).
+        fields: answers along node, and dims of fixed length, such as components and times.
         scalars: answers that are numbers.
         axes: dims of fixed length.
         kinds: number of kinds of vertices, the inside among them.
@@ -60,11 +64,16 @@ class MeshLayout:
         if tuple(v.name for v in self.geometry) != (NODES, ELEMENTS, FLAGS):
             raise ValueError(f"geometry must be {NODES}, {ELEMENTS} and {FLAGS}")
         sizes = {a.name: len(a.values) for a in self.axes}
-        wrong = [v.name for v in self.fields if len(v.dims) not in (1, 2) or any(d not in sizes for d in v.dims[1:])]
+        wrong = [v.name for v in self.fields if not v.dims or any(d not in sizes for d in v.dims[1:])]
         if wrong or any(v.dims for v in (*self.parameters, *self.scalars)):
-            raise ValueError(f"fields must lie along nodes and one of the axes, others be numbers; {wrong} do not")
+            raise ValueError(f"fields must lie along nodes and the axes, others be numbers; {wrong} do not")
         if self.kinds < 0:
             raise ValueError(f"kinds must be 0 or more, got {self.kinds}")
+
+    @property
+    def plane(self) -> int:
+        """Number of coordinates of a node."""
+        return len(next(a.values for a in self.axes if a.name == self.geometry[0].dims[1]))
 
     def width(self, variable: Variable) -> int:
         """Channels of a field."""
@@ -75,12 +84,10 @@ class MeshLayout:
     def channels(self) -> tuple[str, ...]:
         """Name of each column of the fields, such as "velocity_x"."""
         names = []
+        values = {a.name: [v if isinstance(v, str) else f"{v:g}" for v in a.values] for a in self.axes}
         for variable in self.fields:
-            if len(variable.dims) == 1:
-                names.append(variable.name)
-            else:
-                axis = next(a for a in self.axes if a.name == variable.dims[1])
-                names += [f"{variable.name}_{v}" for v in axis.values]
+            labels = product(*(values[d] for d in variable.dims[1:]))
+            names += ["_".join((variable.name, *label)) for label in labels]
         return tuple(names)
 
     def flat(self, record: Mapping[str, Any]) -> Float[np.ndarray, "node channel"]:
@@ -90,10 +97,11 @@ class MeshLayout:
     def named(self, columns: Float[np.ndarray, "node channel"]) -> dict[str, np.ndarray]:
         """The inverse of `flat`."""
         arrays, start = {}, 0
+        sizes = {a.name: len(a.values) for a in self.axes}
         for variable in self.fields:
             width = self.width(variable)
             part = columns[:, start : start + width]
-            arrays[variable.name] = part if len(variable.dims) == 2 else part[:, 0]
+            arrays[variable.name] = part.reshape(len(part), *(sizes[d] for d in variable.dims[1:]))
             start += width
         return arrays
 
@@ -240,13 +248,17 @@ def _reading(samples: MeshSamples, dataset: xr.Dataset, reasons: Sequence[str], 
     """How the meshes of a store, their boundaries and what lies on them were understood."""
     layout, meshes = samples.layout, samples.meshes
     nodes, elements, flags = layout.geometry
+    cells = meshes[0].elements.shape[1] == 2
+    at = "in the cells" if cells else "at the vertices"
     ends = np.concatenate([m.nodes for m in meshes])
     low, high = ends.min(axis=0), ends.max(axis=0)
     kinds = np.unique(np.concatenate([np.unique(m.flags) for m in meshes]))
     meanings = {
-        nodes.name: f"{nodes.units}, x {_span([low[0], high[0]])}, y {_span([low[1], high[1]])}; "
-        f"{_span([len(m.nodes) for m in meshes])} a mesh",
-        elements.name: f"triangles, {_span([len(m.elements) for m in meshes])} a mesh",
+        nodes.name: f"{nodes.units}, "
+        + ", ".join(f"{axis} {_span([low[k], high[k]])}" for k, axis in enumerate("xyz"[: len(low)]))
+        + f"; {_span([len(m.nodes) for m in meshes])} a mesh",
+        elements.name: f"{'pairs of neighbouring cells' if cells else 'triangles'}, "
+        f"{_span([len(m.elements) for m in meshes])} a mesh",
         flags.name: f"kinds {', '.join(map(str, kinds))} occur, of {flags.long_name}",
     }
     start = 0
@@ -255,7 +267,7 @@ def _reading(samples: MeshSamples, dataset: xr.Dataset, reasons: Sequence[str], 
         values = [
             v for m in meshes if m.fields is not None for v in (m.fields[:, columns].min(), m.fields[:, columns].max())
         ]
-        meanings[variable.name] = f"{variable.units}, learned at the vertices, {_span(values)}"
+        meanings[variable.name] = f"{variable.units}, learned {at}, {_span(values)}"
     for c, variable in enumerate(layout.scalars):
         meanings[variable.name] = f"{variable.units}, learned number, {_span([m.scalars[c] for m in meshes])}"
     for c, variable in enumerate(layout.parameters):
@@ -270,7 +282,7 @@ def _reading(samples: MeshSamples, dataset: xr.Dataset, reasons: Sequence[str], 
         used=len(meshes),
         quantities=meanings,
         left_out=Counter(map(kind_of_reason, reasons)),
-        unused=_unused(dataset, meanings),
+        unused=_unused(dataset, {**meanings, VOLUMES: ""}),
         assumed=repeats_note(samples.input_keys()),
     )
 
@@ -311,6 +323,7 @@ def _mesh(values: Mapping[str, Any], layout: MeshLayout) -> Mesh:
         np.array([values[v.name] for v in layout.parameters], np.float64),
         layout.flat(values) if layout.fields else None,
         np.array([values[v.name] for v in layout.scalars], np.float64),
+        np.asarray(values[VOLUMES], np.float64) if VOLUMES in values else None,
     )
 
 
@@ -326,7 +339,9 @@ def _layout(
     dims_of = {str(n): tuple(str(d) for d in dataset[n].dims if d != "sample") for n in dataset.data_vars}
     if fields is None:
         fields = [
-            n for n, dims in dims_of.items() if dims[:1] == (NODE,) and dataset[n].dtype.kind == "f" and n != NODES
+            n
+            for n, dims in dims_of.items()
+            if dims[:1] == (NODE,) and dataset[n].dtype.kind == "f" and n not in (NODES, VOLUMES)
         ]
     for name in (*fields, *scalars, *parameters):
         if name not in dims_of:

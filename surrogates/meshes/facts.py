@@ -130,6 +130,7 @@ class MeshModel(nnx.Module):
                 fields=len(layout.channels),
                 scalars=len(layout.scalars),
                 rngs=rngs,
+                axes=layout.plane,
             )
 
         self.members = config.ensemble

@@ -118,11 +118,13 @@ class MeshNetwork(nnx.Module):
         fields: int,
         scalars: int,
         rngs: nnx.Rngs,
+        axes: int = 2,
     ) -> None:
         width = config.features
         self.kinds = kinds
         self.encode_nodes = ReluMLP(feature_width(kinds, parameters), width, config, rngs, norm=True, first="float32")
-        self.encode_edges = ReluMLP(3, width, config, rngs, norm=True, first="float32")
+        # The displacement along each axis, and its length.
+        self.encode_edges = ReluMLP(axes + 1, width, config, rngs, norm=True, first="float32")
         self.blocks = nnx.List([MeshBlock(config, rngs) for _ in range(config.blocks)])
         self.decode = ReluMLP(width, fields, config, rngs, norm=False, last="float32")
         # Means over nodes are exact, and so are the layers that read scalars from them.

@@ -24,8 +24,9 @@ def domain_of(samples: MeshSamples) -> Box:
     shapes = geometry(samples.meshes, layout.kinds)
     edges = edge_lengths(samples.meshes)
     size = np.abs(shapes).max(axis=0)
-    # Positions and lengths scale with the size of the domain; its area, in the third column, with itself.
-    size[[0, 1, *range(3, shapes.shape[1])]] = shapes[:, :2].max()
+    # Positions and lengths scale with the size of the domain; its area, behind its extents, with itself.
+    axes = layout.plane
+    size[[*range(axes), *range(axes + 1, shapes.shape[1])]] = shapes[:, :axes].max()
     margin = MARGIN * np.ptp(shapes, axis=0) + SMALL * size
     box = Box.of([v.name for v in layout.parameters], numbers).join(Box.of(_names(layout), shapes, margin))
     return box.join(Box(("mean edge",), (float(edges.min()) / FINER,), (float(edges.max()) * FINER,)))
@@ -38,15 +39,19 @@ def domain_columns(meshes: Sequence[Mesh], kinds: int) -> Float[np.ndarray, "mes
 
 
 def geometry(meshes: Sequence[Mesh], kinds: int) -> Float[np.ndarray, "mesh column"]:
-    """Width, height and area of each domain, and size and position of each kind of boundary (0 for a missing one)."""
+    """Extents and area of each domain, and size and position of each kind of boundary (0 for a missing one).
+
+    The area of a mesh of cells is 0, because their centres do not show it.
+    """
     rows = []
     for mesh in meshes:
         nodes = np.asarray(mesh.nodes, np.float64)
         corner = nodes.min(axis=0)
-        row = [*np.ptp(nodes, axis=0), float(node_areas(mesh).sum())]
+        row = [*np.ptp(nodes, axis=0), float(node_areas(mesh).sum()) if mesh.elements.shape[1] == 3 else 0.0]
         for kind in range(1, kinds):
             boundary = nodes[mesh.flags == kind]
-            row += [*np.ptp(boundary, axis=0), *(boundary.mean(axis=0) - corner)] if len(boundary) else [0.0] * 4
+            here = [*np.ptp(boundary, axis=0), *(boundary.mean(axis=0) - corner)] if len(boundary) else []
+            row += here or [0.0] * (2 * nodes.shape[1])
         rows.append(row)
     return np.array(rows)
 
@@ -58,7 +63,9 @@ def edge_lengths(meshes: Sequence[Mesh]) -> Float[np.ndarray, " mesh"]:
 
 
 def _names(layout: MeshLayout) -> list[str]:
-    names = ["width of the domain", "height of the domain", "area of the domain"]
+    axes = layout.plane
+    extents = ("width", "height", "depth")[:axes]
+    names = [*(f"{extent} of the domain" for extent in extents), "area of the domain"]
     for kind in range(1, layout.kinds):
-        names += [f"{what} of boundary {kind}" for what in ("width", "height", "x", "y")]
+        names += [f"{what} of boundary {kind}" for what in (*extents, *"xyz"[:axes])]
     return names
