@@ -45,7 +45,9 @@ def label_flows(folder: Path, count: int, workers: int) -> tuple[Path, list[Any]
     return folder / "labels.zarr", asked
 
 
-def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequence[str]) -> dict[str, float]:
+def train_surrogate(
+    store: Path, folder: Path, seconds: float, overrides: Sequence[str], task: str = "fluids/meshes"
+) -> dict[str, float]:
     """Train a mesh surrogate below `folder` and return its scores; one trained with the same settings is reused."""
     from hydra import compose, initialize_config_dir
 
@@ -57,7 +59,7 @@ def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequen
     from surrogates.meshes.task import MeshData
     from surrogates.saved import load_surrogate
 
-    settings = ["task=fluids/meshes", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
+    settings = [f"task={task}", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
     settings += ["train.epochs=100000", "train.checkpoint_every_s=null", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", settings)

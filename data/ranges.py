@@ -125,6 +125,7 @@ RANGES: Mapping[str, str] = {
     "logarithms.*": POSITIVE,
     "grid.*": FINITE,
     "times": NOT_NEGATIVE,
+    "after": NOT_NEGATIVE,
     "every": POSITIVE,
     **dict.fromkeys(("angle", "x", "y", "cosine", "sine", "offset"), FINITE),
     "body.modes": SMALL,

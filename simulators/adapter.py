@@ -110,6 +110,15 @@ class ReadsFiles(Protocol):
 
 
 @runtime_checkable
+class HoldsRequests(Protocol):
+    """A simulator that answers a finite number of requests, of which it has a list, such as finished cases."""
+
+    def requests(self) -> Sequence[xr.Dataset]:
+        """All requests that it can answer."""
+        ...
+
+
+@runtime_checkable
 class DeclaresCost(Protocol):
     """A simulator that declares the cost of an answer, which counts in place of the measured one.
 

@@ -22,8 +22,8 @@ from scipy.spatial import cKDTree
 
 from data.errors import InputError
 
-#: Directed edges a node: a triangulation of n nodes in the plane, with holes or without, has fewer than 3 n edges, and a
-#: mesh of n hexahedra at most 3 n. Meshes of other cells get as many times 2 more as they need.
+#: Directed edges a node: a triangulation of n nodes in the plane, with holes or without, has fewer than 3 n edges, and
+#: n hexahedra have fewer than 3 n inner faces. Other cells get as many more as they need, a multiple of 2.
 EDGES_PER_NODE = 6
 #: Smallest padded number of nodes, and the factor between sizes: at most a fifth of a batch is padding.
 SMALLEST, GROWTH = 64, 1.25

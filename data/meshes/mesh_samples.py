@@ -182,7 +182,7 @@ def read_meshes(
     path: Path,
     fields: Sequence[str] | None = None,
     scalars: Sequence[str] = (),
-    parameters: Sequence[str] = (),
+    parameters: Sequence[str] | None = (),
 ) -> tuple[MeshSamples, list[tuple[int, str]]]:
     """Samples from a store that `understudy simulate` made.
 
@@ -190,7 +190,7 @@ def read_meshes(
         path: of the store.
         fields: outputs at the vertices to learn; None for all of floating point.
         scalars: outputs of the whole to learn.
-        parameters: inputs that the mesh does not show.
+        parameters: inputs that the mesh does not show; None for all inputs that are numbers.
 
     Returns:
         The samples, and (number, reason) for each record that was left out.
@@ -211,6 +211,8 @@ def read_meshes(
                 remedy="Make it with simulator.fields=true",
             )
         dataset = store.dataset()
+        if parameters is None:
+            parameters = [n for n in store.inputs if dataset[n].dims == ("sample",) and dataset[n].dtype.kind in "fiu"]
         records = [values for _, values in store.records(None)]
         fingerprint = str(store.attrs.get("fingerprint", ""))
     layout = _layout(dataset, fields, scalars, parameters, where)

@@ -1,4 +1,4 @@
-"""`understudy simulate`: run a simulator on molecules of a file or on drawn requests, into a resumable store."""
+"""`understudy simulate`: run a simulator on molecules or designs of a file, or on drawn requests, into a store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from experiments.application.stage import StageSettings, application, instantiat
 from experiments.campaigns.frame_requests import FrameRequests, Silent
 from experiments.campaigns.shard_requests import ShardRequests
 from experiments.screening.readings import StandardForms, standard_said
-from simulators.adapter import ReadsFiles, Simulator
+from simulators.adapter import HoldsRequests, ReadsFiles, Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.campaigns.summary import CampaignSummary
 from simulators.chemistry.conformers import ConformerConfig
@@ -42,7 +42,7 @@ class SimulateSettings(StageSettings):
     """The keys of `understudy simulate`.
 
     Attributes:
-        inputs: file of molecules.
+        inputs: file of molecules, or of designs for a simulator that takes numbers.
         sampling: how requests are drawn, instead of `inputs`.
         smiles: column that holds SMILES.
         limit: largest number of inputs.
@@ -106,10 +106,18 @@ def requests(
 def simulate(config: DictConfig, run_dir: Path) -> None:
     """Simulate each molecule of the input file, or each drawn request, that is not in the store yet."""
     settings = build(SimulateSettings, config, where="")
-    if settings.sampling is None and settings.inputs is None:
-        raise InputError("no input is named", where="inputs", remedy="Give inputs=FILE of molecules, or sampling=KIND")
     simulator = instantiate(config.simulator)
+    if settings.sampling is None and settings.inputs is None and not isinstance(simulator, HoldsRequests):
+        remedy = "Give inputs=FILE of molecules or of designs, or sampling=KIND"
+        raise InputError("no input is named", where="inputs", remedy=remedy)
     campaign = build(CampaignConfig, config.campaign, where="campaign")
+    if settings.sampling is None and isinstance(simulator, HoldsRequests) and settings.inputs is None:
+        held = simulator.requests()
+        if isinstance(simulator, ReadsFiles) and (reading := simulator.reading()) is not None:
+            show_readings([reading], run_dir)
+        result = run_campaign(simulator, held, Path(settings.out), campaign, total=len(held), none_answered=True)
+        _end(result, run_dir)
+        return
     if settings.sampling is not None:
         from experiments.campaigns.sampled import draw_requests
 
@@ -123,7 +131,9 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         _end(result, run_dir, part)
         return
     path = existing_file(settings.inputs, "inputs")
-    _refuse_no_molecules(simulator)
+    if not _takes_molecules(simulator):
+        _end(_simulate_designs(simulator, path, settings.limit, Path(settings.out), campaign, run_dir), run_dir)
+        return
     conformers = build(ConformerConfig, config.conformers, where="conformers")
     keys = FrameKeys(
         charge=settings.charge_key, spin=settings.spin_key, spin_convention=settings.spin_convention, prefix=""
@@ -188,21 +198,21 @@ def _reading(
     return replace(reading, assumed=(*reading.assumed, *said))
 
 
-def _refuse_no_molecules(simulator: Simulator) -> None:
-    """Refuse a simulator that does not take molecules, because `inputs` is a file of molecules.
+def _takes_molecules(simulator: Simulator) -> bool:
+    return bool({"smiles", "positions"} & {v.name for v in simulator.spec.inputs})
 
-    Raises:
-        InputError: the simulator takes other inputs.
-    """
-    names = [v.name for v in simulator.spec.inputs]
-    if not {"smiles", "positions"} & set(names):
-        raise InputError(
-            f"it is a file of molecules, and {simulator.name} takes {', '.join(names)}",
-            where="inputs",
-            remedy="Draw its requests with sampling=KIND, whose ranges may be yours: '~sampling.ranges' "
-            "'+sampling.ranges={NAME: {low: 0.0, high: 1.0}}'; or ask from Python with "
-            "simulators.campaigns.campaign.run_campaign",
-        )
+
+def _simulate_designs(
+    simulator: Simulator, path: Path, limit: int | None, out: Path, campaign: CampaignConfig, run_dir: Path
+) -> CampaignSummary:
+    """Simulate each row of a table of designs, for a simulator that takes numbers."""
+    from experiments.campaigns.design_requests import DesignRequests
+
+    with RejectLog(rejects_path(run_dir)) as rejects:
+        designs = DesignRequests(path, simulator, limit).counted(rejects)
+    case = simulator.reading() if isinstance(simulator, ReadsFiles) else None
+    show_readings([*([] if case is None else [case]), designs.reading], run_dir)
+    return run_campaign(simulator, designs, out, campaign, none_answered=True)
 
 
 #: Keys that name the charge and spin entries of geometries.

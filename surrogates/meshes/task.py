@@ -35,12 +35,12 @@ class MeshData(PartedData):
     Attributes:
         fields: outputs at the vertices to learn; None for all.
         scalars: scalar outputs to learn, such as drag.
-        parameters: inputs that the mesh does not determine, such as a Reynolds number.
+        parameters: inputs that the mesh does not determine, such as a Reynolds number; None for all numbers.
     """
 
     fields: list[str] | None = None
     scalars: list[str] = field(default_factory=list)
-    parameters: list[str] = field(default_factory=list)
+    parameters: list[str] | None = field(default_factory=list)
 
 
 @dataclass(frozen=True)

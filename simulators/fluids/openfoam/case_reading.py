@@ -30,12 +30,19 @@ def reading_of(case: Directory) -> Reading:
         if variable.name in case.fields:
             kind = "vector" if {"channel", "axis"} & set(variable.dims) else "scalar"
             quantities[variable.name] = f"{variable.units}, {kind} of the cells, read at {when}"
-    quantities["mesh of cells"] = (
-        "as the mesh of each run has them, with their centres in m"
-        if case.grid is None
-        else "grid of "
-        + ", ".join(f"{n} from {low:g} to {high:g} m in {cells}" for n, (low, high, cells) in case.grid.items())
-    )
+    quantities |= {
+        n: f"{v.units}, {v.column} of the function object {v.object}" for n, v in (case.scalars or {}).items()
+    }
+    if case.cells is not None:
+        kinds = ", ".join(f"{k} {name}" for k, name in enumerate(case.cells.patches, 1))
+        quantities["mesh of cells"] = f"along {' and '.join(case.cells.axes)}, with the kinds of boundary {kinds}"
+    elif case.fields:
+        quantities["mesh of cells"] = (
+            "as the mesh of each run has them, with their centres in m"
+            if case.grid is None
+            else "grid of "
+            + ", ".join(f"{n} from {low:g} to {high:g} m in {cells}" for n, (low, high, cells) in case.grid.items())
+        )
     return Reading(
         source=case.path,
         format="OpenFOAM case",

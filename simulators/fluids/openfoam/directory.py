@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from jaxtyping import Float64, Int64
 from data.errors import InputError
 from data.spec import Coordinate, Variable
 from simulators.fluids.openfoam.cases import CASES, CELL_CENTRES, centres, scalar
+from simulators.fluids.openfoam.cells import AXES, patches_of_field
 from simulators.fluids.openfoam.contents import without_comments
 from simulators.fluids.openfoam.files import at_time, header, latest, read_field
+from simulators.fluids.openfoam.function_objects import FunctionValue, function_values, scalar_outputs
+from simulators.fluids.openfoam.results import CellResults, read_numbers
 from simulators.fluids.openfoam.template import Template, match_placeholders
 
-AXES = ("x", "y", "z")
 #: Largest distance of a cell's centre from its grid point, in widths of a cell.
 OFF_GRID = 0.01
 
@@ -41,6 +43,11 @@ class Directory:
         grid: axis -> (lower, upper, cells): the cells form this regular grid, and fields have its axes as dims. None:
             fields have a ragged dim `cell`, and `cell_centres` (m) is an output.
         times: saved times to read, s; None: the last one, without a dim `time`.
+        mesh: axes of the flow, [x, y] or [x, y, z]: answers hold the cells as a mesh (`cells.cell_outputs`), on which
+            `task=fluids/meshes` learns; None: they do not.
+        patches: patches that are kinds of boundary of that mesh, of which a later one counts at a corner; None: those
+            of the first field.
+        scalars: name -> number of a function object, an output.
 
     Raises:
         InputError: no such case, a placeholder without a value, a value without a placeholder, code in a dictionary, or
@@ -54,6 +61,9 @@ class Directory:
     constants: Mapping[str, float] = field(default_factory=dict)
     grid: Mapping[str, tuple[float, float, int]] | None = None
     times: tuple[float, ...] | None = None
+    mesh: tuple[str, ...] | None = None
+    patches: tuple[str, ...] | None = None
+    scalars: Mapping[str, FunctionValue] | None = None
     template: Template = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,10 +73,13 @@ class Directory:
         put = object.__setattr__
         split = (shlex.split(c) if isinstance(c, str) else c for c in self.commands)
         put(self, "commands", tuple(tuple(map(str, c)) for c in split))
-        put(self, "fields", tuple(self.fields))
+        put(self, "fields", tuple(self.fields or ()))
         put(self, "times", None if self.times is None else tuple(map(float, self.times)))
-        put(self, "parameters", dict(self.parameters))
-        put(self, "constants", dict(self.constants))
+        put(self, "parameters", dict(self.parameters or {}))
+        put(self, "constants", dict(self.constants or {}))
+        put(self, "mesh", None if self.mesh is None else tuple(self.mesh))
+        put(self, "patches", None if self.patches is None else tuple(self.patches))
+        put(self, "scalars", function_values(self.scalars))
         put(self, "grid", None if self.grid is None else {axis: _axis(axis, g) for axis, g in self.grid.items()})
         for name in self.constants:
             if name in self.parameters:
@@ -78,6 +91,33 @@ class Directory:
         match_placeholders(self.template, sources, str(folder))
         for name in self.fields:
             self._described(name)
+        if not self.fields and not self.scalars:
+            raise InputError("nothing is read", where="simulator.case", remedy="Name fields, scalars, or both")
+        if self.mesh is not None and self.grid is not None:
+            raise InputError("a grid is set too", where="simulator.case.mesh", remedy="Set grid: null or mesh: null")
+        # Built now, so that settings that do not fit are refused before anything runs.
+        _ = self.cells
+
+    @cached_property
+    def cells(self) -> CellResults | None:
+        """The reading of fields on a mesh of cells; None if no mesh is asked for."""
+        if self.mesh is None:
+            return None
+        fields = {name: self._described(name) for name in self.fields}
+        return CellResults(self.mesh, self._patches() if self.fields else (), fields, self.times)
+
+    def _patches(self) -> tuple[str, ...]:
+        if self.patches is not None:
+            return self.patches
+        place = self._place(self.fields[0])
+        found = patches_of_field(without_comments(self.template.text(place)))
+        if found is None:
+            raise InputError(
+                "the names of its patches cannot be told from its boundaryField",
+                where=f"{self.path}/{place}",
+                remedy="Name them: simulator.case.patches=[inlet,outlet,walls]",
+            )
+        return found
 
     @property
     def label(self) -> str:
@@ -87,7 +127,12 @@ class Directory:
     @property
     def settings(self) -> dict[str, Any]:
         """All settings except the path; the simulator hashes the content of the files."""
+        # What is not set is left out, so that it leaves the identity of cases that lack it.
+        chosen: dict[str, Any] = {} if self.cells is None else {"mesh": self.mesh, "patches": self.cells.patches}
+        if self.scalars:
+            chosen["scalars"] = {name: asdict(value) for name, value in self.scalars.items()}
         return {
+            **chosen,
             "parameters": dict(self.parameters),
             "commands": [list(c) for c in self.commands],
             "fields": list(self.fields),
@@ -103,9 +148,12 @@ class Directory:
 
     @cached_property
     def outputs(self) -> tuple[Variable, ...]:
-        """The fields, and the centres of their cells if these are not on a grid."""
+        """The fields, with their mesh or the centres of their cells if these are not on a grid; and the scalars."""
+        numbers = scalar_outputs(self.scalars or {})
+        if self.cells is not None:
+            return (*numbers, *self.cells.outputs)
         time = () if self.times is None else ("time",)
-        variables = []
+        variables = list(numbers)
         for name in self.fields:
             units, components = self._described(name)
             if self.grid is not None:
@@ -113,13 +161,17 @@ class Directory:
             else:
                 dims = ("cell", *time, *(("axis",) if components > 1 else ()))
             variables.append(Variable(name, dims, units, "float32", f"field {name}"))
-        if self.grid is None:
+        if self.grid is None and self.fields:
             variables.append(Variable("cell_centres", ("cell", "axis"), "m", "float64", "centres of the cells"))
         return tuple(variables)
 
     @cached_property
     def coords(self) -> tuple[Coordinate, ...]:
         """Times, components along the grid's axes, and centres of its cells."""
+        if self.cells is not None:
+            return self.cells.coords
+        if not self.fields:
+            return ()
         coordinates = [] if self.times is None else [Coordinate("time", self.times, "s", "time")]
         if self.grid is not None:
             coordinates.append(Coordinate("channel", tuple(self.grid), "1", "component"))
@@ -135,21 +187,27 @@ class Directory:
 
     @property
     def steps(self) -> tuple[tuple[str, ...], ...]:
-        """The commands of the user, and one that writes the centres of the cells."""
-        return (*self.commands, CELL_CENTRES)
+        """The commands of the user, and one that writes the centres of the cells where they are read."""
+        return (*self.commands, CELL_CENTRES) if self.fields and self.mesh is None else self.commands
 
     def fill(self, values: Mapping[str, float]) -> dict[str, float | int | str]:
         """Values of the placeholders: parameters and constants."""
         return {**self.constants, **values}
 
     def read(self, folder: Path, values: Mapping[str, float]) -> dict[str, Any]:
-        """The fields, on the grid or cell by cell."""
+        """The fields, on the grid or cell by cell, and the scalars."""
+        numbers = read_numbers(self.scalars or {}, folder)
+        return {**numbers, **self._read_fields(folder, values)} if self.fields else numbers
+
+    def _read_fields(self, folder: Path, values: Mapping[str, float]) -> dict[str, Any]:
         start = float(self.template.start)
         last = latest(folder, after=start, timeless=self.times is None)
         if self.times is None:
             self._refuse_unwritten(folder, last, values)
-        where = read_field(last / "C").values
         written = [last] if self.times is None else [at_time(folder, t) for t in self.times]
+        if self.cells is not None:
+            return self.cells.read(folder, written)
+        where = read_field(last / "C").values
         read: dict[str, Any] = {}
         for name in self.fields:
             _, components = self._described(name)
@@ -181,12 +239,17 @@ class Directory:
 
     def _described(self, name: str) -> tuple[str, int]:
         """Units and number of components of a field, from its file in the template."""
+        place = self._place(name)
+        kind, units, components = header(Path(self.path) / place, without_comments(self.template.text(place)))
+        if components in (1, 3) and kind.startswith("vol"):
+            return units, components
+        raise InputError(f"{kind}: only scalars and vectors of cells are read", where=f"{self.path}/{place}")
+
+    def _place(self, name: str) -> str:
+        """The file of the template that describes a field."""
         for place in (f"{self.template.start}/{name}", f"0/{name}", f"0.orig/{name}"):
             if place in self.template.names():
-                kind, units, components = header(Path(self.path) / place, without_comments(self.template.text(place)))
-                if components in (1, 3) and kind.startswith("vol"):
-                    return units, components
-                raise InputError(f"{kind}: only scalars and vectors of cells are read", where=f"{self.path}/{place}")
+                return place
         raise InputError(f"no file 0/{name} that describes the field", where=self.path)
 
 

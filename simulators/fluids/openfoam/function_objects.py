@@ -47,8 +47,8 @@ class FunctionValue:
         column: column of its table, such as Cd, areaAverage(p), sum(phi), total_x, or 0 for the first probe.
         units: unit of the column, which the tables do not state.
         file: name of the table without its suffix, if several of them have the column, such as U of probes.
-        minus: function object whose number of the same column is subtracted, as for a pressure drop; OBJECT:COLUMN names
-            another column too.
+        minus: function object whose number of the same column is subtracted, as for a pressure drop; OBJECT:COLUMN
+            names another column too.
         after: the mean over all times from this one on, s; None for the last time.
 
     Raises:

@@ -64,6 +64,9 @@ class OpenFOAM:
         constants: Mapping[str, float] | None = None,
         grid: Mapping[str, tuple[float, float, int]] | None = None,
         times: Sequence[float] | None = None,
+        mesh: Sequence[str] | None = None,
+        patches: Sequence[str] | None = None,
+        scalars: Mapping[str, Any] | None = None,
         timeout_s: float = 600.0,
         keep_failed: str | None = None,
         plateau: Plateau | None = None,
@@ -77,6 +80,9 @@ class OpenFOAM:
             constants or {},
             grid,
             None if times is None else tuple(times),
+            None if mesh is None else tuple(mesh),
+            None if patches is None else tuple(patches),
+            scalars,
         )
         return cls(case, timeout_s, keep_failed, plateau or Plateau())
 
@@ -117,14 +123,40 @@ class OpenFOAM:
         """Hash of the provenance."""
         return content_hash(self.provenance)
 
-    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """One run of the case; see `simulators.adapter.Simulator`."""
+    def mesh(self, inputs: xr.Dataset) -> xr.Dataset:
+        """The mesh of cells of a request without a solution: all commands but the last, which is the solver, are run.
+
+        Surrogates on meshes take it as input.
+
+        Raises:
+            SimulationError: as `simulate`; `invalid_input`: answers of the case hold no mesh.
+        """
+        if not isinstance(self.case, Directory) or self.case.cells is None:
+            raise SimulationError("invalid_input", f"answers of {self.name} hold no mesh: set simulator.case.mesh")
+        values = self._values(inputs)
+        with scratch() as temporary:
+            folder = temporary / "case"
+            self.case.template.write(folder, self.case.fill(values))
+            env, deadline = environment(temporary / "home"), time.monotonic() + self.timeout_s
+            for command in self.case.steps[:-1]:
+                run(command, folder, env, deadline, self.timeout_s)
+            try:
+                return self.spec.answer(self.case.cells.read_mesh(folder))
+            except InputError as error:
+                raise SimulationError("crashed", str(error).replace(f"{folder}/", "")) from error
+
+    def _values(self, inputs: xr.Dataset) -> dict[str, float]:
+        """The parameters of a request; raises SimulationError `invalid_input`."""
         names = [v.name for v in self.case.inputs]
         for name in map(str, inputs.data_vars):
             if name not in names:
                 raise SimulationError("invalid_input", f"no parameter {name!r}; there are {names}")
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
-        values = {name: float(inputs[name]) for name in names}
+        return {name: float(inputs[name]) for name in names}
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One run of the case; see `simulators.adapter.Simulator`."""
+        values = self._values(inputs)
         filled = self.case.fill(values)
         with scratch() as temporary:
             folder = temporary / "case"
