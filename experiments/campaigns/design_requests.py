@@ -13,7 +13,7 @@ import xarray as xr
 
 from data.errors import InputError
 from data.molecules.tally import kind_of_reason
-from data.parameters import ParameterLayout
+from data.parameters import SPACE, ParameterLayout
 from data.reading_summary import Reading
 from data.rejects import Rejects
 from experiments.screening.designs import Designs, designs_in
@@ -45,7 +45,7 @@ class DesignRequests:
 
     def __post_init__(self) -> None:
         spec = self.simulator.spec
-        known = {coord.name for coord in spec.coords}
+        known = {coord.name for coord in spec.coords} - set(SPACE)
         if fields := [v.name for v in spec.inputs if set(v.dims) - known or v.dtype == "str"]:
             raise InputError(
                 f"it is a table of designs, and {self.simulator.name} takes {fields[0]}, which is no number",

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from data.errors import InputError
 from data.fields.physics import refuse_other_boundary
+from data.parameter_files import is_table, read_parameter_file
 from data.parameters import ParameterLayout, ParameterTable, read_parameters
 from data.plain import to_plain
 from data.reading_summary import Reading
@@ -36,12 +37,14 @@ class ParameterData(PartedData):
 
     Attributes:
         target: output to learn, or a list of outputs.
-        inputs: variables from which it is predicted; None for the inputs of the store.
+        inputs: variables from which it is predicted; None for the inputs of the store. A table needs them.
+        units: unit of each column of a table; a store states them itself.
     """
 
     parts: list[Any] = field(default_factory=lambda: [0.6, 0.1, 0.15, 0.15])
     target: Any = MISSING
     inputs: list[str] | None = None
+    units: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
 
     def read_file(self, path: Path) -> tuple[ParameterTable, list[tuple[int, str]]]:
         """The records of a store, and (row, reason) of each record that was left out."""
-        return _read(names(self.data.target), self.data.inputs, path)
+        return _read(names(self.data.target), self.data.inputs, path, self.data.units)
 
     def split(
         self, data: SampleSets[ParameterTable], run_dir: Path, *, progress: bool = True
@@ -146,7 +149,11 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
         inputs = [v.name for v in surrogate.facts.layout.inputs]
         metrics: dict[str, float] = {}
         for path in files:
-            table = read_samples(path, partial(_read, list(columns.values()), inputs), rejects, readings)
+            layout = surrogate.facts.layout
+            units = {v.name: v.units for v in (*layout.inputs, *layout.outputs)}
+            units |= {column: units[name] for name, column in columns.items()}
+            read = partial(_read, list(columns.values()), inputs, units=units)
+            table = read_samples(path, read, rejects, readings)
             _refuse_other(surrogate.facts.layout, table, str(path))
             say_other_labels(readings, table.fingerprint, surrogate.labels_fingerprint)
             if surrogate.facts.on is not None:
@@ -158,7 +165,13 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
         return metrics
 
 
-def _read(targets: list[str], inputs: list[str] | None, path: Path) -> tuple[ParameterTable, list[tuple[int, str]]]:
+def _read(
+    targets: list[str], inputs: list[str] | None, path: Path, units: Mapping[str, str] | None = None
+) -> tuple[ParameterTable, list[tuple[int, str]]]:
+    """The samples of a store, or of a table, whose units are those of `units`."""
+    if is_table(path):
+        named = {*targets, *(inputs or ())}
+        return read_parameter_file(path, targets, inputs, {n: u for n, u in (units or {}).items() if n in named})
     return read_parameters(path, targets, inputs)
 
 

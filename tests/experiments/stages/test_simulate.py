@@ -83,9 +83,27 @@ def test_a_limit_that_is_no_number_of_inputs_is_refused(limit: object, tmp_path:
         run(tmp_path / "m.smi", tmp_path / "run", limit=limit)
 
 
+def test_designs_of_a_table_are_simulated_and_rows_that_are_none_are_listed(tmp_path: Path) -> None:
+    header = "name,rate_1,rate_2,rate_3,initial_b,initial_c\n"
+    rows = "a,0.04,1e4,3e7,0,0\nb,nothing,1e4,3e7,0,0\nc,0.05,1e4,3e7,0,0.1\nd,0.06,1e4,3e7,0,0.1\n"
+    (tmp_path / "designs.csv").write_text(header + rows)
+    robertson = {"_target_": "simulators.kinetics.robertson.Robertson"}
+    run(tmp_path / "designs.csv", tmp_path / "run", simulator=robertson, limit=2)
+    with RecordStore.open(tmp_path / "run" / "labels.zarr") as store:
+        dataset = store.dataset()
+    assert sorted(dataset["rate_1"].values.tolist()) == [0.04, 0.05]
+    assert set(dataset["status"].values.tolist()) == {"ok"}
+    (rejected,) = csv.DictReader((tmp_path / "run" / "rejects.csv").read_text().splitlines())
+    assert rejected["line"] == "3"
+    assert "rate_1 is no finite number" in rejected["reason"]
+    (reading,) = json.loads((tmp_path / "run" / "reading.json").read_text())
+    assert (reading["used"], reading["total"]) == (2, 4)
+    assert reading["quantities"]["rate_1"] == "parameter, taken in s-1"
+
+
 def test_a_file_for_a_simulator_that_takes_no_molecules_is_refused_and_the_way_told(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("viscosity\n0.1\n")
-    with pytest.raises(InputError, match=r"takes initial, viscosity.*sampling=KIND"):
+    with pytest.raises(InputError, match=r"takes initial, which is no number.*sampling=KIND"):
         run(
             tmp_path / "m.csv",
             tmp_path / "run",

@@ -9,7 +9,9 @@ import pytest
 from data.errors import InputError
 from simulators.fluids.openfoam.function_objects import FunctionValue, column_of
 
-COEFFICIENTS = "# Force coefficients\n# liftDir : (0 1 0)\n# Time\tCd\tCl\tCmPitch\n1\t2.0\t-0.5\t0.1\n2\t3.0\t-0.6\t0.1\n"
+COEFFICIENTS = (
+    "# Force coefficients\n# liftDir : (0 1 0)\n# Time\tCd\tCl\tCmPitch\n1\t2.0\t-0.5\t0.1\n2\t3.0\t-0.6\t0.1\n"
+)
 #: Release, object, file -> content, column, last value.
 TABLES = {
     "coefficients with tabs": ("c/0/coefficient.dat", COEFFICIENTS, "Cd", 3.0),
@@ -41,7 +43,7 @@ TABLES = {
     ),
     "probes with places": (
         "p/0/p",
-        "# Probe 0 (0.1 0 0)\n# Probe 1 (0.2 0 0)\n#       Probe             0             1\n#        Time\n0.1 1 2\n0.2 3 4\n",
+        "# Probe 0 (0.1 0 0)\n# Probe 1 (0.2 0 0)\n#     Probe    0    1\n#      Time\n0.1 1 2\n0.2 3 4\n",
         "1",
         4.0,
     ),
@@ -105,6 +107,6 @@ def test_what_cannot_be_read_is_named(text: str, value: FunctionValue, message: 
 def test_a_column_of_two_tables_asks_for_the_table(tmp_path: Path) -> None:
     for name in ("force", "moment"):
         write(tmp_path, f"f/0/{name}.dat", "# Time (total_x total_y total_z)\n1 (1 2 3)\n")
-    with pytest.raises(InputError, match="force and moment have a column 'total_x'.*file: force"):
+    with pytest.raises(InputError, match=r"force and moment have a column 'total_x'.*file: force"):
         FunctionValue("f", "total_x", "N").read(tmp_path)
     assert FunctionValue("f", "total_x", "N", file="force").read(tmp_path) == 1
