@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -106,7 +106,7 @@ def requests(
 def simulate(config: DictConfig, run_dir: Path) -> None:
     """Simulate each molecule of the input file, or each drawn request, that is not in the store yet."""
     settings = build(SimulateSettings, config, where="")
-    simulator = instantiate(config.simulator)
+    simulator: Simulator = instantiate(config.simulator)
     if settings.sampling is None and settings.inputs is None and not isinstance(simulator, HoldsRequests):
         remedy = "Give inputs=FILE of molecules or of designs, or sampling=KIND"
         raise InputError("no input is named", where="inputs", remedy=remedy)
@@ -115,8 +115,11 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         held = simulator.requests()
         if isinstance(simulator, ReadsFiles) and (reading := simulator.reading()) is not None:
             show_readings([reading], run_dir)
-        result = run_campaign(simulator, held, Path(settings.out), campaign, total=len(held), none_answered=True)
-        _end(result, run_dir)
+        part = ShardRequests.of(settings.shard, held, run_dir)
+        total = part.about(len(held))
+        _end(
+            run_campaign(simulator, part, Path(settings.out), campaign, total=total, none_answered=True), run_dir, part
+        )
         return
     if settings.sampling is not None:
         from experiments.campaigns.sampled import draw_requests
@@ -132,7 +135,11 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         return
     path = existing_file(settings.inputs, "inputs")
     if not _takes_molecules(simulator):
-        _end(_simulate_designs(simulator, path, settings.limit, Path(settings.out), campaign, run_dir), run_dir)
+        part = _designs(simulator, path, settings, run_dir)
+        total = part.about(len(part.requests)) if isinstance(part.requests, Sized) else None
+        _end(
+            run_campaign(simulator, part, Path(settings.out), campaign, total=total, none_answered=True), run_dir, part
+        )
         return
     conformers = build(ConformerConfig, config.conformers, where="conformers")
     keys = FrameKeys(
@@ -202,17 +209,15 @@ def _takes_molecules(simulator: Simulator) -> bool:
     return bool({"smiles", "positions"} & {v.name for v in simulator.spec.inputs})
 
 
-def _simulate_designs(
-    simulator: Simulator, path: Path, limit: int | None, out: Path, campaign: CampaignConfig, run_dir: Path
-) -> CampaignSummary:
-    """Simulate each row of a table of designs, for a simulator that takes numbers."""
+def _designs(simulator: Simulator, path: Path, settings: SimulateSettings, run_dir: Path) -> ShardRequests:
+    """The rows of a table of designs, for a simulator that takes numbers; what is read is shown."""
     from experiments.campaigns.design_requests import DesignRequests
 
     with RejectLog(rejects_path(run_dir)) as rejects:
-        designs = DesignRequests(path, simulator, limit).counted(rejects)
+        designs = DesignRequests(path, simulator, settings.limit).counted(rejects)
     case = simulator.reading() if isinstance(simulator, ReadsFiles) else None
     show_readings([*([] if case is None else [case]), designs.reading], run_dir)
-    return run_campaign(simulator, designs, out, campaign, none_answered=True)
+    return ShardRequests.of(settings.shard, designs, run_dir)
 
 
 #: Keys that name the charge and spin entries of geometries.

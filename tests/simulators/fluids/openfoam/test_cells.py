@@ -54,7 +54,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for command in solver.case.steps:
             run(command, folder / name, env, time.monotonic() + 60, 60)
     solver.case.template.write(folder / "c", solver.case.fill({"velocity": 1.1, "step": 0.3}))
-    (folder / "runs.csv").write_text("note;case;velocity;step\n1;a;1.0;0.5\n2;b;0.6;0.4\n3;c;1.1;0.3\n4;d;1;1\n5;b;x;1\n")
+    rows = "1;a;1.0;0.5\n2;b;0.6;0.4\n3;c;1.1;0.3\n4;d;1;1\n5;b;x;1\n"
+    (folder / "runs.csv").write_text(f"note;case;velocity;step\n{rows}")
     return folder
 
 
