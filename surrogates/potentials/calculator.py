@@ -18,6 +18,42 @@ from surrogates.potentials.potential_spec import OUTPUTS
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 
+class FixedShapes:
+    """Answers of a potential to one structure at a time, in one padded shape for as long as it fits.
+
+    The shape is compiled once. It has spare slots for neighbours, and grows only when an atom has more neighbours than
+    slots.
+
+    Args:
+        potential: a trained potential; its baseline is not added.
+    """
+
+    def __init__(self, potential: PotentialSurrogate) -> None:
+        self.potential = potential
+        self._shape: Shape | None = None
+
+    def answer(self, one: Structures) -> dict[str, np.ndarray]:
+        """What `PotentialSurrogate.predict` gives for a table of one structure.
+
+        Raises:
+            SimulationError: as `PotentialSurrogate.simulate`.
+        """
+        self.potential.refuse_unknown(one)
+        self._shape = self._fitting(one)
+        return self.potential.predict(pad(one, np.arange(1), self._shape, self.potential.cutoff_angstrom))
+
+    def _fitting(self, one: Structures) -> Shape:
+        n, repeats = len(one.numbers), bool(one.periodic.any())
+        if n <= DENSE_ATOMS and not repeats:
+            return Shape(1, n, None)
+        most = int(one.neighbours(self.potential.cutoff_angstrom).counts.max(initial=1))
+        old = self._shape
+        if old is not None and (old.atoms, old.periodic) == (n, repeats) and most <= (old.neighbours or 0):
+            return old
+        # A quarter more slots than neighbours now, so that fluctuations seldom change the shape.
+        return Shape(1, n, round_up(most + most // 4), repeats)
+
+
 class PotentialCalculator(Calculator):
     """Energy (eV), forces (eV/Angstrom) and, of crystals, stress (eV/Angstrom^3, Voigt) by a potential.
 
@@ -26,8 +62,7 @@ class PotentialCalculator(Calculator):
     `data.structures.frame_names` knows, and is 0 where there is none. The spin, which a baseline may need, is read
     likewise. A change of either counts as a change of the system, and the results are computed again.
 
-    A trajectory keeps one padded shape, so that it is compiled once: the shape has spare slots for neighbours, and
-    grows only when an atom has more neighbours than slots.
+    A trajectory keeps one padded shape, so that it is compiled once; see `FixedShapes`.
 
     Args:
         potential: a trained potential, or the directory that it was saved to.
@@ -41,7 +76,7 @@ class PotentialCalculator(Calculator):
         if baseline is not None:
             self.potential = self.potential.with_baseline(baseline)
         self.implemented_properties = [*(v.name for v in self.potential.spec.outputs), "free_energy", "stress"]
-        self._shape: Shape | None = None
+        self._shapes = FixedShapes(self.potential)
 
     @property
     def _spins(self) -> bool:
@@ -73,31 +108,17 @@ class PotentialCalculator(Calculator):
         one = structure_of(now, spins=self._spins)
         if "stress" in properties and not one.volume[0] > 0:
             raise PropertyNotImplementedError("a stress needs a cell that is periodic in three directions")
-        self.potential.refuse_unknown(one)
         if self.potential.facts.head.baseline is not None:
             predictions = vars(self.potential.predict_structures(one))
             answer = {name: value for name, value in predictions.items() if value is not None}
         else:
-            self._shape = self._fitting(one)
-            batch = pad(one, np.arange(1), self._shape, self.potential.cutoff_angstrom)
-            answer = {name: value[0] for name, value in self.potential.predict(batch).items()}
+            answer = {name: value[0] for name, value in self._shapes.answer(one).items()}
             if one.volume[0] == 0:
                 answer.pop("stress", None)
         names = {v.name for v in self.potential.spec.outputs} | {"stress"}
         self.results = {name: _plain(name, value) for name, value in answer.items() if name in names}
         if "energy" in self.results:
             self.results["free_energy"] = self.results["energy"]
-
-    def _fitting(self, one: Structures) -> Shape:
-        n, repeats = len(one.numbers), bool(one.periodic.any())
-        if n <= DENSE_ATOMS and not repeats:
-            return Shape(1, n, None)
-        most = int(one.neighbours(self.potential.cutoff_angstrom).counts.max(initial=1))
-        old = self._shape
-        if old is not None and (old.atoms, old.periodic) == (n, repeats) and most <= (old.neighbours or 0):
-            return old
-        # A quarter more slots than neighbours now, so that fluctuations seldom change the shape.
-        return Shape(1, n, round_up(most + most // 4), repeats)
 
 
 def _plain(name: str, value: np.ndarray) -> object:
