@@ -46,9 +46,17 @@ def label_flows(folder: Path, count: int, workers: int) -> tuple[Path, list[Any]
 
 
 def train_surrogate(
-    store: Path, folder: Path, seconds: float, overrides: Sequence[str], task: str = "fluids/meshes"
+    store: Path, folder: Path, seconds: float | None, overrides: Sequence[str], task: str = "fluids/meshes"
 ) -> dict[str, float]:
-    """Train a mesh surrogate below `folder` and return its scores; one trained with the same settings is reused."""
+    """Train a mesh surrogate below `folder` and return its scores; one trained with the same settings is reused.
+
+    Args:
+        store: store of the labels.
+        folder: folder of the run.
+        seconds: training time; None: the number of epochs is that of `overrides`.
+        overrides: overrides of the configuration.
+        task: name of the task.
+    """
     from hydra import compose, initialize_config_dir
 
     from data.meshes.mesh_samples import read_meshes
@@ -59,8 +67,9 @@ def train_surrogate(
     from surrogates.meshes.task import MeshData
     from surrogates.saved import load_surrogate
 
-    settings = [f"task={task}", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
-    settings += ["train.epochs=100000", "train.checkpoint_every_s=null", *overrides]
+    settings = [f"task={task}", f"data.file={store}", "train.mlflow=false", "train.checkpoint_every_s=null"]
+    settings += [] if seconds is None else [f"train.max_seconds={seconds}", "train.epochs=100000"]
+    settings += overrides
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", settings)
     data = build(MeshData, config.data, where="data")
