@@ -8,6 +8,7 @@ that takes the lock removes what a killed process left half written.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -170,6 +171,12 @@ def take_lock(file: Path, *, where: str, shared: bool = False) -> IO[str]:
                     remedy="Wait for it, stop it, or name another directory",
                 ) from None
             time.sleep(0.05)
+        except OSError as error:
+            # A mount without locks: stores have owner files beside (`data.store.owner`).
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                opened.close()
+                raise
+            break
     opened.seek(0)
     opened.truncate(0)
     opened.write(str(os.getpid()))

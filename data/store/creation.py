@@ -13,6 +13,7 @@ from data.files import is_temporary
 from data.json_files import parse_json
 from data.spec import FIXED_DIMS, Coordinate, Variable
 from data.store.columns import FACTS, KEPT, Column, layout
+from data.store.owner import is_owner_file
 from data.store.store_reader import CARD, FORMAT, MANIFEST
 
 LOCK = "lock"
@@ -68,7 +69,9 @@ def refuse_taken(path: Path) -> None:
     """
     if not path.exists():
         return
-    content = {e.name for e in path.iterdir() if e.name != LOCK and not is_temporary(e.name)}
+    content = {
+        e.name for e in path.iterdir() if e.name != LOCK and not is_temporary(e.name) and not is_owner_file(e.name)
+    }
     # Earlier versions began with the manifest.
     if content and content != {MANIFEST} and (BEGUN not in content or CARD in content):
         raise InputError("is not empty", where=str(path), remedy="Open the store that is there, or name another")

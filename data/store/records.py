@@ -39,6 +39,7 @@ from data.store.columns import (
 )
 from data.store.creation import BEGUN, LOCK, clear_begun, describe_store, refuse_taken
 from data.store.journal import Journal, read_count, refuse_lost, write_count
+from data.store.owner import LOOK_S, Ownership
 from data.store.store_reader import CARD, JOURNAL, MANIFEST, StoreReader
 from data.store.synced_zarr import SyncedStore
 
@@ -74,15 +75,21 @@ class RecordStore(StoreReader):
         super().__init__(path, card)
         self.mode, self.flush_every = mode, flush_every
         self._lock: IO[str] | None = None
+        self._owner: Ownership | None = None
         #: Called at each named step of a flush; tests crash there.
         self.on_step: Callable[[str], None] = lambda step: None
         if mode == "a":
             self._lock = lock or take_lock(self.path / LOCK, where=str(path))
-            sweep(self.path, zarr=True)
-            if card != BEGUN:
-                (self.path / BEGUN).unlink(missing_ok=True)
             try:
-                self._begin_appending(sync)
+                self._owner = Ownership(self.path)
+                try:
+                    sweep(self.path, zarr=True)
+                    if card != BEGUN:
+                        (self.path / BEGUN).unlink(missing_ok=True)
+                    self._begin_appending(sync)
+                except BaseException:
+                    self._owner.release()
+                    raise
             except BaseException:
                 self._lock.close()
                 raise
@@ -226,6 +233,7 @@ class RecordStore(StoreReader):
         record["core_seconds"] = np.float64(core_seconds)
         record = {name: value for name, value in record.items() if name in self._columns}
         record["_sequence"] = np.int64(len(self._order))
+        self._still_ours(LOOK_S)
         journal.append(record)
         self._order.append(key)
         self._stored_keys.add(key)
@@ -233,6 +241,11 @@ class RecordStore(StoreReader):
             write_count(journal.path, len(self._order))
         if len(journal.records) >= self.flush_every or self._journal_bytes() >= FOLD_BYTES:
             self.flush()
+
+    def _still_ours(self, at_most_every_s: float = 0.0) -> None:
+        """Raise an `InputError` if this process was believed dead, and another one writes to the store."""
+        if self._owner is not None:
+            self._owner.check(at_most_every_s=at_most_every_s)
 
     def _journal_bytes(self) -> int:
         return (self.path / JOURNAL).stat().st_size
@@ -247,6 +260,7 @@ class RecordStore(StoreReader):
         journal = self._writing()
         if not journal.records:
             return
+        self._still_ours()
         manifest = self._manifest()
         group = self._group()
 
@@ -258,6 +272,7 @@ class RecordStore(StoreReader):
         with zarr.config.set({"array.write_empty_chunks": True}), ThreadPoolExecutor(FOLDED_TOGETHER) as threads:
             arrays = dict(zip(self._columns, threads.map(fold, self._columns.values()), strict=True))
         self.on_step("arrays written")
+        self._still_ours()
         folded = {
             "records": manifest["records"] + len(journal.records),
             "arrays": arrays,
@@ -318,6 +333,9 @@ class RecordStore(StoreReader):
         finally:
             self._journal.close()
             self._journal = None
+            if self._owner is not None:
+                self._owner.release()
+                self._owner = None
             if self._lock is not None:
                 self._lock.close()
                 self._lock = None

@@ -27,6 +27,7 @@ from data.terminal import progress_bar
 from simulators.adapter import DeclaresCost, Simulator
 from simulators.campaigns.config import CampaignConfig as CampaignConfig
 from simulators.campaigns.crew import Crew
+from simulators.campaigns.engine_crew import Engine, EngineCrew
 from simulators.campaigns.outlook import FirstRequests, Outlook
 from simulators.campaigns.slot import Job
 from simulators.campaigns.summary import CampaignSummary, Reasons
@@ -48,6 +49,7 @@ def run_campaign(
     progress: bool = True,
     key: str = "campaign",
     none_answered: bool = False,
+    engine: Engine | None = None,
 ) -> CampaignSummary:
     """Answer all requests that have no record in the store yet; the same call again resumes a stopped campaign.
 
@@ -61,6 +63,8 @@ def run_campaign(
             table.
         key: configuration key of `config`, for messages.
         none_answered: whether to return normally even if every request failed.
+        engine: where requests are computed, such as any `concurrent.futures.Executor`; None: as `config` says. It is
+            closed at the end.
 
     Raises:
         InputError: the store has records of another simulator, the simulator cannot be pickled, most of the first
@@ -76,7 +80,14 @@ def run_campaign(
         raise InputError(f"{simulator.name} cannot be sent to another process: {error}") from error
     with _open(simulator, store) as records:
         added = _outputs_without_column(simulator, records)
-        campaign = _Campaign(records, config, pickled, total, progress, key, declared_cost(simulator), added)
+        if engine is None and config.engine == "dask":
+            from simulators.campaigns.dask_engine import dask_engine
+
+            engine = dask_engine(config)
+        campaign = _Campaign(
+            records, config, pickled, total, progress, key, declared_cost(simulator), added,
+            engine=engine, fingerprint=simulator.fingerprint,
+        )  # fmt: skip
         summary = campaign.run(iter(inputs))
     if progress:
         summary.show(simulator.name)
@@ -166,11 +177,19 @@ class _Campaign:
     core_seconds: float = 0.0
     reasons: Reasons = field(default_factory=Reasons)
     trial: FirstRequests = field(init=False)
-    crew: Crew = field(init=False)
+    engine: Engine | None = None
+    fingerprint: str = ""
+    crew: Crew | EngineCrew = field(init=False)
 
     def __post_init__(self) -> None:
         self.trial = FirstRequests(self.config.give_up_after, self.total, str(self.records.path), self.key)
-        self.crew = Crew(self.pickled, self.config, self._record)
+        if self.engine is None:
+            self.crew = Crew(self.pickled, self.config, self._record)
+            return
+        inbox = self.records.path.with_name(f"{self.records.path.name}.inbox")
+        self.crew = EngineCrew(self.pickled, self.fingerprint, self.config, self._record, self.engine, inbox)
+        for job, answer in self.crew.left_over(self.records.has):
+            self._append(job, answer)
 
     def run(self, inputs: Iterator[xr.Dataset]) -> CampaignSummary:
         """Send requests to the workers until all have ended."""
@@ -248,7 +267,8 @@ class _Campaign:
                 self.cached += 1
                 self._ended(state, said)
 
-    def _record(self, job: Job, answer: WorkerAnswer) -> None:
+    def _append(self, job: Job, answer: WorkerAnswer) -> float:
+        """Add the record of an answer to the store; returns its cost in core-seconds."""
         spent = job.core_seconds if self.declared is None else self.declared
         facts: dict[str, Any] = {
             "status": answer.status,
@@ -267,6 +287,10 @@ class _Campaign:
             if answer.status != "invalid_input":
                 raise
             self.records.append(job.key, {}, **facts)
+        return spent
+
+    def _record(self, job: Job, answer: WorkerAnswer) -> None:
+        spent = self._append(job, answer)
         self.job_seconds += job.seconds
         self.core_seconds += spent
         if answer.status == "ok":

@@ -36,6 +36,21 @@ def frame(payload: bytes) -> list[bytes]:
     return [_HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)), payload]
 
 
+def payload_of(content: bytes) -> bytes:
+    """The payload of a frame that is whole.
+
+    Raises:
+        GarbledError: it is cut short, longer than it says, or damaged.
+    """
+    if len(content) < _HEAD.size:
+        raise GarbledError("it is cut short")
+    magic, length, crc = _HEAD.unpack_from(content)
+    payload = content[_HEAD.size :]
+    if magic != MAGIC or len(payload) != length or zlib.crc32(payload) != crc:
+        raise GarbledError("it is not what was sent")
+    return payload
+
+
 class WorkerConnection:
     """The campaign's end of a connection, which never blocks.
 

@@ -1,0 +1,114 @@
+"""Campaigns on Dask distributed: on a cluster that is there, or on local processes that end with the campaign."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from typing import Any
+
+from data.errors import InputError
+from data.extras import install_command
+from simulators.campaigns.config import CampaignConfig
+from simulators.campaigns.engine_crew import RESUBMITTED, Engine
+
+#: Seconds after which the number of workers is asked again.
+COUNT_S = 2.0
+#: Seconds to wait for a scheduler.
+CONNECT_S = 30.0
+
+
+class DaskExecutor(Executor):
+    """Runs functions on the workers of a Dask client; a task has a name, and is never run again unasked.
+
+    Args:
+        client: a `distributed.Client`.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def submit(
+        self, function: Callable[..., Any], /, *arguments: Any, key: str | None = None, **more: Any
+    ) -> Future[Any]:
+        """Submit a call.
+
+        Args:
+            function: what to call.
+            arguments, more: its arguments.
+            key: name of the task, which is global in the cluster; a task with the same name is the same task.
+        """
+        handed = self._client.submit(function, *arguments, **more, key=key, pure=False, retries=0)
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+
+        def done(task: Any) -> None:
+            # Called in a thread of its own. The result is fetched at once and let go of, since what lies in a cluster
+            # is computed again when its worker dies.
+            try:
+                result = task.result()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            with suppress(Exception):
+                task.release()
+
+        handed.add_done_callback(done)
+        return future
+
+
+def dask_engine(config: CampaignConfig) -> Engine:
+    """The Dask cluster of a campaign: that at its address, that of its scheduler file, or local processes.
+
+    Raises:
+        InputError: Dask is not installed, or there is no scheduler.
+    """
+    try:
+        from distributed import Client, LocalCluster
+        from distributed.scheduler import KilledWorker
+    except ImportError as error:
+        raise InputError(
+            "campaign.engine=dask needs the package distributed",
+            where="campaign.engine",
+            remedy=f"Install it with `{install_command('cluster')}`",
+        ) from error
+    cluster: Any = None
+    if config.address is None and config.scheduler_file is None:
+        # One request at a time, and no limit of memory: the guard of each request counts what it started.
+        cluster = LocalCluster(
+            n_workers=config.processes,
+            threads_per_worker=1,
+            memory_limit=0,
+            # No pages are served, on this machine or to others.
+            dashboard=False,
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=50,
+        )
+        cluster.scheduler.allowed_failures = RESUBMITTED
+    try:
+        client = Client(
+            cluster or config.address, scheduler_file=config.scheduler_file, timeout=CONNECT_S, set_as_default=False
+        )
+    except (OSError, ValueError, TimeoutError) as error:
+        where = "campaign.address" if config.address is not None else "campaign.scheduler_file"
+        raise InputError(
+            f"no Dask scheduler answers: {error}", where=where, remedy="Start one with `dask scheduler`, and workers"
+        ) from error
+    counted = [0.0, 0.0]
+
+    def workers() -> int:
+        now = time.monotonic()
+        if now - counted[0] > COUNT_S or not counted[1]:
+            counted[:] = [now, sum(client.nthreads().values())]
+        return int(counted[1])
+
+    def close() -> None:
+        with suppress(Exception):
+            client.close(timeout=5)
+        if cluster is not None:
+            with suppress(Exception):
+                cluster.close(timeout=10)
+
+    return Engine(DaskExecutor(client), workers, (KilledWorker,), close, named=True, hands_over_again=True)
