@@ -184,6 +184,24 @@ def take_lock(file: Path, *, where: str, shared: bool = False) -> IO[str]:
     return opened
 
 
+def lock_is_held(directory: Path) -> bool:
+    """Whether a process of this machine writes to a claimed directory; nothing is changed."""
+    try:
+        handle = os.open(directory / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # A file system without locks.
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 def _several(names: list[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

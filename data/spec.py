@@ -15,7 +15,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
-ErrorKind = Literal["not_converged", "timeout", "crashed", "out_of_memory", "invalid_input", "missing_component", "lost"]
+ErrorKind = Literal[
+    "not_converged", "timeout", "crashed", "out_of_memory", "invalid_input", "missing_component", "lost"
+]
 ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
 
 #: Dims whose length is the same in every record of every simulator. A simulator's own are the `coords` of its

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from data.claim import claim, marked_kind
+from data.claim import claim, lock_is_held, marked_kind
 from data.errors import InputError
 from data.files import sweep_beside
 from data.molecules.library import CARD
@@ -21,7 +21,6 @@ from experiments.merging.description import REMEDY
 from experiments.merging.libraries import LIBRARY, merge_libraries
 from experiments.merging.screens import merge_screens
 from experiments.merging.stores import merge_stores
-from experiments.runs.status import lock_is_held
 from experiments.screening.ledger import read_ledger
 from experiments.screening.source_shards import PIECES
 

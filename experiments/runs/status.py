@@ -7,7 +7,6 @@ file systems are seen by one machine only. A run of another machine therefore co
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.claim import LOCK, marked_kind
+from data.claim import lock_is_held, marked_kind
 from data.errors import InputError
 from data.host import host_name
 from data.json_files import parse_json
@@ -120,24 +119,6 @@ def run_status(directory: Path | str) -> RunStatus:
         pid=facts["pid"] if isinstance(facts.get("pid"), int) else None,
         log=log,
     )
-
-
-def lock_is_held(directory: Path) -> bool:
-    """Whether a process of this machine writes to a run directory."""
-    try:
-        handle = os.open(directory / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        # A file system without locks.
-        return False
-    finally:
-        os.close(handle)
-    return False
 
 
 def _state(facts: Mapping[str, Any], held: bool) -> str:
