@@ -29,7 +29,7 @@ class DaskExecutor(Executor):
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def submit(
+    def submit(  # type: ignore[override]
         self, function: Callable[..., Any], /, *arguments: Any, key: str | None = None, **more: Any
     ) -> Future[Any]:
         """Submit a call.

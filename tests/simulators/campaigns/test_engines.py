@@ -50,7 +50,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def run(folder: Path, requests: list[xr.Dataset], engine: Engine | None = None, dask: str = "") -> CampaignSummary:
-    settings = CampaignConfig(**LIMITS, **({"engine": "dask", "address": dask} if dask else {}))
+    settings = CampaignConfig(**LIMITS, engine="dask" if dask else "local", address=dask or None)
     return run_campaign(
         Misbehaving(str(folder)), requests, folder / "s", settings, progress=False, engine=engine, none_answered=True
     )
