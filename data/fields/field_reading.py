@@ -74,6 +74,7 @@ def read_fields(
         others: tuple[str, ...] = ()
     else:
         opened = open_samples(path, dims, output, [] if inputs is None else list(inputs))
+        output, inputs = output if opened.output is None else opened.output, list(opened.inputs) or inputs
         data, kind, said, others = opened.data, opened.format, opened.assumed, opened.unused
         facts, bad = {"fingerprint": ""}, []
         input_names = [part for name in inputs or [] for part in channels_of(name, data) or [name]]

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
+from data.fields.benchmark_layouts import open_benchmark
 from data.fields.formats import READ, is_plain_hdf5, refuse_unread
 from data.fields.vtk_fields import open_fields
 from data.formats.array_files import StoredArray, stored_arrays
@@ -81,12 +82,15 @@ class Opened:
         format: what it was read as.
         assumed: assumptions about what the file does not state, one sentence each.
         unused: names of arrays that were not asked for and are not in `data`.
+        output, inputs: what is learned from what where nothing is said; empty where the format does not tell.
     """
 
     data: xr.Dataset
     format: str
     assumed: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    output: str | None = None
+    inputs: tuple[str, ...] = ()
 
 
 def open_samples(
@@ -119,6 +123,8 @@ def open_samples(
         data, said = grids
         named = {str(name): array for name, array in data.data_vars.items()}
         return Opened(_split(named, output, inputs), "VTK", said)
+    if (known := None if dims is not None else open_benchmark(path, output, inputs)) is not None:
+        return Opened(known.data, known.format, known.assumed, known.unused, known.output, known.inputs)
     if not holds_arrays(path):
         refuse_unread(path)
         if dims is not None:
@@ -129,6 +135,12 @@ def open_samples(
     with _stored(path, alone) as stored:
         # An array that has the name of a dim would be taken for its coordinate.
         every = {f"field_{name}" if name in DIMS else name: array for name, array in stored.items()}
+        pair = set(stored) == {"x", "y"} and path.suffix.lower() in (".pt", ".pth")
+        if pair and output is None and not inputs:
+            # The dictionaries of neuraloperator (Kossaifi et al. 2024, arXiv:2412.10354).
+            output, inputs = "field_y", ["field_x"]
+        output = None if output is None else _own_name(output, every)
+        inputs = [_own_name(name, every) for name in inputs]
         requested = [] if output is None else [output, *inputs]
         if INITIAL not in every and output in every:
             # The first time of a trajectory is its state at that time.
@@ -152,7 +164,15 @@ def open_samples(
     assumed += (f"points of a unit domain: {', '.join(f'{d} = i / {data.sizes[d]}' for d in space)}",)
     kind = KINDS.get(path.suffix.lower(), "arrays without named dims")
     data = data.assign_coords({d: np.arange(data.sizes[d]) / data.sizes[d] for d in space})
-    return Opened(data, kind, assumed, tuple(name for name in every if name not in asked))
+    if pair:
+        assumed += ("y is learned from x, as in the dictionaries of neuraloperator (else data.output, data.inputs)",)
+    unused = tuple(name for name in every if name not in asked)
+    return Opened(data, kind, assumed, unused, output, tuple(inputs))
+
+
+def _own_name(name: str, every: Container[str]) -> str:
+    """The name of an array whose own name is that of a dim."""
+    return f"field_{name}" if name in DIMS and f"field_{name}" in every else name
 
 
 def axes_of(
@@ -226,13 +246,13 @@ def _suggest_dims(arrays: Mapping[str, np.ndarray]) -> str:
 def _conflict(dims: Mapping[str, tuple[str, ...]], arrays: Mapping[str, np.ndarray]) -> str:
     """A sentence that names a dim with different sizes in two arrays; empty if there is none.
 
-    Channels may differ, because each array has its own.
+    Channels may differ, because each array has its own, and so may times: those of a past are not those of an answer.
     """
     sizes: dict[str, tuple[int, str]] = {}
     for name, axes in dims.items():
         for dim, size in zip(axes, arrays[name].shape, strict=True):
             other, where = sizes.setdefault(dim, (size, name))
-            if size != other and dim != "channel":
+            if size != other and dim not in ("channel", "time"):
                 return f"{dim} has {size} places in {name} and {other} in {where}"
     return ""
 
@@ -324,14 +344,31 @@ def _split(variables: dict[str, xr.DataArray], output: str | None, inputs: Seque
         array = values.transpose(*(d for d in DIMS if d in values.dims), ...)
         mine = _is_requested(name, inputs, variables)
         is_state = name == "initial" and output in variables and "time" in variables[output or ""].dims
-        if "channel" not in array.dims or name == output or is_state or not mine or "time" in array.dims:
+        if name == output or is_state or not mine or not {"channel", "time"} & set(array.dims):
             parts[name] = array
+            continue
+        if "time" in array.dims:
+            # Each time of an input is an input of its own, as are its channels.
+            parts |= _at_each_time(name, array)
             continue
         labels = array["channel"].values.tolist() if "channel" in array.coords else range(array.sizes["channel"])
         for c, label in enumerate(labels):
             one = array.isel(channel=c, drop=True)
             parts[name if array.sizes["channel"] == 1 else f"{name}_{label}"] = one
     return xr.Dataset(parts, attrs=attrs)
+
+
+def _at_each_time(name: str, array: xr.DataArray) -> dict[str, xr.DataArray]:
+    """An input along time as one input for each time, `NAME_0`, `NAME_1`, ..., and for each of its channels."""
+    parts: dict[str, xr.DataArray] = {}
+    for t in range(array.sizes["time"]):
+        now = array.isel(time=t, drop=True)
+        if "channel" not in now.dims:
+            parts[f"{name}_{t}"] = now
+            continue
+        for c in range(now.sizes["channel"]):
+            parts[f"{name}_{t}" if now.sizes["channel"] == 1 else f"{name}_{t}_{c}"] = now.isel(channel=c, drop=True)
+    return parts
 
 
 def _is_requested(name: str, requested: Sequence[str], variables: Container[str]) -> bool:
