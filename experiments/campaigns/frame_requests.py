@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from data.errors import InputError
@@ -42,6 +43,8 @@ class FrameRequests:
         simulator: simulator that takes geometries.
         keys: names of the entries of a frame that hold its charge and spin.
         limit: largest number of frames to read; None for all.
+        charge, spin: total charge (e) and number of unpaired electrons of frames that state none; None: neutral, and as
+            few as there can be. A frame that states others is left out.
         total: number of requests.
         reading: what was read and left out.
     """
@@ -50,6 +53,8 @@ class FrameRequests:
     simulator: Simulator
     keys: FrameKeys
     limit: int | None
+    charge: int | None = None
+    spin: int | None = None
     total: int = 0
     reading: Reading = field(default_factory=lambda: Reading("", ""))
 
@@ -80,7 +85,8 @@ class FrameRequests:
     def _each(self, tally: FrameTally) -> Iterator[xr.Dataset]:
         keys = replace(self.keys, labels=False)
         for row in islice(read(self.path, rejects=tally, keys=keys), self.limit):
-            reason = self._reason(row)
+            row, problem = _in_state(row, self.charge, self.spin)
+            reason = problem or self._reason(row)
             if reason is None:
                 try:
                     table = Structures.from_frames([row], str(self.path))
@@ -96,9 +102,27 @@ class FrameRequests:
         """Why a frame cannot be simulated; None where it can."""
         if row.positions is None:
             return "no geometry, which the first row has"
-        if row.notes.spin_problem is not None:
-            return row.notes.spin_problem
         repeats = int(sum(bool(p) for p in row.properties.get("pbc", ())))
         if repeats and all(v.name != "cell" for v in self.simulator.spec.inputs):
             return f"it repeats along {repeats} directions, and by {self.simulator.name} {ISOLATED_ONLY}"
         return None
+
+
+def _in_state(row: Row, charge: int | None, spin: int | None) -> tuple[Row, str | None]:
+    """A frame with a charge and a spin that settings give, and why its state is not certain or not possible."""
+    if row.numbers is None:
+        return row, None
+    given = {name: value for name, value in (("charge", charge), ("spin", spin)) if value is not None}
+    for name, value in given.items():
+        stated = row.properties.get(name, value)
+        if stated != value:
+            return row, f"its {name} is {stated}, and the command says {name}={value}"
+    row = replace(row, properties={**row.properties, **given})
+    count = row.properties.get("spin")
+    if not given or count is None:
+        return row, row.notes.spin_problem
+    electrons = int(row.numbers.sum()) - int(row.properties.get("charge", 0))
+    repeats = np.any(row.properties.get("pbc", False))
+    if count < 0 or count > electrons or ((electrons - count) % 2 and not repeats):
+        return row, f"{electrons} electrons (charge {row.properties.get('charge', 0):+d}) cannot have {count} unpaired"
+    return row, None

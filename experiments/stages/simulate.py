@@ -47,6 +47,7 @@ class SimulateSettings(StageSettings):
         smiles: column that holds SMILES.
         limit: largest number of inputs.
         shard: part of the requests that is simulated, such as "2/8", by the hash of their keys; None: all.
+        charge, spin: total charge (e) and unpaired electrons of geometries that state none.
         charge_key, spin_key, spin_convention: entries of geometries; see `data.structures.frame_names.FrameKeys`.
         out: store of the records.
         simulator, campaign, conformers: groups of the configuration.
@@ -59,6 +60,8 @@ class SimulateSettings(StageSettings):
     sampling: Any = None
     smiles: str = "smiles"
     limit: int | None = None
+    charge: int | None = None
+    spin: int | None = None
     shard: str | None = None
     charge_key: str | None = None
     spin_key: str | None = None
@@ -151,7 +154,9 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         # The first row decides whether geometries or SMILES are simulated.
         geometries = kind_of(path) in FRAME_KINDS if head is None else head.positions is not None
         if takes_geometries and geometries:
-            frames = FrameRequests(path, simulator, keys, settings.limit).counted(rejects)
+            frames = FrameRequests(path, simulator, keys, settings.limit, settings.charge, settings.spin).counted(
+                rejects
+            )
             show_readings([frames.reading], run_dir)
             part = ShardRequests.of(settings.shard, frames, run_dir)
             result = run_campaign(
@@ -221,7 +226,7 @@ def _designs(simulator: Simulator, path: Path, settings: SimulateSettings, run_d
 
 
 #: Keys that name the charge and spin entries of geometries.
-KEYS_OF_FRAMES = ("charge_key", "spin_key", "spin_convention")
+KEYS_OF_FRAMES = ("charge", "spin", "charge_key", "spin_key", "spin_convention")
 
 
 def unused_in_simulation(config: DictConfig) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Any ASE calculator as a simulator: its energy, forces, dipole and charges.
+"""Any ASE calculator as a simulator: its energy, forces, stress, dipole and charges.
 
 A calculator is a class of the `ase` package, named by its dotted path, or any object that Python code provides.
 Hjorth Larsen et al., J. Phys.: Condens. Matter 2017, 29, 273002.
@@ -28,6 +28,7 @@ from ase.calculators.calculator import (
     SCFError,
 )
 from ase.calculators.genericfileio import GenericFileIOCalculator
+from ase.stress import voigt_6_to_full_3x3_stress
 from ase.units import Debye
 
 from data.errors import InputError
@@ -35,11 +36,12 @@ from data.spec import SimulationError, Spec, content_hash
 from simulators.chemistry.variables import Geometry, answer, spec
 from simulators.workers.scratch import scratch
 
-SUPPORTED = ("energy", "forces", "dipole", "dipole_moment", "mulliken_charges")
+SUPPORTED = ("energy", "forces", "stress", "dipole", "dipole_moment", "mulliken_charges")
 #: Output -> the property that ASE computes for it.
 PROPERTIES = {
     "energy": "energy",
     "forces": "forces",
+    "stress": "stress",
     "dipole": "dipole",
     "dipole_moment": "dipole",
     "mulliken_charges": "charges",
@@ -161,6 +163,9 @@ class ASECalculator:
                 f"{self.name} knows no electrons, and so no charge ({geometry.charge:+d}) and no spin "
                 f"({geometry.spin} unpaired electrons)",
             )
+        if "stress" in self.outputs:
+            # Some calculators divide by the volume of a box that does not repeat.
+            assert geometry.volume > 0
         charges, moments = np.zeros(len(geometry.numbers)), np.zeros(len(geometry.numbers))
         charges[0], moments[0] = geometry.charge, geometry.spin
         atoms = Atoms(
@@ -187,6 +192,8 @@ class ASECalculator:
         value = np.asarray(atoms.calc.get_property(PROPERTIES[output], atoms), np.float64)
         if output in ("dipole", "dipole_moment"):
             value = value / Debye  # ASE's dipoles are in e Angstrom
+        if output == "stress" and value.shape == (6,):
+            value = voigt_6_to_full_3x3_stress(value)
         return np.linalg.norm(value) if output == "dipole_moment" else value
 
 

@@ -102,6 +102,7 @@ class PySCF:
         set_(self, "ecp", None if self.ecp is None else core_potentials.normalise_choice(self.ecp, "simulator.ecp"))
         set_(self, "outputs", tuple(self.outputs))
         set_(self, "grid_points", None if self.grid_points is None else tuple(self.grid_points))
+        # Molecules alone, so that there is no stress.
         spec(self.outputs, OUTPUTS)
         self._check_choices()
 

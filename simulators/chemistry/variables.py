@@ -19,7 +19,10 @@ from data.structures.neighbours import periodic_pairs
 #: Smallest valid distance of two atoms, Angstrom; a smaller one means wrong units or a faulty file.
 CLOSEST = 0.3
 #: Reason for which simulators of molecules refuse a frame with a cell.
-ISOLATED_ONLY = 'only isolated molecules can be computed: take its cell away (pbc="F F F"), or use simulator=ase'
+ISOLATED_ONLY = (
+    'only isolated molecules can be computed: take its cell away (pbc="F F F"), or use simulator=ase, '
+    "or simulator=xtb with simulator.periodic=true"
+)
 
 GEOMETRY = (
     Variable("numbers", ("atom",), "1", "int32", "atomic number"),
@@ -36,6 +39,7 @@ OUTPUTS: Mapping[str, Variable] = {
     for v in (
         Variable("energy", (), "eV", "float64", "total energy"),
         Variable("forces", ("atom", "axis"), "eV/Angstrom", "float64", "force"),
+        Variable("stress", ("axis", "axis_2"), "eV/Angstrom^3", "float64", "stress, positive under tension"),
         Variable("dipole", ("axis",), "Debye", "float64", "dipole moment vector"),
         Variable("dipole_moment", (), "Debye", "float64", "dipole moment"),
         Variable("orbital_energies", ("orbital",), "eV", "float64", "orbital energy"),
@@ -77,6 +81,17 @@ class Geometry:
     def periodic(self) -> Bool[np.ndarray, " 3"]:
         """Whether it is periodic along each lattice vector."""
         return np.zeros(3, bool) if self.cell is None else np.asarray(np.any(self.cell != 0, axis=1))
+
+    @property
+    def volume(self) -> float:
+        """Volume of the cell, Angstrom^3.
+
+        Raises:
+            SimulationError: `invalid_input`: it does not repeat along three directions, so that it has no stress.
+        """
+        if self.cell is None or not self.periodic.all():
+            raise SimulationError("invalid_input", "a stress needs a cell that repeats along three directions")
+        return float(abs(np.linalg.det(self.cell)))
 
     def dataset(self) -> xr.Dataset:
         """The request that `Geometry.read` reads; it has a cell only if the geometry is periodic."""
@@ -148,7 +163,7 @@ def spec(outputs: Iterable[str], supported: Iterable[str], *, periodic: bool = F
     Raises:
         InputError: an output is not supported or repeated, or there is none.
     """
-    chosen, supported = list(outputs), list(supported)
+    chosen, supported = list(outputs), [name for name in supported if periodic or name != "stress"]
     unknown = [name for name in chosen if name not in supported]
     if unknown or not chosen or len(set(chosen)) < len(chosen):
         raise InputError(

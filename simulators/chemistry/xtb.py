@@ -25,6 +25,7 @@ METHODS = ("GFN2-xTB", "GFN1-xTB")
 SUPPORTED = (
     "energy",
     "forces",
+    "stress",
     "dipole",
     "dipole_moment",
     "orbital_energies",
@@ -46,6 +47,8 @@ class XTB:
         electronic_temperature: temperature of the Fermi distribution over orbitals, K.
         max_iterations: number of cycles after which a calculation counts as not converged.
         solvent: name of the solvent for ALPB implicit solvation (Ehlert et al., JCTC 2021, 17, 4250), or None.
+        periodic: whether frames with a cell are computed, with the Gamma point alone: cells have to be large, or to be
+            repeated, until the answer no longer changes. A stress needs a cell that repeats along three directions.
     """
 
     method: str = "GFN2-xTB"
@@ -54,6 +57,7 @@ class XTB:
     electronic_temperature: float = 300.0
     max_iterations: int = 250
     solvent: str | None = None
+    periodic: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", tuple(self.outputs))
@@ -61,7 +65,11 @@ class XTB:
             raise InputError(
                 f"no method {self.method!r}", where="simulator.method", remedy=f"Choose from {list(METHODS)}"
             )
-        spec(self.outputs, SUPPORTED)
+        spec(self.outputs, SUPPORTED, periodic=self.periodic)
+        if self.periodic and self.solvent is not None:
+            raise InputError(
+                "a solvent surrounds molecules, not cells", where="simulator.solvent", remedy="Set periodic=false"
+            )
         if not (0 < self.accuracy < math.inf and 0 <= self.electronic_temperature < math.inf):
             raise InputError(
                 "accuracy must be above 0 and electronic_temperature 0 or more, both finite; got "
@@ -78,13 +86,16 @@ class XTB:
 
     @cached_property
     def spec(self) -> Spec:
-        """The input is a geometry; the outputs are the chosen ones."""
-        return spec(self.outputs, SUPPORTED)
+        """The input is a geometry, with a cell if cells are computed; the outputs are the chosen ones."""
+        return spec(self.outputs, SUPPORTED, periodic=self.periodic)
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Program, version and settings."""
         settings = json.loads(json.dumps(asdict(self)))
+        if not self.periodic:
+            # Labels of before there were cells keep their fingerprint.
+            del settings["periodic"]
         return {"simulator": self.name, "version": f"tblite {version('tblite')}", "settings": settings}
 
     @property
@@ -97,7 +108,9 @@ class XTB:
         from tblite.exceptions import TBLiteRuntimeError, TBLiteTypeError, TBLiteValueError
         from tblite.interface import Calculator
 
-        geometry = Geometry.read(inputs)
+        geometry = Geometry.read(inputs, periodic=self.periodic)
+        volume = geometry.volume if "stress" in self.outputs else 1.0
+        cell = {} if geometry.cell is None else {"lattice": geometry.cell / Bohr, "periodic": geometry.periodic}
         try:
             calculator = Calculator(
                 self.method,
@@ -105,6 +118,7 @@ class XTB:
                 geometry.positions / Bohr,
                 float(geometry.charge),
                 geometry.spin,
+                **cell,
             )
             calculator.set("verbosity", 0)
             calculator.set("accuracy", self.accuracy)
@@ -122,6 +136,9 @@ class XTB:
         values: dict[str, Any] = {"energy": float(result.get("energy")) * Hartree}
         if "forces" in self.outputs:
             values["forces"] = -np.asarray(result.get("gradient")) * Hartree / Bohr
+        if "stress" in self.outputs:
+            # tblite's virial is the derivative of the energy with respect to the strain.
+            values["stress"] = np.asarray(result.get("virial")) * Hartree / volume
         dipole = np.asarray(result.get("dipole")) * Bohr / Debye
         values |= {"dipole": dipole, "dipole_moment": float(np.linalg.norm(dipole))}
         if "mulliken_charges" in self.outputs:

@@ -287,3 +287,23 @@ def test_a_case_of_openfoam_is_shown_before_it_is_run(
     assert quantities["U"] == "m s-1, vector of the cells, read at the last time written"
     assert reading["unused"]["p"] == "a field in m2 s-2; simulator.case.fields takes it"
     assert "T" in reading["unused"]
+
+
+def test_a_charge_and_a_spin_are_given_to_frames_that_state_none(
+    asked: list[tuple[list[xr.Dataset], int | None]], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.xyz"
+    oxygen = "2\nProperties=species:S:1:pos:R:3 {}\nO 0 0 0\nO 0 0 1.2\n"
+    path.write_text(oxygen.format("") + oxygen.format("spin=0") + oxygen.format("charge=-1"))
+    run(path, tmp_path / "triplet", spin=2)
+    assert [(int(r.charge), int(r.spin)) for r in asked[-1][0]] == [(0, 2)]
+    reasons = [row["reason"] for row in csv.DictReader((tmp_path / "triplet" / "rejects.csv").open())]
+    assert reasons == [
+        "its spin is 0, and the command says spin=2",
+        "17 electrons (charge -1) cannot have 2 unpaired",
+    ]
+    run(path, tmp_path / "cation", charge=1)
+    assert [(int(r.charge), int(r.spin)) for r in asked[-1][0]] == [(1, 1)]
+    # A singlet of an odd number of electrons is refused by name, not turned into a doublet.
+    with pytest.raises(InputError, match=r"15 electrons \(charge \+1\) cannot have 0 unpaired"):
+        run(path, tmp_path / "singlet", charge=1, spin=0)

@@ -166,3 +166,15 @@ def test_a_calculator_that_runs_a_program_has_a_directory_of_its_own_that_is_rem
     assert first != second
     assert not first.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_stress_of_a_crystal_is_that_of_ase() -> None:
+    crystal = bulk("Cu", cubic=True)
+    strain = np.array([[1.0, 0.02, 0.0], [0.02, 1.0, 0.0], [0.0, 0.0, 1.01]])
+    crystal.set_cell(crystal.cell.array @ strain, scale_atoms=True)
+    simulator = ASECalculator("ase.calculators.emt.EMT", outputs=("energy", "stress"))
+    request = Geometry(crystal.numbers, crystal.positions, cell=crystal.cell.array)
+    crystal.calc = EMT()
+    np.testing.assert_allclose(simulator.simulate(request.dataset()).stress, crystal.get_stress(voigt=False), rtol=1e-9)
+    with pytest.raises(SimulationError, match="a stress needs a cell"):
+        simulator.simulate(Geometry(crystal.numbers, crystal.positions).dataset())

@@ -97,3 +97,35 @@ def test_an_unknown_solvent_is_invalid_input() -> None:
     with pytest.raises(SimulationError) as caught:
         XTB(solvent="beer").simulate(WATER.dataset())
     assert caught.value.kind == "invalid_input"
+
+
+@pytest.mark.parametrize("method", ["GFN1-xTB", "GFN2-xTB"])
+def test_the_stress_of_a_cell_is_the_derivative_of_its_energy(method: str) -> None:
+    simulator = XTB(method=method, outputs=("energy", "forces", "stress"), accuracy=0.01, periodic=True)
+    cell = np.array([[0.0, 2.8, 2.7], [2.7, 0.1, 2.7], [2.6, 2.7, 0.0]])
+    silicon = Geometry(np.array([14, 14], np.int32), np.array([[0.0, 0, 0], [1.3, 1.4, 1.35]]), cell=cell)
+    answer = simulator.simulate(silicon.dataset())
+    energies = []
+    for step in (-1e-3, 1e-3):
+        strain = np.eye(3)
+        strain[0, 1] = strain[1, 0] = step / 2
+        strained = replace(silicon, positions=silicon.positions @ strain, cell=cell @ strain)
+        energies.append(float(simulator.simulate(strained.dataset()).energy))
+    slope = (energies[1] - energies[0]) / 2e-3
+    assert abs(slope) > 0.1
+    assert float(answer.stress[0, 1]) * silicon.volume == pytest.approx(slope, rel=1e-3)
+    # A cell moves its atoms' neighbours with it: what is shifted by a lattice vector is the same crystal.
+    moved = replace(silicon, positions=silicon.positions + np.array([[0.0, 0, 0], cell[1]]))
+    assert float(simulator.simulate(moved.dataset()).energy) == pytest.approx(float(answer.energy), abs=1e-6)
+
+
+def test_a_cell_is_refused_where_cells_are_not_asked_for_and_a_molecule_has_no_stress() -> None:
+    boxed = replace(WATER, cell=10.0 * np.eye(3))
+    with pytest.raises(SimulationError, match="repeats along 3 directions"):
+        XTB().simulate(boxed.dataset())
+    with pytest.raises(SimulationError, match="a stress needs a cell"):
+        XTB(outputs=("stress",), periodic=True).simulate(WATER.dataset())
+    with pytest.raises(InputError, match=r"\['stress'\] cannot be computed"):
+        XTB(outputs=("stress",))
+    assert XTB(periodic=True).fingerprint != XTB().fingerprint
+    assert "periodic" not in XTB().provenance["settings"]
