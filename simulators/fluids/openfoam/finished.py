@@ -124,7 +124,7 @@ class FinishedCases:
         path = Path(str(self.table)).expanduser()
         if not path.is_file():
             raise InputError(f"no such file: {path}", where="simulator.table", remedy="Check the path")
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = path.read_text("utf-8-sig", errors="replace").splitlines()
         wanted = [CASE, *self.parameters]
         delimiter = choose_delimiter(lines[0] if lines else "", DELIMITERS.get(path.suffix.lower(), ","), wanted)
         names = header_names(lines[0], delimiter) if lines else []
@@ -274,6 +274,18 @@ class FinishedCases:
         )
         if not cost:
             quantities["cost of a case"] = "not known: no log states ExecutionTime; simulator.cost_s=X declares it"
+        assumed = []
+        said_of = {case: [s for _, s in _logs(Path(self.path).expanduser() / case)] for case in self.values.values()}
+        if unknown := [case for case, said in said_of.items() if not said]:
+            assumed.append(
+                f"{len(unknown):,} cases, such as {unknown[0]}, have no log: their last time is their result"
+            )
+        steady = [c for c, said in said_of.items() if any(map(_above_targets, said))]
+        if steady:
+            assumed.append(
+                f"{len(steady):,} cases, such as {steady[0]}, are used although their steady solver stopped above its "
+                "residual targets"
+            )
         return Reading(
             source=self.path,
             format="finished OpenFOAM cases",
@@ -282,6 +294,7 @@ class FinishedCases:
             used=len(self.values),
             quantities=quantities,
             left_out=self.left_out,
+            assumed=tuple(assumed),
         )
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
@@ -296,6 +309,8 @@ class FinishedCases:
         if case is None:
             raise SimulationError("invalid_input", f"no case in {self.path} has these parameters")
         folder = Path(self.path).expanduser() / case
+        if failed := [log.name for log, said in _logs(folder) if "FOAM FATAL" in said]:
+            raise SimulationError("crashed", f"{case}: {failed[0]} ends with an error")
         try:
             answer: dict[str, Any] = dict(read_numbers(self.scalars or {}, folder))
             if self._cells is not None:
@@ -311,15 +326,23 @@ class FinishedCases:
         return dataset.assign_attrs(log=json.dumps({"case": case}))
 
 
+def _above_targets(said: str) -> bool:
+    """Whether the log is that of a steady solver that did not reach its residual targets."""
+    return re.search(r"^SIMPLE: ", said, re.M) is not None and "SIMPLE solution converged" not in said
+
+
 def cost_in_logs(case: Path) -> float:
     """Core-seconds that the logs of a case state: ExecutionTime of each program times its processes; 0 without logs."""
     total = 0.0
-    for log in [*case.glob("log.*"), *case.glob("log")]:
-        said = log.read_text("latin-1")
+    for _, said in _logs(case):
         if found := _TIME_USED.findall(said):
             processes = _PROCESSES.search(said)
             total += (finite(found[-1]) or 0.0) * (int(processes[1]) if processes else 1)
     return total
+
+
+def _logs(case: Path) -> list[tuple[Path, str]]:
+    return [(log, log.read_text("latin-1")) for log in sorted([*case.glob("log.*"), *case.glob("log")])]
 
 
 def _inside(folder: Path, case: str) -> bool:
@@ -330,4 +353,4 @@ def _last(folder: Path) -> Path:
     """The folder of the last time of a case; raises InputError if only the initial fields exist."""
     if not set(times(folder)) - {0.0} and any(folder.glob("processor*")):
         raise InputError("its results are decomposed", where=str(folder), remedy="Run reconstructPar in it")
-    return latest(folder, timeless=True)
+    return latest(folder)

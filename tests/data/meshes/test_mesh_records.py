@@ -14,6 +14,7 @@ from data.errors import InputError
 from data.meshes.graphs import node_areas
 from data.meshes.mesh_samples import MeshLayout, read_meshes
 from data.plain import from_plain, to_plain
+from data.spec import Coordinate
 from data.store.records import RecordStore
 
 
@@ -125,3 +126,15 @@ def test_areas_of_vertices_integrate_linear_functions_exactly() -> None:
     linear = mesh.nodes @ [0.3, -0.7] + 0.2
     assert node_areas(mesh).sum() == pytest.approx(area.sum())
     assert node_areas(mesh) @ linear == pytest.approx(area @ linear[mesh.elements].mean(axis=1))
+
+
+def test_several_times_of_a_vector_are_columns_with_names_and_come_back() -> None:
+    base = small_meshes.layout()
+    time = Coordinate("time", (0.5, 2.0), "s", "time")
+    velocity = replace(base.fields[0], dims=("node", "time", "component"))
+    layout = replace(base, fields=(velocity, base.fields[1]), axes=(*base.axes, time))
+    assert layout.channels == ("velocity_0.5_x", "velocity_0.5_y", "velocity_2_x", "velocity_2_y", "pressure")
+    record = {"velocity": np.arange(12.0).reshape(3, 2, 2), "pressure": np.arange(3.0)}
+    named = layout.named(layout.flat(record))
+    for name, values in record.items():
+        np.testing.assert_array_equal(named[name], values)

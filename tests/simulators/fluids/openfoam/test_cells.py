@@ -54,6 +54,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for command in solver.case.steps:
             run(command, folder / name, env, time.monotonic() + 60, 60)
     solver.case.template.write(folder / "c", solver.case.fill({"velocity": 1.1, "step": 0.3}))
+    # It has a mesh and initial fields, which are no results.
+    shutil.copytree(folder / "a" / "constant" / "polyMesh", folder / "c" / "constant" / "polyMesh")
     rows = "1;a;1.0;0.5\n2;b;0.6;0.4\n3;c;1.1;0.3\n4;d;1;1\n5;b;x;1\n"
     (folder / "runs.csv").write_text(f"note;case;velocity;step\n{rows}")
     return folder
@@ -115,6 +117,10 @@ def test_finished_cases_answer_as_the_solver_did(finished: Path, answer: xr.Data
     assert "line 6, b: a parameter that is no finite number" in reading.left_out
     assert reading.quantities["mesh of cells"] == "along x and y, kinds of boundary 1 inlet, 2 outlet, 3 walls"
     assert known.declared_cost_s > 0
+    assert reading.assumed == ("1 cases, such as c, have no log: their last time is their result",)
+    fields = cases(finished, scalars=None)
+    with pytest.raises(SimulationError, match="results of c cannot be read: nothing was written after time 0"):
+        fields.simulate(fields.spec.request({"velocity": 1.1, "step": 0.3}))
     read = known.simulate(known.spec.request(REQUESTS[0]))
     for name in answer.data_vars:
         np.testing.assert_array_equal(read[name], answer[name])
