@@ -44,6 +44,8 @@ RANGES: Mapping[str, str] = {
     **dict.fromkeys(("top", "random", "curve", "retries", "expensive.*"), COUNT_OR_NONE),
     **dict.fromkeys(("initial.count", "audit", "batch"), "[0, 1e6]"),
     "cross_validation": "[2, 1000]",
+    "similarity": SHARE,
+    "pool": COUNT,
     # Networks
     **dict.fromkeys(("features", "width", "tensor_features", "radial_hidden", "readout", "basis_size"), WIDTH),
     **dict.fromkeys(("radial", "functions", "sensors", "slices", "groups", "heads", "modes"), WIDTH),

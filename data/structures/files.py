@@ -50,13 +50,13 @@ def read_sdf(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> Ite
 
     A molecule that is drawn flat, or lacks its hydrogens, has SMILES and no geometry.
     """
-    return _apart(_sdf_records(path), partial(_molecule, columns=tuple(columns), keys=keys))
+    return _apart(sdf_records(path), partial(_molecule, columns=tuple(columns), keys=keys))
 
 
-def _apart(records: Iterator[_Record], work: Callable[[_Record], Row | Bad]) -> Iterator[Row | Bad]:
+def _apart(records: Iterator[Record], work: Callable[[Record], Row | Bad]) -> Iterator[Row | Bad]:
     """Records as rows, each parsed in a process that may die of it."""
 
-    def answer(some: list[_Record]) -> Iterator[Row | Bad]:
+    def answer(some: list[Record]) -> Iterator[Row | Bad]:
         for record, row in zip(some, each(work, some, size=_size), strict=True):
             yield Bad(record.line, record.text, row.reason) if isinstance(row, Lost) else row
 
@@ -64,7 +64,7 @@ def _apart(records: Iterator[_Record], work: Callable[[_Record], Row | Bad]) -> 
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
     """Lines of a file that belong together.
 
     Attributes:
@@ -78,11 +78,11 @@ class _Record:
     problem: str | None = None
 
 
-def _size(record: _Record) -> int:
+def _size(record: Record) -> int:
     return len(record.text)
 
 
-def _sdf_records(path: Path) -> Iterator[_Record]:
+def sdf_records(path: Path) -> Iterator[Record]:
     """The molecules of an SDF file, not parsed yet."""
     lines, any_molecule, ended = Lines(path), False, False
     while not ended:
@@ -93,7 +93,7 @@ def _sdf_records(path: Path) -> Iterator[_Record]:
         raise empty(path)
 
 
-def _sdf_record(lines: Lines) -> tuple[_Record, bool]:
+def _sdf_record(lines: Lines) -> tuple[Record, bool]:
     """The lines up to $$$$, and whether the file ends with them; of a record without an end only the head."""
     record: list[str] = []
     first = size = 0
@@ -113,10 +113,10 @@ def _sdf_record(lines: Lines) -> tuple[_Record, bool]:
             record.append(decode_text(taken[1][:KEPT_BYTES] if problem else taken[1]))
     if problem is not None:
         record = record[:8]
-    return _Record(first, "\n".join(record), problem), ended
+    return Record(first, "\n".join(record), problem), ended
 
 
-def _sdf_parts(whole: _Record) -> list[_Record]:
+def _sdf_parts(whole: Record) -> list[Record]:
     """The molecules of a record: more than one where $$$$ is missing between them."""
     if whole.problem is not None:
         return [whole]
@@ -125,10 +125,10 @@ def _sdf_parts(whole: _Record) -> list[_Record]:
     # A molecule begins three lines before its counts; one right below the head of a data field is a value.
     starts = [i - 3 for i in counts if i > 3 and not record[i - 4].startswith(">")]
     parts = [(start, "\n".join(record[start:end])) for start, end in pairwise([0, *starts, len(record)])]
-    return [_Record(whole.line + start, text) for start, text in parts if text.strip()]
+    return [Record(whole.line + start, text) for start, text in parts if text.strip()]
 
 
-def _molecule(part: _Record, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
+def _molecule(part: Record, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
     line, text = part.line, part.text
     record = text.split("\n")
     problem = part.problem or text_problem(text)
@@ -136,10 +136,10 @@ def _molecule(part: _Record, columns: Sequence[str], keys: FrameKeys) -> Row | B
     if problem or end is None:
         return Bad(line, text, problem or 'the molecule has no "M  END": it is cut short')
     block = "\n".join(record[: end + 1]) + "\n"
-    molecule = _parse_block(block)
+    molecule = parse_block(block)
     if isinstance(molecule, str):
         return Bad(line, text, molecule)
-    fields = _data_fields(record[end + 1 :])
+    fields = data_fields(record[end + 1 :])
     smiles = None
     bonded: dict[str, str] = {}
     radicals = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
@@ -199,7 +199,7 @@ def _hydrogens(molecule: Chem.Mol) -> int:
     return sum(atom.GetTotalNumHs() for atom in molecule.GetAtoms())
 
 
-def _parse_block(block: str) -> Chem.Mol | str:
+def parse_block(block: str) -> Chem.Mol | str:
     """The molecule of a mol block, or why it is none."""
     with rdBase.BlockLogs():
         try:
@@ -219,7 +219,8 @@ def _parse_block(block: str) -> Chem.Mol | str:
     return molecule
 
 
-def _data_fields(lines: list[str]) -> dict[str, Any]:
+def data_fields(lines: list[str]) -> dict[str, Any]:
+    """The data fields of an SDF record, as texts, from the lines below its mol block."""
     fields: dict[str, Any] = {}
     name = None
     for line in lines:
@@ -239,7 +240,7 @@ def read_extxyz(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> 
     return _apart(_frames(path), partial(_frame, columns=tuple(columns), keys=keys))
 
 
-def _frames(path: Path) -> Iterator[_Record]:
+def _frames(path: Path) -> Iterator[Record]:
     """The frames of a file, not parsed yet."""
     lines = Lines(path)
     any_frame = False
@@ -255,7 +256,7 @@ def _frames(path: Path) -> Iterator[_Record]:
             lines.drop(1)
             continue
         if count is None:
-            yield _Record(line, decode_text(raw[:KEPT_BYTES]), "a frame should begin here with its number of atoms")
+            yield Record(line, decode_text(raw[:KEPT_BYTES]), "a frame should begin here with its number of atoms")
             lines.drop(1)
             lost = True
             continue
@@ -264,9 +265,9 @@ def _frames(path: Path) -> Iterator[_Record]:
         if problem is None:
             lines.drop(rows)
             lost = False
-            yield _Record(line, text)
+            yield Record(line, text)
         else:
-            yield _Record(line, text[:KEPT_BYTES], problem)
+            yield Record(line, text[:KEPT_BYTES], problem)
             lines.drop(1)
             lost = True
     if not any_frame:
@@ -371,7 +372,7 @@ def _is_number(cell: str, kind: str) -> bool:
     return "_" not in cell
 
 
-def _frame(record: _Record, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
+def _frame(record: Record, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
     line, text = record.line, record.text
     problem = record.problem or text_problem(text)
     if problem:

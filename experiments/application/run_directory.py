@@ -45,7 +45,7 @@ FREE_OF: Mapping[str, tuple[str, ...]] = {
     "prune": ("*.epochs", "*.patience", "tolerance"),
     "simulate": ("inputs", "limit", "sampling.count"),
     "active": ("stop.*", "*.epochs", "*.patience"),
-    "screen": ("top_k", "calibration.labels"),
+    "screen": ("top_k", "calibration.labels", "filters", "diversity.*"),
     "report": ("*",),
 }
 _CLAIMED: dict[Path, _Claim] = {}

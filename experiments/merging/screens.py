@@ -17,7 +17,10 @@ from data.claim import claim
 from data.errors import InputError
 from data.files import atomic_directory, make_directory, write_bytes
 from data.json_files import read_plain
+from data.molecules.alerts import check_catalogues
+from data.settings import build
 from experiments.merging.description import REMEDY, write_description
+from experiments.screening.hit_selection import Diversity, hit_options, write_filtered
 from experiments.screening.ledger import (
     LEDGER,
     REJECTS,
@@ -71,8 +74,11 @@ def merge_screens(out: Path, directories: Sequence[Path], config: DictConfig) ->
         sink = Sink(target, settings[0], Path(str(config.candidates)).name, "zstd", named)
         try:
             distinct = molecule_keys_by(named) if molecules and config.distinct else None
-            best = sink.top(int(config.top_k), distinct)
-            top, repeats = sink.write_top(best), best.repeats()
+            diversity = build(Diversity, config.get("diversity") or {}, where="diversity")
+            filters = check_catalogues([str(name) for name in config.get("filters") or ()], "filters")
+            options = hit_options(filters, diversity, int(config.top_k), named)
+            best = sink.top(keys=distinct, **options)
+            top, repeats, filtered = sink.write_top(best), best.repeats(), write_filtered(best.refused(), target)
             sink.commit([], [], last)
             sink.wait()
         finally:
@@ -86,6 +92,8 @@ def merge_screens(out: Path, directories: Sequence[Path], config: DictConfig) ->
             kind="molecule" if molecules else "design",
             repeats=repeats,
             forms=StandardForms.in_results(target) if "standardise" in chosen else None,
+            filtered=filtered if filters else None,
+            pool=options["k"] if diversity.picker else None,
         )
         if not summary.valid:
             raise InputError(

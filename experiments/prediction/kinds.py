@@ -8,6 +8,7 @@ from typing import Any
 
 from data.settings import build
 from experiments.prediction.delivery import Delivered
+from experiments.prediction.molecule_output import SUFFIXES
 from experiments.prediction.rows import RowAnswers, RowQuestion, predict_rows
 from experiments.prediction.table_output import table_kind
 from experiments.prediction.tables import molecules_question, numbers_question
@@ -16,9 +17,15 @@ from experiments.screening.library_screen import ScreenConfig
 
 def predict_molecules(surrogate: Any, inputs: Path, out: Path, run_dir: Path, settings: Mapping[str, Any]) -> Delivered:
     """Answer every molecule of a file with a table; see `experiments.prediction.rows`."""
-    table_kind(out)
+    structures = table_kind(out, molecules=True)[0] in SUFFIXES
     question = molecules_question(
-        surrogate, inputs, settings["smiles"], settings["columns"], settings["target"], settings["standardise"]
+        surrogate,
+        inputs,
+        settings["smiles"],
+        settings["columns"],
+        settings["target"],
+        settings["standardise"],
+        structures=structures,
     )
     how = {name: settings[name] for name in ("smiles", "standardise", "workers")}
     return _rows(surrogate, question, out, run_dir, build(ScreenConfig, how, where=""))

@@ -24,7 +24,7 @@ from data.formats.rows import finite
 from experiments.application.run_directory import configuration_checked, rejects_path
 from experiments.application.stage import show_readings
 from experiments.application.usage import cpu_seconds
-from experiments.prediction.table_output import write_table
+from experiments.prediction.table_output import MoleculeRows, write_table
 from experiments.prediction.truth import ProbabilityTruth, Truth, TruthScores
 from experiments.screening.candidate_chunks import Candidates, Reject
 from experiments.screening.candidate_sources import Piece
@@ -53,6 +53,7 @@ class RowQuestion:
         truth: target -> column of the file that holds its true value.
         units: unit of each target.
         probabilities: targets whose answers are probabilities of binary labels.
+        molecules: where the molecules are, for files that are no tables; None for rows of numbers.
         none: inputs of `predict_table` for no rows.
     """
 
@@ -62,6 +63,7 @@ class RowQuestion:
     units: Mapping[str, str]
     none: Any
     probabilities: tuple[str, ...] = ()
+    molecules: MoleculeRows | None = None
 
 
 @dataclass
@@ -238,7 +240,7 @@ def predict_rows(
         for target in question.truth
     }
     look: Callable[[pa.RecordBatch], None] = lambda batch: _score(scores, batch)  # noqa: E731
-    write_table(parts, out, look)
+    write_table(parts, out, look, question.molecules)
     spent = replace(
         cost,
         seconds=cost.seconds + time.perf_counter() - writing,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from data.errors import InputError
 from data.files import atomic_path
 from data.formats.cells import safe, safe_row
 from data.formats.headers import DELIMITERS
+from data.formats.kinds import PARQUET_SUFFIXES
 from data.formats.text_files import COMPRESSIONS
-from experiments.screening.candidate_sources import PARQUET_SUFFIXES
+from experiments.prediction.molecule_output import SUFFIXES as MOLECULE_SUFFIXES
+from experiments.prediction.molecule_output import molecule_writer
 
 #: Texts that `data.formats.cells.safe` may have to change.
 _SUSPECT = "^'*[=+\\-@\t\r\n＝＋－＠]"
@@ -27,8 +30,12 @@ BATCH_ROWS = 65_536
 KINDS = ".csv, .tsv (each also with .gz, .bz2 or .zst) and .parquet"
 
 
-def table_kind(path: Path) -> tuple[str, str]:
+def table_kind(path: Path, *, molecules: bool = False) -> tuple[str, str]:
     """The suffix of a table and its compression, "" if there is none.
+
+    Args:
+        path: path of the table.
+        molecules: whether the rows are molecules, so that .sdf and .smi are written too.
 
     Raises:
         InputError: no table of this suffix is written.
@@ -37,27 +44,50 @@ def table_kind(path: Path) -> tuple[str, str]:
     kind, packed = (match[1], match[2] or "") if match else ("", "")
     if kind in PARQUET_SUFFIXES and not packed:
         return ".parquet", ""
-    if kind not in DELIMITERS:
+    others = MOLECULE_SUFFIXES if molecules else ()
+    if kind not in (*DELIMITERS, *others):
         raise InputError(
-            f"cannot tell the kind of table from the name {path.name!r}", where="out", remedy=f"There are {KINDS}"
+            f"cannot tell the kind of table from the name {path.name!r}",
+            where="out",
+            remedy=f"There are {', '.join([*others, KINDS])}",
         )
     return kind, COMPRESSIONS.get(packed, "")
 
 
-def write_table(parts: Sequence[Path], out: Path, look: Callable[[pa.RecordBatch], None]) -> int:
+@dataclass(frozen=True)
+class MoleculeRows:
+    """Which column of a table holds molecules, for files that are no tables.
+
+    Attributes:
+        smiles: name of the column with SMILES.
+        source: the SDF file whose structures are repeated; None for another file.
+    """
+
+    smiles: str
+    source: Path | None = None
+
+
+def write_table(
+    parts: Sequence[Path],
+    out: Path,
+    look: Callable[[pa.RecordBatch], None],
+    molecules: MoleculeRows | None = None,
+) -> int:
     """Write the rows of Parquet parts to one table.
 
     Args:
         parts: the parts, of one schema.
         out: path of the table; see `table_kind`.
         look: is called with each batch of rows.
+        molecules: where the molecules are, if the rows are some.
 
     Returns:
         The number of rows.
     """
-    kind, compression = table_kind(out)
+    kind, compression = table_kind(out, molecules=molecules is not None)
     rows = 0
-    with atomic_path(out) as temporary, _writer(temporary, kind, compression, pq.read_schema(parts[0])) as write:
+    schema = pq.read_schema(parts[0])
+    with atomic_path(out) as temporary, _writer(temporary, kind, compression, schema, molecules) as write:
         for batch in _batches(parts):
             look(batch)
             write(batch)
@@ -72,7 +102,13 @@ def _batches(parts: Iterable[Path]) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def _writer(path: Path, kind: str, compression: str, schema: pa.Schema) -> Iterator[Callable[[Any], None]]:
+def _writer(
+    path: Path, kind: str, compression: str, schema: pa.Schema, molecules: MoleculeRows | None
+) -> Iterator[Callable[[Any], None]]:
+    if kind in MOLECULE_SUFFIXES and molecules is not None:
+        with pa.OSFile(str(path), "wb") as raw, _packed(raw, compression) as stream:
+            yield molecule_writer(stream, kind, schema.names, molecules.smiles, molecules.source)
+        return
     if kind == ".parquet":
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             yield writer.write_batch

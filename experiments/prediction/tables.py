@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.errors import InputError
+from data.formats.headers import DELIMITERS
+from data.formats.kinds import PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES
 from data.molecules.graph_tables import empty_table
 from experiments.prediction.rows import RowQuestion
+from experiments.prediction.table_output import MoleculeRows
 from experiments.screening.candidate_sources import (
-    SMILES_SUFFIXES,
     LibrarySource,
     Source,
     identity,
@@ -36,29 +38,39 @@ def molecules_question(
     columns: Sequence[str] | None,
     target: Sequence[str],
     standardise: Sequence[str],
+    *,
+    structures: bool = False,
 ) -> RowQuestion:
     """The molecules of a file.
 
     Args:
         surrogate: the surrogate.
-        path: .smi, .csv, .tsv (also .gz, .bz2, .zst), .parquet, or a library made by `understudy prepare`.
+        path: .smi, .csv, .tsv, .sdf (also .gz, .bz2, .zst), .parquet, or a library made by `understudy prepare`.
         smiles: column with SMILES, of tables.
         columns: columns that are repeated; None for all.
         target: columns with true values, one for each target of the surrogate; empty for those of the same names.
         standardise: steps of standardisation, as in `experiments.screening.library_screen.ScreenConfig`.
+        structures: whether the answers are written with the structures, for which the SMILES are repeated in any case.
 
     Raises:
-        InputError: the file cannot be read, or lacks a column.
+        InputError: the file cannot be read, or lacks a column; or structures of a prepared library are asked for.
     """
     every = open_source(path, smiles, None)
     source: Source
     truth: Mapping[str, str]
     repeated: list[str]
+    rows: MoleculeRows | None = None
     if isinstance(every, LibrarySource):
         steps = standard_of(every.library.source, standardise, str(path))
         if columns or target:
             raise InputError(
                 "a prepared library has no columns but its SMILES", where="columns", remedy="Name the file itself"
+            )
+        if structures:
+            raise InputError(
+                "the answers to a prepared library are a table",
+                where="out",
+                remedy="Write .csv or .parquet, or name the file itself as inputs",
             )
         source, truth, repeated = every, {}, []
     else:
@@ -66,9 +78,14 @@ def molecules_question(
         names = every.carry  # type: ignore[attr-defined]
         truth = true_columns(surrogate.targets, target, names, path)
         repeated = _repeated(names, columns, truth)
+        holds_smiles = smiles if kind_of(path)[0] in (*DELIMITERS, *PARQUET_SUFFIXES) else "smiles"
+        if structures and holds_smiles not in repeated:
+            repeated.append(holds_smiles)
         source = open_source(path, smiles, [*repeated, *truth.values()])
+        rows = MoleculeRows(holds_smiles, path if kind_of(path)[0] in SDF_SUFFIXES else None)
     settings: dict[str, Any] = {"smiles": smiles, "standardise": list(steps)}
-    remedy = "" if path.is_dir() or kind_of(path)[0] in SMILES_SUFFIXES else f"is {smiles!r} the column with SMILES?"
+    no_column = path.is_dir() or kind_of(path)[0] in (*SMILES_SUFFIXES, *SDF_SUFFIXES)
+    remedy = "" if no_column else f"is {smiles!r} the column with SMILES?"
     library = ScreenInput(source, identity(path), path.name, str(path), settings, remedy=remedy)
     return RowQuestion(
         library,
@@ -77,6 +94,7 @@ def molecules_question(
         dict(surrogate.facts.units),
         empty_table(),
         tuple(surrogate.facts.classification),
+        rows,
     )
 
 

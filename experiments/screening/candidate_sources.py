@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from data.errors import InputError
 from data.formats.headers import DELIMITERS, SEPARATED_BY, choose_delimiter, column_index, header_names
+from data.formats.kinds import PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES
 from data.formats.text_files import COMPRESSIONS, TOO_LONG, TextFormat, open_lines, read_row
 from data.molecules.library import CARD, PreparedLibrary, read_part
 from data.molecules.parquet_rows import bounded_text, parquet_batches, parquet_schema, too_long
@@ -39,8 +40,6 @@ from experiments.screening.workers import ParserPool
 
 #: Bytes of text of a chunk; it ends with the row that reaches this size.
 CHUNK_BYTES = 1 << 22
-SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
-PARQUET_SUFFIXES = (".parquet", ".pq")
 #: First words that mark the header of a SMILES file; none of them is a molecule.
 HEADER_WORDS = frozenset({"smiles", "canonical_smiles", "smile", "structure"})
 
@@ -265,7 +264,8 @@ def open_source(path: Path, smiles: str, columns: Sequence[str] | None = (), wit
     """The file of candidates at `path`.
 
     Args:
-        path: .smi, .smiles, .ism, .txt, .csv, .tsv (each also .gz, .bz2 or .zst) or .parquet, or a prepared library.
+        path: .smi, .smiles, .ism, .txt, .csv, .tsv, .sdf, .sd (each also .gz, .bz2 or .zst) or .parquet, or a prepared
+            library.
         smiles: name of the column that holds SMILES, in tables.
         columns: columns that results repeat; None for all that a table of text can hold.
         without: those of them that results have in any case.
@@ -282,11 +282,16 @@ def open_source(path: Path, smiles: str, columns: Sequence[str] | None = (), wit
     kind, compressed = kind_of(path)
     if kind in PARQUET_SUFFIXES and not compressed:
         return _parquet(path, smiles, columns, without)
+    if kind in SDF_SUFFIXES:
+        # Candidates of other kinds are read without the reader of structures.
+        from experiments.screening.sdf_candidates import open_sdf
+
+        return open_sdf(path, columns, without)
     if kind not in (*SMILES_SUFFIXES, *DELIMITERS):
         raise InputError(
             f"cannot tell the kind of file from its name {path.name!r}",
             where="candidates",
-            remedy="Use .smi, .csv or .tsv (also with .gz, .bz2 or .zst), .parquet, or a library made by "
+            remedy="Use .smi, .csv, .tsv or .sdf (also with .gz, .bz2 or .zst), .parquet, or a library made by "
             "`understudy prepare`",
         )
     if kind in DELIMITERS:
@@ -359,6 +364,8 @@ def unused_of_candidates(path: Path) -> dict[str, str]:
         return dict.fromkeys(("smiles", "columns"), "a prepared library has no columns")
     if path.is_file() and kind_of(path)[0] in SMILES_SUFFIXES:
         return {"smiles": "a list of SMILES has no columns"}
+    if path.is_file() and kind_of(path)[0] in SDF_SUFFIXES:
+        return {"smiles": "an SDF holds structures"}
     return {}
 
 

@@ -30,19 +30,22 @@ from data.claim import claim
 from data.errors import InputError
 from data.files import write_json
 from data.identity import molecule_keys
+from data.molecules.alerts import check_catalogues
 from data.reading_summary import Reading
 from data.shards import Shard, whole_of
 from data.terminal import ProgressBar, progress_bar
 from experiments.application.stage import show_readings
 from experiments.application.usage import PeakMemory, cpu_seconds
+from experiments.screening.best_rows import TopK
 from experiments.screening.candidate_chunks import Candidates, Reject
 from experiments.screening.candidate_sources import LibrarySource, Piece, Source, identity, open_source
 from experiments.screening.cheaper_answers import answered, in_small_chunks, stands_on_simulator
+from experiments.screening.hit_selection import Diversity, hit_options, write_filtered
 from experiments.screening.ledger import Commit, Spent, Tally
 from experiments.screening.objective import Objective, hits, targets_of
 from experiments.screening.readings import StandardForms, candidates_read, standard_of, standard_said
 from experiments.screening.screen_summary import ScreenSummary, show_summary
-from experiments.screening.sink import Sink, TopK, result_batch
+from experiments.screening.sink import Sink, result_batch
 from experiments.screening.source_shards import shard_source
 from experiments.screening.workers import ParserPool, in_order
 from simulators.chemistry.standardise import check_steps
@@ -117,6 +120,9 @@ class ScreenConfig:
             those of the training molecules; results keep the SMILES of the file beside `standard_smiles`.
         distinct: whether `top.csv` has one row for each molecule, however it is written (`data.identity`).
         objective: property to optimise and windows of others.
+        filters: catalogues of structural alerts, by `data.molecules.alerts`; a candidate with an alert is no hit. Like
+            `top_k`, they may change when a finished screen is run again.
+        diversity: how unlike hits are picked; it may change too.
         workers: number of parsing processes; None for one for each core that this process may use.
         chunk_rows: rows that are parsed, and then predicted, together.
         part_rows: rows of a Parquet part; a killed run loses at most those of two parts.
@@ -135,6 +141,8 @@ class ScreenConfig:
     standardise: tuple[str, ...] = ()
     distinct: bool = True
     objective: Objective = field(default_factory=Objective)
+    filters: tuple[str, ...] = ()
+    diversity: Diversity = field(default_factory=Diversity)
     workers: int | None = None
     chunk_rows: int = 16_384
     part_rows: int = 131_072
@@ -146,6 +154,7 @@ class ScreenConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "standardise", tuple(self.standardise))
         check_steps(self.standardise)
+        object.__setattr__(self, "filters", check_catalogues(self.filters, "filters"))
         for name in ("chunk_rows", "part_rows", "streams"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -216,10 +225,11 @@ def screen_library(
         sink = Sink(out, fingerprint, library.name, config.compression, library.named)
         earlier = sink.last.tally().read if sink.last else 0
         try:
-            best = sink.top(config.top_k, _candidate_keys(library) if config.distinct else None)
+            options = hit_options(config.filters, config.diversity, config.top_k, library.named)
+            best = sink.top(keys=_candidate_keys(library) if config.distinct else None, **options)
             if sink.last is None or not sink.last.complete:
                 Session(surrogate, library, sink, config, began, best).run(progress)
-            top, repeats = sink.write_top(best), best.repeats()
+            top, repeats, filtered = sink.write_top(best), best.repeats(), write_filtered(best.refused(), out)
         finally:
             sink.close()
         last = sink.commits[-1]
@@ -227,7 +237,16 @@ def screen_library(
         counted, cost = asdict(last.tally()), asdict(last.spent())
         forms = StandardForms.in_results(out) if library.settings.get("standardise") else None
         summary = ScreenSummary(
-            **counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind, repeats=repeats, forms=forms
+            **counted,
+            **cost,
+            parts=parts,
+            top=top,
+            resumed=earlier,
+            kind=library.kind,
+            repeats=repeats,
+            forms=forms,
+            filtered=filtered if config.filters else None,
+            pool=options["k"] if config.diversity.picker else None,
         )
         write_json(out / "metrics.json", summary.metrics())
     # Another shard may have candidates; the merge refuses shards of which none has any.

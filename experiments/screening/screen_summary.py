@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,9 @@ class ScreenSummary:
         kind: name of a candidate, in the singular.
         repeats: number of rows as good as those of `top.csv` that are omitted, because another row is the same
             candidate.
+        filtered: number of candidates as good as those of `top.csv` that an alert refused, by the name of the
+            catalogue; None if no filter was requested.
+        pool: number of the best candidates among which unlike hits were picked; None if the best were taken.
         forms: counts of candidates that were screened in their standard form; None if none was requested.
     """
 
@@ -47,6 +51,8 @@ class ScreenSummary:
     kind: str = "molecule"
     repeats: int = 0
     forms: StandardForms | None = None
+    filtered: Mapping[str, int] | None = None
+    pool: int | None = None
 
     @property
     def rejected(self) -> int:
@@ -68,6 +74,9 @@ class ScreenSummary:
         counted |= {n: getattr(self, n) for n in names}
         if self.forms is not None:
             counted |= {"standardised": self.forms.changed, "stripped": self.forms.stripped}
+        if self.filtered is not None:
+            counted["filtered"] = sum(self.filtered.values())
+            counted |= {f"filtered/{name}": count for name, count in self.filtered.items()}
         return {f"screen/{k}": float(v) for k, v in counted.items()}
 
 
@@ -84,6 +93,19 @@ def show_summary(summary: ScreenSummary, out: Path) -> None:
         "peak memory": f"{summary.peak_memory_mb:,.0f} MB",
         "best": f"{summary.top:,} in {out / 'top.csv'}"
         + (f"; {summary.repeats:,} rows as good are the same {summary.kind}s again" if summary.repeats else ""),
+        **_selection(summary, out),
         "results": f"{summary.parts:,} parts in {out / 'results'}",
     }
     show_pairs("Screen", rows)
+
+
+def _selection(summary: ScreenSummary, out: Path) -> dict[str, str]:
+    """What filters refused, and from how many candidates unlike ones were picked."""
+    rows = {}
+    if summary.filtered is not None:
+        each = ", ".join(f"{name} {count:,}" for name, count in summary.filtered.items())
+        listed = f" ({each}), in {out / 'filtered.csv'}" if each else ""
+        rows["refused by filters"] = f"{sum(summary.filtered.values()):,} rows as good as the best{listed}"
+    if summary.pool is not None:
+        rows["diverse"] = f"{summary.top:,} picked from the best {summary.pool:,}"
+    return rows

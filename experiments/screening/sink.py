@@ -22,13 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from jaxtyping import Int
 
 from data.checksums import crc32_of
 from data.errors import CorruptStoreError, InputError
 from data.files import atomic_path, make_directory, remove_listed, sync_directory, write_bytes
 from data.formats.cells import safe_row
 from data.json_files import read_plain
+from experiments.screening.best_rows import TopK
 from experiments.screening.candidate_chunks import Candidates, Reject
 from experiments.screening.carried import CarriedRows, in_results
 from experiments.screening.ledger import (
@@ -95,87 +95,6 @@ def result_batch(
     return pa.RecordBatch.from_pydict(columns)
 
 
-class TopK:
-    """The best rows seen so far, by score and then by line; rows without a finite score never enter.
-
-    Args:
-        k: largest number of rows.
-        keys: returns a key for each row of a table, equal for the same candidate; only the best row of each key is
-            kept. None keeps all rows.
-    """
-
-    def __init__(self, k: int, keys: Callable[[pa.Table], list[str]] | None = None) -> None:
-        self._k = k
-        self._keys = keys
-        self._kept: list[pa.Table] = []
-        self._names: dict[int, str] = {}
-        self._repeats: list[float] = []
-        self._waiting = 0
-        self._threshold = -np.inf
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Consider more rows; lines must be larger than those of earlier batches."""
-        score = batch.column("score").to_numpy()
-        # A row that ties with the last kept one ranks below it, because its line is larger.
-        better = np.flatnonzero(score > self._threshold)
-        if len(better) and self._k:
-            self._kept.append(pa.Table.from_batches([batch.take(pa.array(better))]))
-            self._waiting += len(better)
-        if self._waiting > max(self._k, 4096):
-            self._compact()
-
-    def table(self) -> pa.Table | None:
-        """The best rows, in order; None if there are none."""
-        self._compact()
-        return self._kept[0] if self._kept else None
-
-    def repeats(self) -> int:
-        """Number of rows that would be in `table`, but repeat a candidate that is in it."""
-        self._compact()
-        # Only rows above the last kept one are counted, so that the number does not depend on the order of batches.
-        return sum(score > self._threshold for score in self._repeats)
-
-    def _compact(self) -> None:
-        if not self._kept:
-            return
-        table = pa.concat_tables(self._kept).combine_chunks()
-        score, line = table.column("score").to_numpy(), table.column("line").to_numpy()
-        kept = self._distinct(table, np.lexsort((line, -score)), score, line)
-        self._kept, self._waiting = [table.take(pa.array(kept))], 0
-        if len(kept) == self._k:
-            self._threshold = float(score[kept[-1]])
-            self._repeats = [score for score in self._repeats if score > self._threshold]
-
-    def _distinct(
-        self, table: pa.Table, order: np.ndarray, score: np.ndarray, line: np.ndarray
-    ) -> Int[np.ndarray, " kept"]:
-        """The first `k` rows in an order that are different candidates."""
-        if self._keys is None:
-            return order[: self._k]
-        kept: list[int] = []
-        seen: set[str] = set()
-        names: dict[int, str] = {}
-        for first in range(0, len(order), max(1, self._k)):
-            rows = order[first : first + max(1, self._k)]
-            fresh = [row for row in rows.tolist() if int(line[row]) not in self._names]
-            named = self._keys(table.take(pa.array(fresh, pa.int64()))) if fresh else []
-            fresh_names = dict(zip(fresh, named, strict=True))
-            for row in rows.tolist():
-                name = fresh_names[row] if row in fresh_names else self._names[int(line[row])]
-                if name in seen:
-                    self._repeats.append(float(score[row]))
-                    continue
-                seen.add(name)
-                names[int(line[row])] = name
-                kept.append(row)
-                if len(kept) == self._k:
-                    break
-            if len(kept) == self._k:
-                break
-        self._names = names
-        return np.array(kept, np.int64)
-
-
 class Sink:
     """The output directory of a screen.
 
@@ -238,9 +157,9 @@ class Sink:
         """End the writing thread after its current part."""
         self._writer.shutdown(wait=True)
 
-    def top(self, k: int, keys: Callable[[pa.Table], list[str]] | None = None) -> TopK:
-        """The best rows of the committed parts; see `TopK`."""
-        best = TopK(k, keys)
+    def top(self, k: int, keys: Callable[[pa.Table], list[str]] | None = None, **how: Any) -> TopK:
+        """The best rows of the committed parts; for the arguments see `TopK`."""
+        best = TopK(k, keys, **how)
         for entry in self.commits:
             if entry.rows:
                 with pq.ParquetFile(self.part_path(entry.part)) as file:

@@ -21,6 +21,7 @@ from experiments.screening.candidate_sources import unused_of_candidates
 from experiments.screening.carried import chosen_columns
 from experiments.screening.design_recheck import RecheckSettings, recheck_designs
 from experiments.screening.designs import designs_drawn, designs_in, domain_ranges
+from experiments.screening.hit_selection import Diversity
 from experiments.screening.library_screen import ScreenConfig, screen_library
 from experiments.screening.library_screen import screen as screen_file
 from experiments.screening.objective import read_objective
@@ -74,6 +75,8 @@ class ScreenSettings(StageSettings):
     standardise: tuple[str, ...] = ()
     top_k: int = 1000
     distinct: bool = True
+    filters: tuple[str, ...] = ()
+    diversity: Diversity = field(default_factory=Diversity)
     workers: int | None = None
     shard: str | None = None
     objective: Any = MISSING
@@ -85,10 +88,10 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     """Screen the candidates of a file or a library, or drawn designs."""
     settings = build(ScreenSettings, config, where="")
     objective = read_objective(config.objective)
-    names = ("top_k", "distinct", "smiles", "standardise", "workers")
+    names = ("top_k", "distinct", "smiles", "standardise", "filters", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     shard = None if settings.shard is None else Shard.parse(settings.shard)
-    how = replace(how, columns=chosen_columns(settings.columns), shard=shard)
+    how = replace(how, columns=chosen_columns(settings.columns), diversity=settings.diversity, shard=shard)
     enable_compilation_cache()
     if settings.cascade:
         # A screen by one surrogate draws nothing, and does not import matplotlib.
@@ -162,6 +165,7 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     if config.cascade:
         replaced = dict.fromkeys(("surrogate", "sampling", "recheck", "top_k", "distinct"), "a cascade has rungs")
         replaced["shard"] = "the thresholds of a cascade are set on all candidates"
+        replaced |= dict.fromkeys(("filters", "diversity"), "a cascade keeps all that its promise needs")
         replaced["columns"] = "the files of a cascade name candidates by their line and SMILES"
         if config.fdr is not None:
             replaced |= dict.fromkeys(("recall", "confidence"), "fdr promises a share of hits in a shortlist instead")
@@ -179,7 +183,7 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     alone = ("recall", "confidence", "fdr", "rungs", "calibration", "failures", "campaign", "conformers")
     unused: dict[str, str] = dict.fromkeys(alone, "only a cascade, cascade=[RUNG,...], promises a recall")
     if numbers:
-        unused |= dict.fromkeys(("smiles", "standardise"), "candidates are rows of numbers")
+        unused |= dict.fromkeys(("smiles", "standardise", "filters", "diversity"), "candidates are rows of numbers")
         unused["workers"] = "rows of numbers are parsed where they are read"
     else:
         unused |= unused_of_candidates(Path(str(config.candidates)))

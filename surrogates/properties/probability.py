@@ -22,6 +22,8 @@ from surrogates.learning.conformal import ALPHA
 SMALLEST = 1e-12
 #: Smallest slope of a calibration: it keeps the order of probabilities that turn out to say nothing.
 SMALLEST_SLOPE = 0.01
+#: Folds by which it is decided whether a calibration helps.
+FOLDS = 5
 #: Bins of the expected calibration error.
 BINS = 10
 
@@ -42,7 +44,8 @@ class ProbabilityCalibration:
     """The calibration of one probability.
 
     Attributes:
-        slope, offset: logit of the calibrated probability, `slope * z + offset`, of the logit z of the ensemble.
+        slope, offset: logit of the calibrated probability, `slope * z + offset`, of the logit z of the ensemble; 1 and
+            0 if no calibration lowers the log loss of molecules that it was not fitted to.
         least_positive: z from which on the label 1 is not excluded; None if it is never excluded.
         largest_negative: z up to which the label 0 is not excluded; None if it is never excluded.
         positives, negatives: number of calibration molecules of each label.
@@ -73,7 +76,7 @@ class ProbabilityCalibration:
         keep = np.isfinite(truth)
         positive, z = truth[keep] > 0.5, logit(probability[keep])
         ones, zeros = int(positive.sum()), int((~positive).sum())
-        slope, offset = _platt(positive, z)
+        slope, offset = _platt(positive, z) if _platt_helps(positive, z) else (1.0, 0.0)
         # The rank of split conformal prediction; where there are too few molecules, no label is excluded.
         low = _threshold(-z[positive], alpha)
         high = _threshold(z[~positive], alpha)
@@ -124,6 +127,23 @@ def _platt(positive: Bool[np.ndarray, " n"], z: Float[np.ndarray, " n"]) -> tupl
         return slope, offset
     share = float(target.mean())
     return SMALLEST_SLOPE, math.log(share / (1 - share)) - SMALLEST_SLOPE * float(z.mean())
+
+
+def _platt_helps(positive: Bool[np.ndarray, " n"], z: Float[np.ndarray, " n"]) -> bool:
+    """Whether Platt's fit to some of the molecules lowers the log loss of the others, over `FOLDS` of them.
+
+    On few molecules the fit adds more noise than it removes from probabilities that were learned with the log loss.
+    """
+    fitted = np.zeros(len(z))
+    fold = np.arange(len(z)) % FOLDS
+    for k in range(min(FOLDS, len(z))):
+        slope, offset = _platt(positive[fold != k], z[fold != k])
+        fitted[fold == k] = slope * z[fold == k] + offset
+    return _log_loss(positive, fitted) < _log_loss(positive, z)
+
+
+def _log_loss(positive: Bool[np.ndarray, " n"], z: Float[np.ndarray, " n"]) -> float:
+    return float(np.logaddexp(0.0, np.where(positive, -z, z)).sum())
 
 
 def _threshold(scores: Float[np.ndarray, " n"], alpha: float) -> float | None:

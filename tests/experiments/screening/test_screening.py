@@ -28,11 +28,11 @@ from data.processes.parsing import RowLimits
 from data.rejects import RejectLog
 from experiments.pages.page import write_report
 from experiments.pipelines.funnel import standard_forms
+from experiments.screening.best_rows import TopK
 from experiments.screening.candidate_chunks import TextChunk, encode_chunk
 from experiments.screening.candidate_sources import open_source
 from experiments.screening.library_screen import Objective, ScreenConfig, screen
 from experiments.screening.library_writing import prepare
-from experiments.screening.sink import TopK
 from experiments.screening.workers import ParserPool
 
 #: A stand-in with closed-form answers: gap is the mean of the atoms' first feature, polarity their number.
