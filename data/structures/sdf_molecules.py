@@ -86,7 +86,10 @@ def field_names(path: Path) -> tuple[str, ...]:
 def fields_of(text: str) -> dict[str, str]:
     """The title of a record as "name", and its data fields; a field called name or smiles has this name."""
     lines = text.split("\n")
-    end = next((i for i, line in enumerate(lines) if line.startswith(END)), len(lines))
+    end = next((i for i, line in enumerate(lines) if line.startswith(END)), None)
+    if end is None:
+        # A block that is cut short may still be followed by its data fields.
+        end = next((i - 1 for i, line in enumerate(lines) if line.startswith(">")), len(lines))
     fields = {name: str(value) for name, value in data_fields(lines[end + 1 :]).items()}
     return ({"name": lines[0].strip()} if lines[0].strip() and "name" not in fields else {}) | fields
 
