@@ -17,13 +17,13 @@ from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.formats.headers import DELIMITERS, column_index
+from data.formats.kinds import PARQUET_SUFFIXES
 from data.formats.rows import finite
 from data.formats.text_files import TOO_LONG
 from data.molecules.parquet_rows import parquet_batches, parquet_schema
 from data.rejects import KEPT_TEXT
 from experiments.screening.candidate_chunks import Reject, TextChunk, printable
 from experiments.screening.candidate_sources import (
-    PARQUET_SUFFIXES,
     Piece,
     TextSource,
     identity,
