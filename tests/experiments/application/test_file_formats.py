@@ -17,6 +17,7 @@ from data.fields.formats import NETCDF_SUFFIXES
 from data.formats.headers import DELIMITERS
 from data.formats.kinds import PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES, STORE, XYZ_SUFFIXES
 from data.formats.text_files import COMPRESSIONS
+from data.formats.vtk_file import COLLECTION, GRIDS, MESHES
 from data.structures.frame_files import READERS
 from experiments.application.choices import CONF
 from experiments.exporting.store_files import FRAMES, TABLES
@@ -35,9 +36,13 @@ EXPECTED: dict[str, list[Iterable[str]]] = {
     "Predictions of molecules": [(*TABLE_SUFFIXES, *MOLECULES_WRITTEN)],
     "Frames of potentials": [READERS, (*XYZ_SUFFIXES, ".traj")],
     "Rows of numbers": [TABLE_SUFFIXES],
-    "Fields on grids": [(STORE, ".zarr", *filter(None, NETCDF_SUFFIXES), *ARRAY_KINDS), ARRAYS_WRITTEN],
+    "Fields on grids": [
+        (STORE, ".zarr", *filter(None, NETCDF_SUFFIXES), *ARRAY_KINDS, *GRIDS, COLLECTION),
+        ARRAYS_WRITTEN,
+    ],
+    "Flows on meshes and cells": [(STORE, *MESHES, COLLECTION), (".zarr", COLLECTION)],
     "Weather": [(".zarr", *NETCDF, *GRIB)],
-    "Stores for other programs": [(*FRAMES, *TABLES)],
+    "Stores for other programs": [(*FRAMES, *TABLES, COLLECTION)],
 }
 #: Choices with which stages have the keys that the page names; a key may belong to any of them.
 STAGES = {
