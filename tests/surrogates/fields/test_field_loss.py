@@ -38,6 +38,10 @@ def value(loss: FieldLoss, model: FieldModel, batch: FieldBatch, progress: float
     return float(loss_value), stats
 
 
+#: Compiled once for the models and shapes that are alike, whichever test asks.
+ask = nnx.jit(lambda model, *inputs: model(*inputs))
+
+
 def test_unrolled_training_equals_steps_one_by_one(facts: FieldFacts, batch: FieldBatch) -> None:
     model = facts.model()
     loss = FieldLoss(FieldLossSettings(unroll=3, unroll_from=0.0, unroll_full=0.5), lengths=(1.0,), periodic=(True,))
@@ -45,7 +49,7 @@ def test_unrolled_training_equals_steps_one_by_one(facts: FieldFacts, batch: Fie
     state = jnp.broadcast_to(batch.frames[:, 0], (2, *batch.frames[:, 0].shape))
     steps = []
     for k in range(1, 4):
-        state = model(state, static, parameters)
+        state = ask(model, state, static, parameters)
         error = (state - batch.frames[None, :, k]) / facts.scale.increment_std[0]
         steps.append(float(jnp.mean(error**2)))
     # One step counts at first, the second from a quarter of the training on, all three from its half.
@@ -59,19 +63,17 @@ def test_a_rollout_is_its_steps(facts: FieldFacts, batch: FieldBatch) -> None:
     state = jnp.broadcast_to(batch.frames[:, 0], (2, *batch.frames[:, 0].shape))
     assert np.array_equal(trajectory[:, :, 0], state)
     for k in (1, 2):
-        state = model(state, jnp.asarray(batch.static), jnp.asarray(batch.parameters))
+        state = ask(model, state, jnp.asarray(batch.static), jnp.asarray(batch.parameters))
         assert np.allclose(trajectory[:, :, k], state, rtol=1e-5, atol=1e-6)
 
 
 def test_cutting_the_gradient_changes_the_gradient_alone(facts: FieldFacts, batch: FieldBatch) -> None:
-    from flax import nnx
-
     graph, state = nnx.split(facts.model())
 
     def gradient(cut: bool) -> tuple[Any, Any]:
         loss = FieldLoss(FieldLossSettings(unroll=3, unroll_from=0.0, unroll_full=0.0, cut_gradient=cut))
         value = lambda s: loss(nnx.merge(graph, s), batch, jax.random.key(0), jnp.float32(1.0))[0]  # noqa: E731
-        return jax.value_and_grad(value)(state)
+        return jax.jit(jax.value_and_grad(value))(state)
 
     (whole, through), (cut, short) = gradient(False), gradient(True)
     assert float(whole) == pytest.approx(float(cut), rel=1e-6)

@@ -48,6 +48,10 @@ def kernel(weights: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
     return kernel_values
 
 
+#: Compiled once for the layers and shapes that are alike, whichever test asks.
+ask = nnx.jit(lambda layer, x: layer(x))
+
+
 @pytest.mark.parametrize(("space", "modes"), [((9,), (3,)), ((8,), (3,)), ((6, 7), (2, 2)), ((7, 4), (1, 1))])
 def test_it_is_a_circular_convolution(space: tuple[int, ...], modes: tuple[int, ...]) -> None:
     layer = conv(modes)
@@ -57,12 +61,12 @@ def test_it_is_a_circular_convolution(space: tuple[int, ...], modes: tuple[int, 
     for shift in np.ndindex(*space):
         moved = np.roll(x, shift, axis=tuple(range(1, x.ndim - 1)))
         expected += moved @ k[shift]
-    np.testing.assert_allclose(layer(jnp.asarray(x)), expected / np.prod(space), atol=2e-6)
+    np.testing.assert_allclose(ask(layer, jnp.asarray(x)), expected / np.prod(space), atol=2e-6)
 
 
 def test_a_constant_gets_the_real_part_of_the_first_weight() -> None:
     layer = conv((3, 3))
-    out = layer(jnp.ones((1, 8, 8, 2)))
+    out = ask(layer, jnp.ones((1, 8, 8, 2)))
     expected = np.real(np.asarray(layer.weights((8, 8)))[3, 0]).sum(axis=0)
     np.testing.assert_allclose(out, np.broadcast_to(expected, out.shape), atol=1e-6)
 
@@ -78,7 +82,7 @@ def test_coefficients_and_series_undo_each_other(space: tuple[int, ...]) -> None
 def test_variance_is_kept_at_first(space: tuple[int, ...], modes: tuple[int, ...], factorisation: str) -> None:
     x = jnp.asarray(band_limited(space, min(modes), 64, batch=4))
     layers = [conv(modes, 64, 64, factorisation=factorisation, seed=s) for s in range(4)]
-    ratio = np.mean([jnp.var(layer(x)) for layer in layers]) / jnp.var(x)
+    ratio = np.mean([jnp.var(ask(layer, x)) for layer in layers]) / jnp.var(x)
     assert float(ratio) == pytest.approx(1.0, rel=0.1)
 
 
@@ -95,29 +99,29 @@ def test_a_tucker_product_begins_with_the_variance_of_dense_weights() -> None:
 def test_finer_grids_change_nothing_for_a_resolved_field() -> None:
     layer = conv((5, 6))
     coarse, fine = band_limited((12, 15), 5, 2), band_limited((24, 60), 5, 2)
-    np.testing.assert_allclose(layer(jnp.asarray(fine))[:, ::2, ::4], layer(jnp.asarray(coarse)), atol=1e-5)
+    np.testing.assert_allclose(ask(layer, jnp.asarray(fine))[:, ::2, ::4], ask(layer, jnp.asarray(coarse)), atol=1e-5)
 
 
 def test_a_coarse_grid_drops_the_modes_that_it_cannot_resolve() -> None:
     """8 points resolve wave numbers up to 3, so only the weights of these act."""
     layer = conv((6, 6))
     x = band_limited((8, 8), 3, 2)
-    fine = layer(jnp.asarray(band_limited((32, 32), 3, 2)))
-    np.testing.assert_allclose(layer(jnp.asarray(x)), fine[:, ::4, ::4], atol=1e-5)
+    fine = ask(layer, jnp.asarray(band_limited((32, 32), 3, 2)))
+    np.testing.assert_allclose(ask(layer, jnp.asarray(x)), fine[:, ::4, ::4], atol=1e-5)
 
 
 def test_the_nyquist_mode_is_dropped() -> None:
     layer = conv((8,), 1, 1)
     comb = jnp.asarray((-1.0) ** np.arange(8))[None, :, None]
-    np.testing.assert_allclose(layer(comb), np.zeros((1, 8, 1)), atol=1e-6)
+    np.testing.assert_allclose(ask(layer, comb), np.zeros((1, 8, 1)), atol=1e-6)
 
 
 def test_half_precision_input_is_transformed_in_float32() -> None:
     layer = conv((4,))
     x = jnp.asarray(noise(2, 16, 2)).astype(jnp.bfloat16)
-    out = layer(x)
+    out = ask(layer, x)
     assert out.dtype == jnp.float32
-    np.testing.assert_array_equal(out, layer(x.astype(jnp.float32)))
+    np.testing.assert_array_equal(out, ask(layer, x.astype(jnp.float32)))
 
 
 def test_tucker_at_full_rank_can_be_any_dense_convolution() -> None:
@@ -127,7 +131,7 @@ def test_tucker_at_full_rank_can_be_any_dense_convolution() -> None:
         factor[...] = jnp.eye(len(factor[...]))
     tucker.real[...], tucker.imag[...] = dense.real[...], dense.imag[...]
     x = jnp.asarray(noise(2, 9, 10, 4))
-    np.testing.assert_allclose(tucker(x), dense(x), atol=1e-5)
+    np.testing.assert_allclose(ask(tucker, x), ask(dense, x), atol=1e-5)
 
 
 def test_tucker_of_half_rank_is_of_that_rank_and_smaller() -> None:
@@ -145,7 +149,7 @@ def test_tucker_of_half_rank_is_of_that_rank_and_smaller() -> None:
 def test_a_separable_convolution_keeps_channels_apart() -> None:
     layer = conv((3, 3), 4, 4, factorisation="separable")
     x = jnp.asarray(noise(1, 8, 8, 4))
-    changed = layer(x.at[..., 1].add(1.0 + x[..., 0])) - layer(x)
+    changed = ask(layer, x.at[..., 1].add(1.0 + x[..., 0])) - ask(layer, x)
     moved = np.abs(np.asarray(changed)).max(axis=(0, 1, 2))
     assert moved[1] > 0.1
     np.testing.assert_array_equal(moved[[0, 2, 3]], 0.0)
@@ -158,7 +162,7 @@ def test_axis_convolutions_sum_those_of_each_dim() -> None:
     x = noise(2, 7, 9, 3)
     along_x = np.stack([np.asarray(layer.convs[0](jnp.asarray(x[:, :, j]))) for j in range(9)], axis=2)
     along_y = np.stack([np.asarray(layer.convs[1](jnp.asarray(x[:, i]))) for i in range(7)], axis=1)
-    np.testing.assert_allclose(layer(jnp.asarray(x)), (along_x + along_y) / np.sqrt(2), atol=1e-5)
+    np.testing.assert_allclose(ask(layer, jnp.asarray(x)), (along_x + along_y) / np.sqrt(2), atol=1e-5)
 
 
 def test_modes_are_one_for_all_dims_or_one_for_each() -> None:

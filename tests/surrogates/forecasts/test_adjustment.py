@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from flax import nnx
 
 from data.errors import InputError
 from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
@@ -95,7 +96,7 @@ def test_the_loss_counts_harmonics_in_their_own_units() -> None:
     model = facts.model(np.zeros((1, ROWS, COLUMNS, 2), np.float32), fields(random, 1, 4)[0].astype(np.float32))
     start = fields(random, 3).astype(np.float32) * STD.astype(np.float32)
     none = jnp.zeros(3, jnp.int32)
-    answer = np.asarray(model(jnp.asarray(start[None, :, None]), none, none))[0]
+    answer = np.asarray(nnx.jit(model)(jnp.asarray(start[None, :, None]), none, none))[0]
     # What the forecast is off by is one wave of order 1 and degree 3.
     wrong = np.zeros((3, *HARMONICS.mask.shape, 2), np.float32)
     wrong[:, 1, 3] = [3.0, -1.0]
@@ -103,8 +104,8 @@ def test_the_loss_counts_harmonics_in_their_own_units() -> None:
     frames = np.stack([start, truth], axis=1).astype(np.float32)
     batch = ForecastBatch(frames, np.zeros(3, np.int32), np.zeros(3, np.int32), np.ones(3, np.float32))
     losses = [
-        float(ForecastLoss.of(s, LAYOUT, spectral_unit=unit)(model, batch, jax.random.key(0), jnp.ones(()))[0])
-        for s in (config.loss, ForecastLossSettings())
+        float(nnx.jit(lambda m, loss=loss: loss(m, batch, jax.random.key(0), jnp.ones(()))[0])(model))
+        for loss in (ForecastLoss.of(s, LAYOUT, spectral_unit=unit) for s in (config.loss, ForecastLossSettings()))
     ]
     # Points: the mean square over the sphere is that of the coefficients by its area. A channel has 25 of them.
     assert losses[1] == pytest.approx((3.0**2 + 1.0**2) / 2 / (4 * np.pi), rel=5e-3)

@@ -141,6 +141,10 @@ def test_chunks_of_a_rollout_are_the_whole_and_compile_one_program(
     assert fresh._compiled[3]._cache_size() == 1
 
 
+#: Compiled once for the models and shapes that are alike, whichever test asks.
+ask = nnx.jit(lambda model, *inputs: model(*inputs))
+
+
 def small(**changes: object) -> ForecastFacts:
     config = ForecastConfig(network=ConvConfig(width=4, blocks=1), **changes)  # type: ignore[arg-type]
     ones = (1.0, 100.0)
@@ -158,7 +162,7 @@ def test_unrolled_loss_is_the_mean_of_steps_one_by_one() -> None:
     area = LAYOUT.grid.weights[..., None]
     past, by_hand = jnp.asarray(frames[None, :, :1]), []
     for step in range(3):
-        new = model(past, jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32))
+        new = ask(model, past, jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32))
         by_hand.append(float((((new[0] - frames[:, step + 1]) / np.array([1.0, 100.0])) ** 2 * area).mean()))
         past = new[:, :, None]
     assert whole == pytest.approx(np.mean(by_hand), rel=1e-4)
@@ -204,10 +208,13 @@ def test_zonal_means_count_in_units_of_their_own() -> None:
     batch = ForecastBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
     key, end = jax.random.key(0), jnp.ones(())
     losses = [
-        float(ForecastLoss.of(facts.config.loss, LAYOUT, unit)(model, batch, key, end)[0]),
-        float(ForecastLoss.of(small().config.loss, LAYOUT)(model, batch, key, end)[0]),
+        float(nnx.jit(lambda m, loss=loss: loss(m, batch, key, end)[0])(model))
+        for loss in (
+            ForecastLoss.of(facts.config.loss, LAYOUT, unit),
+            ForecastLoss.of(small().config.loss, LAYOUT),
+        )
     ]
-    new = np.asarray(model(jnp.asarray(frames[None, :, :1]), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32)))[0]
+    new = np.asarray(ask(model, jnp.asarray(frames[None, :, :1]), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32)))[0]
     off = (new.astype(np.float64) - frames[:, 1]).mean(axis=2) / unit
     by_hand = (off**2 * LAYOUT.grid.weights[:, :1]).mean()
     assert losses[0] - losses[1] == pytest.approx(0.25 * by_hand, rel=1e-3)
@@ -219,7 +226,7 @@ def test_area_means_fade_as_they_are_told_to() -> None:
     usual = states(1, 0)
     model = replace(facts, scale=scale).model(usual[:1])
     past = states(3, 5)[:, None]
-    new = np.asarray(model(jnp.asarray(past[None]), jnp.zeros(3, jnp.int32), jnp.zeros(3, jnp.int32)))[0]
+    new = np.asarray(ask(model, jnp.asarray(past[None]), jnp.zeros(3, jnp.int32), jnp.zeros(3, jnp.int32)))[0]
     area = LAYOUT.grid.weights[..., None]
     before, after = (((x.astype(np.float64) - usual[0]) * area).mean(axis=(1, 2)) for x in (past[:, 0], new))
     np.testing.assert_allclose(after, before * np.array([0.5, 0.9]), rtol=1e-3, atol=1e-3)

@@ -110,7 +110,7 @@ def direction(name: str, gradient: dict[str, np.ndarray], **settings: float) -> 
     """The first update of zero parameters by a gradient."""
     transform = optimiser(TrainConfig(optimiser=name, clip_norm=1e6, **settings))
     params = jax.tree.map(jnp.zeros_like, gradient)
-    updates, _ = transform.update(gradient, transform.init(params), params)
+    updates, _ = jax.jit(transform.update)(gradient, transform.init(params), params)
     return jax.tree.map(np.asarray, updates)
 
 
@@ -179,7 +179,7 @@ def test_decay_shrinks_matrices_and_leaves_shifts_alone() -> None:
     params = {"kernel": jnp.ones((2, 4, 4)), "bias": jnp.ones((2, 4)), "scale": jnp.ones((4,))}
     for name in OPTIMISERS:
         transform = optimiser(TrainConfig(optimiser=name, weight_decay=0.1))
-        updates, _ = transform.update(jax.tree.map(jnp.zeros_like, params), transform.init(params), params)
+        updates, _ = jax.jit(transform.update)(jax.tree.map(jnp.zeros_like, params), transform.init(params), params)
         np.testing.assert_allclose(updates["kernel"], 0.1, rtol=1e-6)
         assert not np.any(updates["bias"])
         assert not np.any(updates["scale"])

@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, values in zip("ab", REQUESTS, strict=True):
         solver.case.template.write(folder / name, solver.case.fill(values))
         for command in solver.case.steps:
-            run(command, folder / name, env, time.monotonic() + 60, 60)
+            run(command, folder / name, env, time.monotonic() + 600, 600)
     solver.case.template.write(folder / "c", solver.case.fill({"velocity": 1.1, "step": 0.3}))
     # It has a mesh and initial fields, which are no results.
     shutil.copytree(folder / "a" / "constant" / "polyMesh", folder / "c" / "constant" / "polyMesh")

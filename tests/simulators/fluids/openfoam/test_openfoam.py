@@ -80,6 +80,14 @@ def running(argument: str) -> list[int]:
     return [p.pid for p in processes if (p.info["cmdline"] or [])[-1:] == [argument]]
 
 
+def gone(seconds: str) -> bool:
+    """Whether such a program ends long before it would by itself: on a busy machine a killed one takes a moment."""
+    deadline = time.monotonic() + 30
+    while running(seconds) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not running(seconds)
+
+
 # --- analytic flows and benchmarks
 
 
@@ -369,7 +377,7 @@ def test_a_run_over_time_is_killed_with_all_that_it_started() -> None:
     assert caught.value.kind == "timeout"
     # Nobody waited for the end of what it started.
     assert time.monotonic() - began < 61.25
-    assert not running("61.25")
+    assert gone("61.25")
 
 
 @needs_openfoam
@@ -380,7 +388,7 @@ def test_a_campaign_that_kills_its_process_kills_the_solver_too(tmp_path: Path) 
     assert run_campaign(
         simulator, [request], tmp_path / "store", config, progress=False, none_answered=True
     ).failed == {"timeout": 1}
-    assert not running("61.75")
+    assert gone("61.75")
 
 
 @needs_openfoam
