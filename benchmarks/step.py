@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from benchmarks.mesh_flow import least, train_surrogate
 FIELDS = ("U", "p")
 #: Constants of the case with larger cells.
 COARSER = {
-    "cells twice as large": ("cells_before=5", "cells_behind=16", "cells_across=3"),
-    "cells three times as large": ("cells_before=4", "cells_behind=11", "cells_across=2"),
+    "cells twice as large": {"cells_before": 5, "cells_behind": 16, "cells_across": 3},
+    "cells three times as large": {"cells_before": 4, "cells_behind": 11, "cells_across": 2},
 }
 #: Size of the network and training for a few dozen runs on some hundred cells.
 SETTINGS = (
@@ -35,11 +35,11 @@ SETTINGS = (
 )
 
 
-def step_solver(*constants: str) -> Any:
+def step_solver(constants: Mapping[str, int] | None = None) -> Any:
     """The packaged case of the step, with other numbers of cells."""
     from experiments.campaigns.named_simulator import named_simulator
 
-    settings = [f"simulator.case.constants.{constant}" for constant in constants]
+    settings = [f"simulator.case.constants.{name}={value}" for name, value in (constants or {}).items()]
     return named_simulator("openfoam_step", settings, key="simulator")
 
 
@@ -62,13 +62,13 @@ def label_runs(folder: Path, count: int, workers: int) -> tuple[Path, list[Any]]
     return folder / "labels.zarr", asked
 
 
-def coarser(constants: Sequence[str], requests: Sequence[Any], truth: Sequence[Any]) -> dict[str, float]:
+def coarser(constants: Mapping[str, int], requests: Sequence[Any], truth: Sequence[Any]) -> dict[str, float]:
     """Mean relative errors of the solver on coarser cells, interpolated linearly, and its core-seconds a run."""
     from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 
     from data.processes.processor import tree_seconds
 
-    solver = step_solver(*constants)
+    solver = step_solver(constants)
     errors: dict[str, list[float]] = {name: [] for name in FIELDS}
     seconds = []
     for request, mesh in zip(requests, truth, strict=True):

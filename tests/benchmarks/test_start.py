@@ -25,6 +25,7 @@ from benchmarks import (
     models,
     navier_stokes,
     potential_learning,
+    step,
 )
 from data.fields.field_reading import read_fields
 from data.meshes.mesh_samples import read_meshes
@@ -128,6 +129,10 @@ WORK: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "mesh_flow": (
         train_on,
         lambda out: mesh_flow.train_surrogate(out, out / "run", 60.0, []),
+    ),
+    "step": (
+        train_on,
+        lambda out: mesh_flow.train_surrogate(out, out / "run", None, step.SETTINGS, "fluids/cells"),
     ),
     "navier_stokes": (
         fit_field_surrogate,
