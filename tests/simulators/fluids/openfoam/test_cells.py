@@ -106,6 +106,26 @@ def test_a_mesh_is_made_without_the_solver(answer: xr.Dataset) -> None:
 
 
 @needs_openfoam
+def test_times_of_a_transient_flow_are_those_of_the_grid() -> None:
+    settings = {
+        "parameters": {"viscosity": "m2 s-1", "pressure_drop": "m2 s-2", "wall_velocity": "m s-1"},
+        "commands": ("blockMesh", "icoFoam"),
+        "fields": ("U", "p"),
+        "constants": {"cells": 4, "step": 0.1, "interval": 0.5, "end": 1.0},
+        "times": (0.5, 1.0),
+    }
+    request = {"viscosity": 0.1, "pressure_drop": 0.8, "wall_velocity": 0.5}
+    cells = OpenFOAM.from_directory("channel", **settings, mesh=("x", "y"))  # type: ignore[arg-type]
+    grid = OpenFOAM.from_directory("channel", **settings, grid={"x": (0.0, 1.0, 4), "y": (0.0, 1.0, 4)})  # type: ignore[arg-type]
+    there, here = (s.simulate(s.spec.request(request)) for s in (grid, cells))
+    assert here["U"].dims == ("node", "time", "component")
+    columns, rows = np.floor(here["nodes"].values * 4).astype(int).T
+    np.testing.assert_array_equal(here["U"].values, there["U"].values.transpose(2, 3, 0, 1)[columns, rows])
+    np.testing.assert_array_equal(here["p"].values, there["p"].values.transpose(1, 2, 0)[columns, rows])
+    assert not np.allclose(here["U"][:, 0], here["U"][:, 1], rtol=0.01)
+
+
+@needs_openfoam
 def test_finished_cases_answer_as_the_solver_did(finished: Path, answer: xr.Dataset, tmp_path: Path) -> None:
     known = cases(finished)
     assert isinstance(known, HoldsRequests)
