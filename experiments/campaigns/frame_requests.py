@@ -121,7 +121,7 @@ def _in_state(row: Row, charge: int | None, spin: int | None) -> tuple[Row, str 
     count = row.properties.get("spin")
     if not given or count is None:
         return row, row.notes.spin_problem
-    electrons = int(row.numbers.sum()) - int(row.properties.get("charge", 0))
+    electrons = int(np.asarray(row.numbers).sum()) - int(row.properties.get("charge", 0))
     repeats = np.any(row.properties.get("pbc", False))
     if count < 0 or count > electrons or ((electrons - count) % 2 and not repeats):
         return row, f"{electrons} electrons (charge {row.properties.get('charge', 0):+d}) cannot have {count} unpaired"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import MISSING, DictConfig
@@ -19,17 +19,44 @@ from experiments.prediction.vtk_output import export_vtk, is_collection
 
 @dataclass(frozen=True)
 class ExportSettings(StageSettings):
-    """The keys of `understudy export`."""
+    """The keys of `understudy export`.
+
+    Attributes:
+        store: store whose answers are written to files.
+        surrogate: surrogate that is written as programs, in place of a store.
+        out: the file, or the directory of the programs.
+        sizes: numbers of atoms, each of a program.
+        batch: molecules or samples of a batch of a program.
+
+    Raises:
+        ValueError: the batch is below 1.
+    """
 
     store: str | None = None
+    surrogate: str | None = None
     out: str = MISSING
+    sizes: list[int] = field(default_factory=list)
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ValueError(f"batch must be 1 or more, got {self.batch}")
 
 
 def export(config: DictConfig, run_dir: Path) -> None:
-    """Write the answers of a store to a file of frames, a table, or files of VTK."""
+    """Write the answers of a store to a file of frames, a table, or files of VTK; or a surrogate as programs."""
     from experiments.exporting.store_files import export_store
 
     settings = build(ExportSettings, config, where="")
+    if (settings.store is None) == (settings.surrogate is None):
+        raise InputError(
+            "one of store and surrogate is exported", where="store", remedy="Give store=DIR or surrogate=DIR"
+        )
+    if settings.surrogate is not None:
+        from experiments.exporting.surrogate_programs import export_surrogate
+
+        export_surrogate(settings.surrogate, Path(settings.out), settings.sizes, settings.batch)
+        return
     store, out = existing_file(settings.store, "store"), Path(settings.out)
     if not is_collection(out) and not (store / "store.json").is_file():
         raise InputError("no store here", where=str(store), remedy="Name a directory that understudy simulate made")
@@ -45,4 +72,9 @@ def export(config: DictConfig, run_dir: Path) -> None:
     show_pairs("Export", {**answer.said, "file": out})
 
 
-main = application("export", export)
+def unused_in_export(config: DictConfig) -> dict[str, str]:
+    """Keys that this export does not use, with the reason; see `experiments.application.strict`."""
+    return dict.fromkeys(("sizes", "batch"), "a store has no programs") if config.surrogate is None else {}
+
+
+main = application("export", export, unused=unused_in_export)

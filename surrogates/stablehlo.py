@@ -1,0 +1,175 @@
+"""Networks as StableHLO programs of fixed shapes, which run without this package: files, a card, and their loading.
+
+A program is the module that `jax.export` makes (https://docs.jax.dev/en/latest/export/export.html): weights and
+operations as portable bytecode of StableHLO, which its runtimes read, and without any Python. The card, `export.json`,
+names inputs and outputs in the order of the program's arguments, with their shapes, dtypes and units, the surrogate,
+and the checksum of each program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from data.checksums import sha256
+from data.claim import claim
+from data.errors import CorruptStoreError, InputError
+from data.files import remove_listed, write_bytes, write_json
+from data.formats.damage import parsing
+from data.json_files import read_plain
+from data.plain import entry
+from surrogates.saved import package_versions
+
+CARD = "export.json"
+REMEDY = "Export the surrogate again"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function of arrays of fixed shapes, to be exported.
+
+    Attributes:
+        name: of the file, such as "atoms-9".
+        function: takes arrays by name, and returns arrays by name; it can be traced by JAX.
+        inputs: dtype and shape of each argument.
+        meanings: unit and meaning of each argument and output, such as "eV; energy of each atom".
+    """
+
+    name: str
+    function: Callable[[Mapping[str, jax.Array]], Mapping[str, jax.Array]]
+    inputs: Mapping[str, jax.ShapeDtypeStruct]
+    meanings: Mapping[str, str]
+
+
+def write_programs(directory: Path, programs: Sequence[Program], card: Mapping[str, Any]) -> int:
+    """Write programs and, as the last file, their card.
+
+    Args:
+        directory: created if absent; an export in it is replaced, and anything else is refused.
+        programs: one for each shape.
+        card: JSON-serialisable; what else a reader needs to use them.
+
+    Returns:
+        Bytes of all programs.
+    """
+    total = 0
+    entries = []
+    with claim(directory, "export"):
+        remove_listed(directory / CARD)
+        for program in programs:
+            with jax.default_matmul_precision("float32"):
+                exported = jax.export.export(jax.jit(_flat(program)))(
+                    *(one for _, one in sorted(program.inputs.items()))
+                )
+            content = bytes(exported.mlir_module_serialized)
+            total += len(content)
+            write_bytes(directory / f"{program.name}.stablehlo", content)
+            outputs = jax.eval_shape(program.function, dict(program.inputs))
+            entries.append(
+                {
+                    "name": program.name,
+                    "file": f"{program.name}.stablehlo",
+                    "sha256": sha256(content),
+                    "platforms": list(exported.platforms),
+                    "calling_convention": exported.calling_convention_version,
+                    "arguments_used": list(exported.module_kept_var_idx),
+                    "inputs": _described(program.inputs, program.meanings),
+                    "outputs": _described(outputs, program.meanings),
+                }
+            )
+        write_json(directory / CARD, {"format": 1, "versions": package_versions(), **card, "programs": entries})
+    return total
+
+
+def _flat(program: Program) -> Callable[..., tuple[jax.Array, ...]]:
+    """The function of a program with arguments and results in the order of their names."""
+
+    def function(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        answer = program.function(dict(zip(sorted(program.inputs), arrays, strict=True)))
+        return tuple(value for _, value in sorted(answer.items()))
+
+    return function
+
+
+def _described(arrays: Mapping[str, Any], meanings: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"dtype": str(one.dtype), "shape": list(one.shape), "meaning": meanings[name]}
+        for name, one in sorted(arrays.items())
+    }
+
+
+class LoadedPrograms:
+    """The programs of an export, as functions of arrays by name.
+
+    Args:
+        directory: what `write_programs` wrote.
+
+    Attributes:
+        card: the card.
+
+    Raises:
+        InputError: there is no export, or of a newer format.
+        CorruptStoreError: a program is not the one that was written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        path = Path(directory) / CARD
+        if not path.is_file():
+            raise InputError(f"no {CARD} in it", where=str(directory), remedy="Name what understudy export wrote")
+        self.card: dict[str, Any] = read_plain(path, dict[str, Any], remedy=REMEDY)
+        if entry(self.card, "format", int) > 1:
+            raise InputError(f"format {self.card['format']} is newer than 1", where=str(path))
+        self._programs: dict[str, Any] = {}
+        for one in self.card["programs"]:
+            file = Path(directory) / Path(str(one["file"])).name
+            content = file.read_bytes() if file.is_file() else b""
+            if sha256(content) != one["sha256"]:
+                raise CorruptStoreError("is not what was exported", where=str(file), remedy=REMEDY)
+            with parsing(file, error=CorruptStoreError, remedy=REMEDY):
+                self._programs[str(one["name"])] = _exported(one, content)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the programs."""
+        return tuple(self._programs)
+
+    def __call__(self, name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs of one program.
+
+        Raises:
+            InputError: an array is missing, or has another shape than the program.
+        """
+        wanted = next(one for one in self.card["programs"] if one["name"] == name)["inputs"]
+        given = {key: np.asarray(value) for key, value in arrays.items()}
+        for key, one in wanted.items():
+            if key not in given or list(given[key].shape) != one["shape"]:
+                found = given[key].shape if key in given else "none"
+                raise InputError(f"{key} has shape {found}, not {tuple(one['shape'])}", where=name)
+        answers = self._programs[name].call(*(given[key].astype(one["dtype"]) for key, one in sorted(wanted.items())))
+        outputs = next(one for one in self.card["programs"] if one["name"] == name)["outputs"]
+        return {key: np.asarray(value) for key, value in zip(sorted(outputs), answers, strict=True)}
+
+
+def _exported(described: Mapping[str, Any], module: bytes) -> jax.export.Exported:
+    """A module with the signature that the card describes, as JAX calls it."""
+
+    def shapes(arrays: Mapping[str, Any]) -> list[jax.ShapeDtypeStruct]:
+        return [jax.ShapeDtypeStruct(tuple(one["shape"]), one["dtype"]) for _, one in sorted(arrays.items())]
+
+    def same_signature(*_: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(jnp.zeros(one.shape, one.dtype) for one in shapes(described["outputs"]))
+
+    return replace(
+        jax.export.export(jax.jit(same_signature))(*shapes(described["inputs"])),
+        mlir_module_serialized=module,
+        module_kept_var_idx=tuple(described["arguments_used"]),
+        platforms=tuple(described["platforms"]),
+        calling_convention_version=int(described["calling_convention"]),
+    )
