@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from flax import nnx
 from data.structures.batches import System
 from data.structures.structures import Structures
 from surrogates.potentials.atom_energies import References
-from surrogates.potentials.energy import EnergyAndForces, differentiate
+from surrogates.potentials.energy import EnergyAndForces, EnergyModel, differentiate
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.networks.architectures import NetworkConfig
@@ -26,11 +28,18 @@ SMALL = {
 
 
 def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members: int = 1) -> PotentialSurrogate:
+    """An untrained potential of its own; those of the same settings begin with the same weights."""
+    model, facts = _made(network, scale, members, bool(jax.config.jax_enable_x64))
+    return PotentialSurrogate(nnx.clone(model), facts)
+
+
+@functools.cache
+def _made(network: NetworkConfig, scale: float, members: int, _double: bool) -> tuple[EnergyModel, PotentialFacts]:
     references = References((1, 6, 8), (-13.0, -1030.0, -2040.0), (-13.0, -1030.0, -2040.0))
     facts = PotentialFacts(
         PotentialConfig(network=network, ensemble=members), scale, {"main": Head(references, "none")}, "main"
     )
-    return PotentialSurrogate(facts.model(0), facts)
+    return facts.model(0), facts
 
 
 class Morse(nnx.Module):

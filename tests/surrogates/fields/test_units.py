@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -94,7 +95,8 @@ def test_a_channel_that_does_not_vary_is_given_as_it_is_and_hides_no_other() -> 
 def test_units_are_the_same_within_a_compiled_function(plain: tuple[FieldSurrogate, dict[str, float]]) -> None:
     surrogate, fields = plain[0], darcy(3, 5)
     empty = jnp.zeros((3, len(X), 2))
-    traced = surrogate.predict_traced(empty, jnp.asarray(fields.static), jnp.asarray(fields.parameters), 0)
+    compiled = jax.jit(lambda parameters: surrogate.predict_traced(empty, jnp.asarray(fields.static), parameters, 0))
+    traced = compiled(jnp.asarray(fields.parameters))
     assert np.allclose(traced, surrogate.predict_fields(fields).mean, rtol=1e-4, atol=1e-5)
     scale = surrogate.facts.units
     assert scale is not None

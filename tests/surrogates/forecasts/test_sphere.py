@@ -68,7 +68,7 @@ def test_known_harmonics_are_exact_and_what_is_band_limited_comes_back(grid: Wea
 def test_the_basis_is_orthonormal() -> None:
     transform = Harmonics(GAUSS, 7)
     waves = np.random.default_rng(0).normal(size=transform.mask.shape) * transform.mask
-    smooth = np.asarray(transform.backward(jnp.asarray(waves, jnp.float32)[None, ..., None]))[0, ..., 0]
+    smooth = np.asarray(jax.jit(transform.backward)(jnp.asarray(waves, jnp.float32)[None, ..., None]))[0, ..., 0]
     # Gauss's quadrature of the square is exact: Parseval.
     area = np.polynomial.legendre.leggauss(16)[1][:, None] * 2 * np.pi / 32
     assert (smooth.astype(np.float64) ** 2 * area).sum() == pytest.approx((waves**2).sum(), rel=1e-5)
@@ -81,7 +81,7 @@ def test_the_basis_is_orthonormal() -> None:
 def test_coefficients_come_back_where_the_transform_says_so(grid: WeatherGrid, truncation: int, exact: bool) -> None:
     transform = Harmonics(grid, truncation)
     waves = np.random.default_rng(0).normal(size=(1, *transform.mask.shape, 1)) * transform.mask[..., None]
-    again = transform.forward(transform.backward(jnp.asarray(waves, jnp.float32)))
+    again = jax.jit(lambda z: transform.forward(transform.backward(z)))(jnp.asarray(waves, jnp.float32))
     assert transform.is_exact == exact == bool(np.abs(np.asarray(again) - waves).max() < 2e-5)
 
 
@@ -103,7 +103,7 @@ def test_filters_commute_with_every_turn_of_the_sphere(factorisation: str) -> No
     # Turns take fields of one total wavenumber to each other: x, y and z for 1; for 2 the products of two of them.
     for degree, fields in ((1, (x, y, z)), (2, (x * y, y * z, z * x, x**2 - y**2, 3 * z**2 - 1))):
         points = np.stack(fields).T[..., None]  # (longitude, latitude, field, 1)
-        filtered = np.asarray(filter_(jnp.asarray(points * mixed, jnp.float32)))
+        filtered = np.asarray(nnx.jit(filter_)(jnp.asarray(points * mixed, jnp.float32)))
         np.testing.assert_allclose(filtered, points * (mixed @ matrices[degree]), atol=2e-5)
 
 
@@ -168,26 +168,35 @@ def test_beyond_a_pole_the_other_side_goes_on() -> None:
     np.testing.assert_allclose(kept[0, 0], points[0, 0], atol=1e-7)
 
 
+def outlined(config: Any, shape: SphereShape) -> Any:
+    """A network without the numbers of its weights, which take longest to make."""
+    return nnx.eval_shape(lambda: ARCHITECTURES.network(config, shape, nnx.Rngs(0)))
+
+
 def test_settings_that_do_not_fit_the_grid_are_refused_with_a_way_out() -> None:
     for config, key in (
         (ConvConfig(patch=5), "model.network.patch"),
         (ConvConfig(patch=4, dilations=(5,)), "model.network.dilations"),
     ):
         with pytest.raises(InputError, match=key):
-            ARCHITECTURES.network(config, SphereShape(GAUSS, 1, 1), nnx.Rngs(0))
+            outlined(config, SphereShape(GAUSS, 1, 1))
     # 17 rows, of which 16 lie beyond the pole that one of them is on.
-    ARCHITECTURES.network(ConvConfig(width=2, blocks=1, dilations=(16,)), SphereShape(EVEN, 1, 1), nnx.Rngs(0))
+    outlined(ConvConfig(width=2, blocks=1, dilations=(16,)), SphereShape(EVEN, 1, 1))
     with pytest.raises(InputError, match="16 rows lie beyond a pole"):
-        ARCHITECTURES.network(ConvConfig(width=2, blocks=1, dilations=(17,)), SphereShape(EVEN, 1, 1), nnx.Rngs(0))
+        outlined(ConvConfig(width=2, blocks=1, dilations=(17,)), SphereShape(EVEN, 1, 1))
     with pytest.raises(InputError, match="factorisation must be one of"):
         ARCHITECTURES.read({"architecture": "sfno", "factorisation": "sparse"})
 
 
 @pytest.mark.parametrize("conditions", [0, 2])
 def test_conditions_that_are_missing_or_for_nothing_are_refused(conditions: int) -> None:
-    net = lively(ConvConfig(width=2, blocks=1), GAUSS, conditions)
+    def ask() -> jax.Array:
+        net = ARCHITECTURES.network(ConvConfig(width=2, blocks=1), SphereShape(GAUSS, 3, 2, conditions), nnx.Rngs(0))
+        answer: jax.Array = net(jnp.zeros((1, *GAUSS.shape, 3)), None if conditions else jnp.zeros((1, 2)))
+        return answer
+
     with pytest.raises(ValueError, match="the network takes"):
-        net(jnp.zeros((1, *GAUSS.shape, 3)), None if conditions else jnp.zeros((1, 2)))
+        nnx.eval_shape(ask)
 
 
 NETWORKS: list[Any] = [
@@ -240,7 +249,7 @@ def test_without_patches_convolutions_turn_by_one_point_and_do_not_know_north(gr
 
 def test_the_first_answer_is_small_and_a_region_is_answered_whatever_its_size() -> None:
     net = ARCHITECTURES.network(ConvConfig(width=8, blocks=1, patch=2), SphereShape(REGION, 3, 2), nnx.Rngs(0))
-    answer = net(jax.random.normal(jax.random.key(0), (2, 9, 7, 3)))
+    answer = nnx.jit(net)(jax.random.normal(jax.random.key(0), (2, 9, 7, 3)))
     assert answer.shape == (2, 9, 7, 2)
     assert float(jnp.abs(answer).max()) < 0.5
     with pytest.raises(ValueError, match="takes fields of shape"):

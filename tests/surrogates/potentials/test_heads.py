@@ -70,15 +70,21 @@ def first(once: Callable[[str, Callable[[Path], object]], Path]) -> PotentialSur
     return PotentialSurrogate.load(once("heads", make) / "potential")
 
 
+@pytest.fixture(scope="module")
+def deep(first: PotentialSurrogate, tmp_path_factory: pytest.TempPathFactory) -> PotentialSurrogate:
+    """The first with a second head, of deeper wells, that alone was trained."""
+    folder = tmp_path_factory.mktemp("deep")
+    return train(folder, labelled(150, 2, depth=1.6), head="deep", tune=FineTuning(first, frozen_body=True))
+
+
 def error(potential: PotentialSurrogate, table: Structures) -> float:
     return float(np.abs(potential.predict_structures(table).forces - table.forces).mean())
 
 
 def test_with_a_frozen_body_old_heads_stay_as_they_were_and_the_new_one_has_learned(
-    first: PotentialSurrogate, tmp_path: Path
+    first: PotentialSurrogate, deep: PotentialSurrogate
 ) -> None:
-    new = labelled(150, 2, depth=1.6)
-    tuned = train(tmp_path, new, head="deep", tune=FineTuning(first, frozen_body=True))
+    tuned = deep
     assert list(tuned.facts.heads) == ["main", "deep"]
     assert tuned.facts.active == "deep"
     test, deep_test = labelled(30, 3), labelled(30, 3, depth=1.6)
@@ -113,12 +119,12 @@ def test_a_new_element_comes_with_a_new_head_only(first: PotentialSurrogate, tmp
         tuned.with_facts(active="main").predict_structures(new)
 
 
-def test_a_potential_with_heads_is_saved_and_read_with_all_of_them(first: PotentialSurrogate, tmp_path: Path) -> None:
-    tuned = train(tmp_path / "run", labelled(30, 7), epochs=2, head="again", tune=FineTuning(first, frozen_body=True))
+def test_a_potential_with_heads_is_saved_and_read_with_all_of_them(deep: PotentialSurrogate, tmp_path: Path) -> None:
+    tuned = deep
     tuned.save(tmp_path / "saved")
     loaded = PotentialSurrogate.load(tmp_path / "saved")
     test = labelled(5, 8)
-    for head in ("main", "again"):
+    for head in ("main", "deep"):
         before, after = (p.with_facts(active=head).predict_structures(test) for p in (tuned, loaded))
         np.testing.assert_array_equal(before.energy, after.energy)
     with pytest.raises(InputError, match="no head 'other'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import jax
@@ -32,7 +33,13 @@ def _float64() -> Iterator[None]:
 
 @pytest.fixture(params=["painn", "ace"])
 def model(request: pytest.FixtureRequest) -> EnergyModel:
-    single = EnergyModel(NETWORKS[request.param], 1, 1.0, [{13: 1.0}], nnx.Rngs(0), repulsive=True)
+    return made(str(request.param))
+
+
+@functools.cache
+def made(name: str) -> EnergyModel:
+    """Once for all tests, none of which changes it."""
+    single = EnergyModel(NETWORKS[name], 1, 1.0, [{13: 1.0}], nnx.Rngs(0), repulsive=True)
     graph, state = nnx.split(single)
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(np.float64), state))
 
