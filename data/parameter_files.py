@@ -82,6 +82,9 @@ def read_parameter_file(
     def variables(columns: Sequence[str]) -> tuple[Variable, ...]:
         return tuple(Variable(n, (), units.get(n, "1"), "float64", n.replace("_", " ")) for n in columns)
 
+    unknown = {"cost of the labels": "a table does not state it, so that it counts as 0"}
+    if set(units) != set(names):
+        unknown["units"] = "not known where data.units={NAME: UNIT} states none"
     table = np.array(rows, np.float64)
     samples = ParameterTable(
         ParameterLayout(variables(inputs), variables(targets), (), {}),
@@ -90,7 +93,7 @@ def read_parameter_file(
         "",
         np.zeros(len(table)),
         dict(Counter(reason for _, reason in bad)),
-        unused={} if set(units) == set(names) else {"units": "not known where data.units={NAME: UNIT} states none"},
+        unused=unknown,
     )
     return replace(samples, fingerprint=samples.content()), bad
 

@@ -25,7 +25,7 @@ def test_rows_are_read_by_the_names_of_their_columns_and_others_are_listed(tmp_p
     assert table.layout.columns == ("height", "speed")
     assert table.layout.units == ("1", "m s-1")
     assert table.layout.outputs[0].units == "N"
-    assert "units" in table.unused
+    assert set(table.unused) == {"units", "cost of the labels"}
     assert bad == [
         (3, "speed is no finite number"),
         (6, "another number of fields than the header"),
