@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from predicting import predicted
 from rdkit import Chem
@@ -89,11 +88,6 @@ def test_a_table_becomes_a_list_of_smiles_and_its_identifiers_stay_texts(surroga
     assert [line.split("\t")[2] for line in lines[1:]] == IDS
     with pytest.raises(InputError, match=r"out: cannot tell the kind of table"):
         predicted(tmp_path / "out.mol2", *arguments)
-    how = ScreenConfig(workers=1, columns=("id",), objective=Objective(maximize="gap", require_domain=False))
-    screen(load_surrogate(surrogate), tmp_path / "in.csv", tmp_path / "hits", how, progress=False)  # type: ignore[arg-type]
-    top = pd.read_csv(tmp_path / "hits" / "top.csv", dtype={"id": str})
-    assert {line - 1: text for line, text in zip(top["line"], top["id"], strict=True)} == dict(enumerate(IDS, 1))
-    assert pq.read_table(next((tmp_path / "hits" / "results").glob("*"))).column("id").to_pylist() == IDS
 
 
 def batch() -> pa.RecordBatch:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
@@ -60,7 +62,8 @@ def test_alerts_are_those_of_textbooks() -> None:
 
 def test_a_refused_candidate_makes_room_for_the_next_and_is_listed(tmp_path: Path) -> None:
     smiles = [*HARMLESS, RHODANINE, QUINONE, CHLORIDE, EPOXIDE, "ClC(=O)CCCC"] * 3
-    (tmp_path / "in.csv").write_text("id,smiles\n" + "".join(f"{i:03d},{s}\n" for i, s in enumerate(smiles)))
+    ids = ["007", "a,b", "007", "Größe-Ω-分子", 'the "blue" one', "1e5", *(f"{i:03d}" for i in range(6, len(smiles)))]
+    pd.DataFrame({"id": ids, "smiles": smiles}).to_csv(tmp_path / "in.csv", index=False)
     how: dict[str, Any] = {"workers": 1, "chunk_rows": 8, "part_rows": 16, "top_k": 4, "columns": ("id",)}
     how["objective"] = Objective(maximize="size")
     out = tmp_path / "out"
@@ -82,7 +85,9 @@ def test_a_refused_candidate_makes_room_for_the_next_and_is_listed(tmp_path: Pat
             best[Chem.CanonSmiles(text)] = max(score, best.get(Chem.CanonSmiles(text), 0))
     expected = sorted(best, key=lambda text: -best[text])[:4]
     assert [Chem.CanonSmiles(row["smiles"]) for row in top(out)] == expected
-    assert all(row["id"] == f"{int(row['line']) - 2:03d}" for row in top(out))
+    assert all(row["id"] == ids[int(row["line"]) - 2] for row in top(out))
+    parts = sorted((out / "results").glob("*.parquet"))
+    assert [text for part in parts for text in pq.read_table(part).column("id").to_pylist()] == ids
     with open(out / "filtered.csv", newline="") as file:
         refused = list(csv.DictReader(file))
     worst = float(top(out)[-1]["score"])

@@ -25,6 +25,7 @@ from experiments.pipelines.cross_validation import SUMMARY, cross_validate
 from experiments.screening.library_screen import ScreenConfig, screen
 from experiments.screening.objective import Objective
 from experiments.stages.train import train_task
+from surrogates.learning.learned_from import read_hashes
 from surrogates.learning.losses import masked_cross_entropy
 from surrogates.properties.probability import (
     ProbabilityCalibration,
@@ -40,7 +41,7 @@ from surrogates.properties.task import PropertyTask
 from surrogates.saved import load_surrogate
 
 NETWORK = {"features": 16, "layers": 1, "readout": 16}
-TRAINING = {"epochs": 12, "learning_rate": 1e-2, "batch_size": 32, "ema_decay": 0.95, "checkpoint_every_s": None}
+TRAINING = {"epochs": 15, "learning_rate": 1e-2, "batch_size": 32, "ema_decay": 0.95, "checkpoint_every_s": None}
 
 
 def molecules(count: int, seed: int = 0) -> list[str]:
@@ -71,7 +72,7 @@ def table(count: int, seed: int = 0) -> pd.DataFrame:
 
 def task(file: Path, **data: Any) -> PropertyTask:
     settings = {"file": str(file), "target": ["oxygen", "atoms"], "classification": ["oxygen"], **data}
-    model = {"kind": "properties", "network": NETWORK, "ensemble": 2, "buckets": 1}
+    model = {"kind": "properties", "network": NETWORK, "ensemble": 1, "buckets": 1}
     return PropertyTask.of({"model": model, "data": settings, "train": TRAINING})
 
 
@@ -86,9 +87,9 @@ class Trained:
 def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Trained:
     def make(place: Path) -> None:
         place.mkdir()
-        frame = table(360)
-        frame.iloc[:280].to_csv(place / "table.csv", index=False)
-        frame.iloc[280:].to_csv(place / "more.csv", index=False)
+        frame = table(300)
+        frame.iloc[:220].to_csv(place / "table.csv", index=False)
+        frame.iloc[220:].to_csv(place / "more.csv", index=False)
         made = task(place / "table.csv", test=[str(place / "more.csv")], parts=[0.7, 0.05, 0.25, 0.0])
         metrics = train_task(made, place / "run", progress=False)
         (place / "metrics.json").write_text(json.dumps(metrics))
@@ -123,6 +124,14 @@ def test_a_mixed_sparse_table_is_learned(trained: Trained) -> None:
         assert {f"{head}/ece", f"{head}/ece_uncalibrated"} <= set(trained.metrics)
     reading = json.loads((trained.place / "run" / "reading.json").read_text())
     assert "binary label" in json.dumps(reading)
+    # An evaluation of the saved surrogate says the same.
+    readings: list[Reading] = []
+    again = PropertyTask.evaluate(
+        trained.surrogate, [trained.place / "more.csv"], {}, None, readings,
+        learned=read_hashes(trained.place / "run" / "surrogate"),
+    )  # fmt: skip
+    assert again == pytest.approx({k: v for k, v in trained.metrics.items() if k.startswith("test/more/")}, abs=1e-5)
+    assert "binary label" in str(readings[0].quantities["oxygen"])
 
 
 def test_a_probability_answers_as_a_simulator_does(trained: Trained) -> None:
