@@ -135,8 +135,8 @@ def open_samples(
     with _stored(path, alone) as stored:
         # An array that has the name of a dim would be taken for its coordinate.
         every = {f"field_{name}" if name in DIMS else name: array for name, array in stored.items()}
-        pair = set(stored) == {"x", "y"} and path.suffix.lower() in (".pt", ".pth")
-        if pair and output is None and not inputs:
+        pair = set(stored) == {"x", "y"} and path.suffix.lower() in (".pt", ".pth") and output is None and not inputs
+        if pair:
             # The dictionaries of neuraloperator (Kossaifi et al. 2024, arXiv:2412.10354).
             output, inputs = "field_y", ["field_x"]
         output = None if output is None else _own_name(output, every)

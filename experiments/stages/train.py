@@ -47,11 +47,30 @@ def train(config: DictConfig, run_dir: Path) -> None:
     if settings.cross_validation is not None:
         _cross_validated(task_of(config), settings.cross_validation, run_dir)
         return
-    metrics = train_task(task_of(config), run_dir)
+    task = task_of(config)
+    trained: list[tuple[Any, Any]] = []
+    metrics = train_on(task, read_data(task, run_dir), run_dir, trained=trained)
     if not is_first():
         return
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
-    show_pairs("Trained", {**closing_rows(metrics), "surrogate": run_dir / "surrogate"})
+    page = _page(task, trained, run_dir, metrics)
+    show_pairs("Trained", {**closing_rows(metrics), **page, "surrogate": run_dir / "surrogate"})
+
+
+def _page(
+    task: Task[Any, Any, Any], trained: list[tuple[Any, Any]], run_dir: Path, metrics: Mapping[str, float]
+) -> dict[str, Path]:
+    """Write the page of a training of a kind that has one, from its test part or else its validation part."""
+    if task.KIND != "fields" or not trained:
+        return {}
+    surrogate, parts = trained[0]
+    held_out = parts.test if parts.test is not None else parts.valid
+    if held_out is None:
+        return {}
+    # Drawing loads matplotlib, for which other trainings need not wait.
+    from experiments.pages.field_page import write_field_page
+
+    return {"page": write_field_page(run_dir, surrogate, held_out, metrics)}
 
 
 def _cross_validated(task: Task[Any, Any, Any], folds: int, run_dir: Path) -> None:
@@ -113,7 +132,14 @@ def read_data(task: Task[Any, Any, Any], run_dir: Path) -> Any:
         return task.read(rejects, readings)
 
 
-def train_on(task: Task[Any, Any, Any], data: Any, run_dir: Path, *, progress: bool = True) -> dict[str, float]:
+def train_on(
+    task: Task[Any, Any, Any],
+    data: Any,
+    run_dir: Path,
+    *,
+    progress: bool = True,
+    trained: list[tuple[Any, Any]] | None = None,
+) -> dict[str, float]:
     """Split data that were read before, fit, calibrate, score, and save to `run_dir/surrogate`.
 
     Args:
@@ -121,6 +147,7 @@ def train_on(task: Task[Any, Any, Any], data: Any, run_dir: Path, *, progress: b
         data: what `task.read` returns.
         run_dir: directory that receives all results; a training that was stopped in it resumes.
         progress: whether to show progress bars and tables.
+        trained: receives the surrogate and the parts of the data, for a page.
 
     Returns:
         Flat metrics: `train/seconds` (wall time), `train/core_seconds` (processor time), `train/data_wait_share` (share
@@ -150,6 +177,8 @@ def train_on(task: Task[Any, Any, Any], data: Any, run_dir: Path, *, progress: b
     scores = task.score(surrogate, parts)
     log_scores(run_dir, scores)
     task.save(surrogate, parts, metrics | scores, run_dir / "surrogate")
+    if trained is not None:
+        trained.append((surrogate, parts))
     return metrics | scores
 
 
