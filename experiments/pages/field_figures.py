@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from experiments.pages.style import BLUE, GREY, INK, VERMILLION, legend_below, logarithmic
+from experiments.pages.style import BLUE, GREY, INK, VERMILLION, legend_below, logarithmic, plain_logarithmic
 
 
 def with_unit(name: str, unit: str) -> str:
@@ -88,8 +88,9 @@ def spectrum(axes: Axes, powers: Sequence[tuple[str, str, Float[np.ndarray, " wa
     """Mean power by wave number, of several fields (name, colour, powers from wave number 1 on)."""
     for name, colour, power in powers:
         axes.plot(np.arange(1, len(power) + 1), np.maximum(power, 1e-300), color=colour, label=name)
-    for which in ("x", "y"):
-        logarithmic(axes, which)
+    largest = max(len(power) for _, _, power in powers)
+    plain_logarithmic(axes, "x", [2.0**k for k in range(int(np.log2(largest)) + 1)])
+    logarithmic(axes, "y")
     top = max(float(power.max()) for _, _, power in powers)
     least = min(float(power[power > 0].min(initial=top)) for _, _, power in powers)
     axes.set_ylim(max(least, 1e-10 * top) / 2 or 1e-12, 3 * top or 1)

@@ -250,7 +250,7 @@ def _spectrum(layout: Layout, truth: np.ndarray, mean: np.ndarray) -> str:
     for low, high in pairwise(edges.tolist()):
         true, off = power[0][low - 1 : high - 1].sum(), power[2][low - 1 : high - 1].sum()
         ratio = percent(float(np.sqrt(off / true))) if true > 1e-12 * total else "no power"
-        rows.append([f"{low} to {high - 1}", percent(float(true / total)), ratio])
+        rows.append([f"{low} to {high - 1}" if high - 1 > low else str(low), percent(float(true / total)), ratio])
     head = ["Waves along the domain", "share of the power", "relative error"]
     note = (
         "" if all(layout.periodic) else "<p>The ends of the domain do not meet, so that sharp ends add small waves.</p>"
