@@ -93,10 +93,13 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from experiments.application.renamed import refuse_moved
     from experiments.application.shard_arguments import with_shard_places
     from experiments.application.stage import fail
+    from experiments.launching.array import asks_launcher, launch
 
     try:
         refuse_unsafe(arguments)
         refuse_moved(name, arguments)
+        if asks_launcher(name, arguments):
+            return launch(name, arguments)
         arguments = with_shard_places(name, arguments)
     except InputError as error:
         return fail(error)

@@ -33,6 +33,11 @@ def write_description(
     whole.out, whole.run = str(out), {"dir": str(out)}
     write_text(target / CONFIG, OmegaConf.to_yaml(whole), listed=True)
     write_json(target / "metrics.json", dict(metrics))
+    write_reading(directories, target)
+
+
+def write_reading(directories: Sequence[Path], target: Path) -> None:
+    """Write what was read by all shards together, if they say it."""
     if (directories[0] / "reading.json").is_file():
         write_json(target / "reading.json", [to_plain(reading) for reading in summed_reading(directories)])
 

@@ -11,11 +11,10 @@ from omegaconf import DictConfig
 
 from data.claim import claim
 from data.errors import InputError
-from data.files import atomic_directory, list_as_is
-from data.json_files import read_plain
+from data.files import atomic_directory, list_as_is, write_json
 from data.molecules.library import LibraryPart, PreparedLibrary, PreparedMolecules, read_part, write_part
 from data.terminal import progress_bar
-from experiments.merging.description import REMEDY, summed_metrics, write_description
+from experiments.merging.description import REMEDY, summed_metrics, write_reading
 from experiments.screening.library_writing import PART_ROWS, joined
 from experiments.screening.source_shards import PIECES, Pieces
 
@@ -44,7 +43,7 @@ def merge_libraries(out: Path, directories: Sequence[Path], config: DictConfig) 
             )
     if not any(map(len, libraries)):
         raise InputError("no shard has a molecule", where=str(directories[0].parent), remedy="See their rejects.csv")
-    pieces = read_plain(directories[0].parent / PIECES, Pieces, remedy="Run a shard again, which writes it")
+    pieces = Pieces.read(directories[0].parent / PIECES)
     parts: list[LibraryPart] = []
     with (
         atomic_directory(out) as target,
@@ -65,8 +64,9 @@ def merge_libraries(out: Path, directories: Sequence[Path], config: DictConfig) 
                 content = (library.path / "rejects.csv").read_bytes()
                 file.write(content if number == 0 else content.partition(b"\n")[2])
         list_as_is(target / "rejects.csv")
-        metrics = summed_metrics(directories, "prepare")
-        write_description(target, out, config, [path / LIBRARY for path in directories], metrics)
+        metrics = summed_metrics([library.path for library in libraries], "prepare")
+        write_reading([library.path for library in libraries], target)
+        write_json(target / "metrics.json", metrics)
         PreparedLibrary(target, tuple(parts), sum(one.rejected for one in libraries), origins[0]).save()
     return metrics
 

@@ -83,7 +83,7 @@ def merge(out: Path) -> Merged:
 
 def _holds_shards_only(folder: Path) -> bool:
     names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return all(name == PIECES or re.fullmatch(r"\d+-of-\d+", name) for name in names)
+    return all(name in (PIECES, "jobs") or re.fullmatch(r"\d+-of-\d+", name) for name in names)
 
 
 def _refuse_incomplete(out: Path, shards: Sequence[Shard]) -> str:

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data.checksums import seal, unseal
 from data.errors import InputError
 from data.files import write_json
-from data.json_files import parse_json
+from data.json_files import parse_json, reading
 from data.plain import from_plain
 from data.shards import Shard, shards_directory
 from experiments.screening.candidate_sources import Piece, Source
@@ -37,6 +38,20 @@ class Pieces:
     rows: int
     ends: list[int]
     lines: list[int]
+
+    @staticmethod
+    def read(path: Path) -> Pieces:
+        """The content of a file that `known_pieces` wrote.
+
+        Raises:
+            CorruptStoreError: it is missing or damaged.
+        """
+        remedy = "Remove it and run a shard again, which writes it"
+        with reading(path, remedy=remedy):
+            try:
+                return from_plain(Pieces, unseal(parse_json(path.read_bytes()), where=str(path), remedy=remedy))
+            except OSError as error:
+                raise ValueError(str(error)) from error
 
     def span(self, shard: Shard, start: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Position and line at the beginning and at the end of a shard.
@@ -128,13 +143,11 @@ def shard_source(source: Source, shard: Shard, out: Path, rows: int, identity: M
 def known_pieces(source: Source, out: Path, rows: int, identity: Mapping[str, Any]) -> Pieces:
     """Where the pieces of a source end: from the file beside the shards, or by reading the source once."""
     path = shards_directory(out) / PIECES
-    try:
-        known = from_plain(Pieces, parse_json(path.read_bytes()))
+    if path.is_file():
+        known = Pieces.read(path)
         if known.identity == dict(identity) and known.rows == rows:
             return known
-    except (OSError, ValueError):
-        pass
     bounds = source.bounds(rows)
     found = Pieces(dict(identity), rows, [end for end, _ in bounds], [line for _, line in bounds])
-    write_json(path, asdict(found), indent=None, listed=False)
+    write_json(path, seal(asdict(found)), indent=None, listed=False)
     return found

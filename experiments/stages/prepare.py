@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
@@ -31,6 +32,7 @@ class PrepareSettings(StageSettings):
     standardise: tuple[str, ...] = ()
     workers: int | None = None
     shard: str | None = None
+    launcher: Any = None
 
     def __post_init__(self) -> None:
         check_steps(self.standardise)

@@ -79,6 +79,7 @@ class ScreenSettings(StageSettings):
     diversity: Diversity = field(default_factory=Diversity)
     workers: int | None = None
     shard: str | None = None
+    launcher: Any = None
     objective: Any = MISSING
     sampling: DesignSampling = field(default_factory=DesignSampling)
     recheck: Any = MISSING

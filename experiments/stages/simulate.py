@@ -48,6 +48,7 @@ class SimulateSettings(StageSettings):
         limit: largest number of inputs.
         shard: part of the requests that is simulated, such as "2/8", by the hash of their keys; None: all.
         charge, spin: total charge (e) and unpaired electrons of geometries that state none.
+        launcher: what runs all shards; see `experiments.launching.array`.
         charge_key, spin_key, spin_convention: entries of geometries; see `data.structures.frame_names.FrameKeys`.
         out: store of the records.
         simulator, campaign, conformers: groups of the configuration.
@@ -63,6 +64,7 @@ class SimulateSettings(StageSettings):
     charge: int | None = None
     spin: int | None = None
     shard: str | None = None
+    launcher: Any = None
     charge_key: str | None = None
     spin_key: str | None = None
     spin_convention: str = "unpaired"

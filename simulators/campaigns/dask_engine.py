@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -77,15 +78,18 @@ def dask_engine(config: CampaignConfig) -> Engine:
     cluster: Any = None
     if config.address is None and config.scheduler_file is None:
         # One request at a time, and no limit of memory: the guard of each request counts what it started.
-        cluster = LocalCluster(
-            n_workers=config.processes,
-            threads_per_worker=1,
-            memory_limit=0,
-            # No pages are served, on this machine or to others.
-            dashboard=False,
-            scheduler_kwargs={"dashboard": False},
-            silence_logs=50,
-        )
+        with warnings.catch_warnings():
+            # It prefers other keywords, which still start a server.
+            warnings.filterwarnings("ignore", message="Setting `dashboard`")
+            cluster = LocalCluster(
+                n_workers=config.processes,
+                threads_per_worker=1,
+                memory_limit=0,
+                # No pages are served, on this machine or to others.
+                dashboard=False,
+                scheduler_kwargs={"dashboard": False},
+                silence_logs=50,
+            )
         cluster.scheduler.allowed_failures = RESUBMITTED
     try:
         client = Client(

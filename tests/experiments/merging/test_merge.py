@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,14 @@ from data.claim import claim
 from data.errors import InputError
 from data.files import write_json, write_text
 from data.molecules.graph_tables import GraphTable
+from data.progress import follow_progress
 from data.shards import Shard
 from data.spec import content_hash, input_hash
 from data.store.records import RecordStore
 from experiments.application.shard_arguments import with_shard_places
 from experiments.campaigns.shard_requests import FILE, ShardPlaces
+from experiments.launching import array
+from experiments.launching.array import ShardJob
 from experiments.merging import libraries
 from experiments.merging.merge import merge
 from experiments.screening import library_writing
@@ -85,7 +90,7 @@ def prepared(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             with claim(directory, "prepare"):
                 part = prepare(table, directory / "library", workers=1, shard=shard, progress=False)
                 describe(directory, "prepare", shard=str(shard))
-                write_json(directory / "metrics.json", part.metrics())
+                write_json(directory / "library" / "metrics.json", part.metrics())
         merged = merge(folder / "merged")
     assert merged.stage == "prepare"
     assert merged.metrics["prepare/valid"] == summary.valid
@@ -205,6 +210,40 @@ def test_each_request_belongs_to_one_shard_and_spans_follow_one_another() -> Non
     for text in ("0/2", "3/2", "1", "1/2/3", "-1/2", "a/b"):
         with pytest.raises(InputError, match="shard"):
             Shard.parse(text)
+
+
+def test_an_array_runs_each_shard_once_and_names_those_that_did_not_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[ShardJob] = []
+
+    class Here:
+        """In place of submitit: jobs run at once, in this process."""
+
+        def submit_array(self, jobs: list[ShardJob]) -> list[Any]:
+            for job in jobs:
+                ran.append(job)
+                job()
+            return [SimpleNamespace(job_id=number, done=lambda: True) for number in range(len(jobs))]
+
+    def run_shard(stage: str, arguments: tuple[str, ...], shard: str, folder: str) -> int:
+        directory = Shard.parse(shard).directory(tmp_path / "out")
+        with contextlib.suppress(InputError), claim(directory, stage), follow_progress(directory, stage):
+            if shard == "4/5":
+                raise InputError("no candidates")
+        return 0
+
+    monkeypatch.setattr(array, "_executor", lambda folder, settings: Here())
+    monkeypatch.setattr(array, "run_shard", run_shard)
+    given = ["surrogate=s", f"out={tmp_path / 'out'}", "launcher=submitit", "launcher.shards=5", "launcher.jobs=2"]
+    assert array.asks_launcher("screen", given)
+    assert array.launch("screen", given) == 1
+    assert [job.shards for job in ran] == [("1/5", "2/5"), ("3/5", "4/5", "5/5")]
+    assert {job.arguments for job in ran} == {tuple(given[:2])}
+    assert "4/5" in capsys.readouterr().out
+    for wrong in (["shard=1/2"], ["launcher.jobs=6"], ["launcher.cluster=pbs"], ["launcher.queue=a"]):
+        with pytest.raises(InputError):
+            array.launch("screen", [*given, *wrong])
 
 
 def test_the_places_of_a_shard_follow_from_out() -> None:

@@ -1,0 +1,1 @@
+"""Commands whose shards run as jobs of a batch system."""

@@ -1,0 +1,202 @@
+"""`launcher=submitit`: the shards of a command as an array of jobs.
+
+Each shard is the same command with `shard=i/n`, in a process of its own, so that a job that ends at its wall time or
+with its machine loses nothing: the shard resumes where it was. submitit returns results by pickle; none is read here,
+since what a shard did is in its directory.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from data.errors import InputError
+from data.extras import install_command
+from data.files import make_directory
+from data.plain import to_plain
+from data.ranges import refuse_out_of_range
+from data.settings import build
+from data.shards import Shard, shards_directory
+from data.terminal import progress_bar, show_pairs
+from experiments.application.choices import CONF
+from experiments.application.shard_arguments import SHARDED, with_shard_places
+from experiments.runs.status import run_status
+
+#: Folder beside the shards for what submitit writes.
+JOBS = "jobs"
+#: Seconds between two looks at the jobs, and at whether their shards are complete.
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class LauncherSettings:
+    """The keys of `launcher`; see `experiments/conf/launcher/submitit.yaml`.
+
+    Raises:
+        ValueError: a number is too small, or there are more jobs than shards.
+    """
+
+    shards: int = 2
+    jobs: int | None = None
+    cluster: str = "slurm"
+    minutes: int = 60
+    resubmitted: int = 3
+    cpus: int = 1
+    memory_gb: float | None = None
+    gpus: int = 0
+    slurm: dict[str, Any] = field(default_factory=dict)
+    wait: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("shards", "minutes", "cpus"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.cluster not in ("slurm", "local"):
+            raise ValueError(f"cluster must be slurm or local, got {self.cluster!r}")
+        if self.jobs is not None and not 1 <= self.jobs <= self.shards:
+            raise ValueError(f"jobs must be from 1 to the number of shards, got {self.jobs}")
+
+    def groups(self) -> list[list[Shard]]:
+        """The shards of each job."""
+        shards = [Shard(number, self.shards) for number in range(1, self.shards + 1)]
+        jobs = self.jobs or self.shards
+        return [shards[slice(*Shard(number, jobs).span(self.shards))] for number in range(1, jobs + 1)]
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What a job runs: shards of a command, one after the other.
+
+    Attributes:
+        stage: name of the stage.
+        arguments: its arguments, without those of the launcher.
+        shards: shards of this job.
+        folder: working directory of the command.
+    """
+
+    stage: str
+    arguments: tuple[str, ...]
+    shards: tuple[str, ...]
+    folder: str
+
+    def __call__(self) -> list[int]:
+        """Run the shards; returns their exit statuses. A shard that fails leaves the others alone."""
+        return [run_shard(self.stage, self.arguments, shard, self.folder) for shard in self.shards]
+
+    def checkpoint(self) -> Any:
+        """The same job again, at the end of its wall time; shards that are complete end at once."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def run_shard(stage: str, arguments: Sequence[str], shard: str, folder: str) -> int:
+    """Run one shard in a process of its own, and return its exit status."""
+    command = [sys.executable, "-m", "understudy", stage, *arguments, f"shard={shard}"]
+    return subprocess.run(command, cwd=folder, check=False).returncode
+
+
+def asks_launcher(stage: str, arguments: Sequence[str]) -> bool:
+    """Whether the arguments of a stage ask for its shards to be launched."""
+    return stage in SHARDED and "launcher=submitit" in arguments
+
+
+def launch(stage: str, arguments: Sequence[str]) -> int:
+    """Submit the shards of a command as an array, wait for them, and say what is left to do.
+
+    Returns:
+        The exit status: 0 if all shards are complete, or if the command does not wait; 1 otherwise.
+
+    Raises:
+        InputError: submitit is not installed, a setting of the launcher is wrong, or `out` is missing.
+    """
+    settings = _settings(arguments)
+    rest = tuple(a for a in arguments if not a.lstrip("+").startswith(("launcher=", "launcher.")))
+    if any(argument.startswith("shard=") for argument in rest):
+        raise InputError("the launcher numbers the shards", where="shard", remedy="Give launcher.shards=N instead")
+    # This refuses what is missing before anything is submitted.
+    with_shard_places(stage, [*rest, "shard=1/1"])
+    out = Path(next(a for a in rest if a.startswith("out=")).partition("=")[2].strip("'\""))
+    folder = shards_directory(out) / JOBS
+    executor = _executor(folder, settings)
+    jobs = [ShardJob(stage, rest, tuple(map(str, group)), os.getcwd()) for group in settings.groups()]
+    submitted = executor.submit_array(jobs)
+    numbers = f"{submitted[0].job_id}" + (f" to {submitted[-1].job_id}" if len(submitted) > 1 else "")
+    told = {"jobs": f"{len(submitted)} for {settings.shards} shards: {numbers}", "logs": str(folder)}
+    if not settings.wait:
+        follow = {"follow": f"understudy runs {shards_directory(out)}", "then": f"understudy merge {out}"}
+        show_pairs("Submitted", told | follow)
+        return 0
+    with progress_bar("jobs", len(submitted)) as bar:
+        while (done := sum(job.done() for job in submitted)) < len(submitted):
+            bar.update(done)
+            time.sleep(POLL_S)
+    unfinished = [str(s) for group in settings.groups() for s in group if _state(s.directory(out)) != "finished"]
+    then = "see the logs, and run the same command again: shards resume" if unfinished else f"understudy merge {out}"
+    show_pairs("Shards", told | {"not finished": ", ".join(unfinished) or "none", "then": then})
+    return 1 if unfinished else 0
+
+
+def _settings(arguments: Sequence[str]) -> LauncherSettings:
+    given = [a.lstrip("+").removeprefix("launcher.") for a in arguments if a.lstrip("+").startswith("launcher.")]
+    config = OmegaConf.merge(OmegaConf.load(CONF / "launcher" / "submitit.yaml"), OmegaConf.from_dotlist(given))
+    plain: Any = OmegaConf.to_container(config)
+    refuse_out_of_range(plain, "launcher")
+    return build(LauncherSettings, plain, where="launcher")
+
+
+def _executor(folder: Path, settings: LauncherSettings) -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise InputError(
+            "launcher=submitit needs the package submitit",
+            where="launcher",
+            remedy=f"Install it with `{install_command('cluster')}`",
+        ) from error
+    make_directory(folder)
+    several = {} if settings.cluster == "local" else {"slurm_max_num_timeout": settings.resubmitted}
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=settings.cluster, **several)
+    except RuntimeError as error:
+        raise InputError(
+            str(error), where="launcher.cluster", remedy="Run it where sbatch is, or cluster=local"
+        ) from error
+    parameters: dict[str, Any] = {
+        "name": "understudy",
+        "timeout_min": settings.minutes,
+        "cpus_per_task": settings.cpus,
+        "gpus_per_node": settings.gpus,
+    }
+    if settings.memory_gb is not None:
+        parameters["mem_gb"] = settings.memory_gb
+    if settings.cluster == "slurm" and settings.slurm:
+        parameters["slurm_additional_parameters"] = to_plain(settings.slurm)
+    executor.update_parameters(**parameters)
+    return _Array(executor)
+
+
+class _Array:
+    """Submits calls without arguments as one array."""
+
+    def __init__(self, executor: Any) -> None:
+        self._executor = executor
+
+    def submit_array(self, calls: Sequence[ShardJob]) -> list[Any]:
+        with self._executor.batch():
+            return [self._executor.submit(call) for call in calls]
+
+
+def _state(directory: Path) -> str:
+    try:
+        return run_status(directory).state
+    except InputError:
+        return "missing"
