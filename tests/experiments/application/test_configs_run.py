@@ -145,7 +145,7 @@ def material(data: str, folder: Path) -> list[str]:
     if data == "meshes":
         stored = small_meshes.write_store(folder / "m.zarr", small_meshes.samples(24))
         more = [f"data.file={stored}", f"data.test=[{stored}]", "data.scalars=[drag]", "data.parameters=[speed]"]
-        return [*more, "data.parts=[8,3,9,4]"]
+        return [*more, "data.parts=[8,3,9,4]", "model.buckets=1"]
     if data == "forecasts":
         latitude, longitude = tuple(np.linspace(-80, 80, 9)), tuple(np.arange(18) * 20.0)
         layout = WeatherLayout(WeatherGrid(latitude, longitude), (WeatherChannel("2m_temperature"),), step_hours=6.0)
