@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.machine import MeasuredCost, best, cost
+from surrogates.learning.machine import MeasuredCost, best, cost
 
 #: Approximate number of seconds over which a part is timed.
 LONG = 0.3

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.common import Result, arguments, data_file, pin, report
-from benchmarks.machine import Peaks
+from surrogates.learning.machine import Peaks
 from benchmarks.potential_learning import FILES, ISOLATED, ours, split, write
 from data.errors import InputError
 from data.files import write_text
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(markdown(stored_results(options.out / "roofline.json")))
         return
     pin(options.cores)
-    from benchmarks.machine import measure as measure_machine
+    from surrogates.learning.machine import measure as measure_machine
     from surrogates.potentials.surrogate import PotentialSurrogate
 
     peaks = measure_machine()

@@ -19,7 +19,9 @@ from data.plain import to_plain
 from data.spec import SimulationError, content_hash, dataset
 from data.terminal import columns_table, print_table
 from experiments.answering.answer_rungs import build_answer_rungs, is_surrogate
+from experiments.answering.answer_works import simulator_work, surrogate_works
 from experiments.answering.labelled_requests import LabelledRequests, count_labels, read_labels, without_learned
+from experiments.application.answer_work import AnswerWork, write_work
 from experiments.application.run_directory import configuration_checked
 from simulators.adapter import DeclaresCost, Simulator
 from simulators.campaigns.answers import answer_requests
@@ -65,10 +67,11 @@ class LadderSettings:
 
 @dataclass(frozen=True)
 class AnsweredRung:
-    """Answers of one rung to all labelled requests, and the cost of one of them in core-seconds."""
+    """Answers of one rung to all labelled requests, the cost of one of them in core-seconds, and what they take."""
 
     answers: Sequence[Answer]
     cost_s: float
+    works: Sequence[AnswerWork] = ()
 
 
 def calibrate_cascade(
@@ -100,12 +103,16 @@ def calibrate_cascade(
             _answers(number, rung, label, labelled, outputs, out, campaign, progress)
             for number, (rung, label) in enumerate(zip(rungs[:-1], labels, strict=False))
         ]
-        answered.append(AnsweredRung(labelled.labels, labelled.cost_s))
+        last = simulator_work(rungs[-1], labels[-1], store, labelled.cost_s, len(labelled.requests))
+        answered.append(AnsweredRung(labelled.labels, labelled.cost_s, (last,)))
         table = LabelledAnswers.of([rung.answers for rung in answered], settings.tau, domain=settings.domain)
         result = calibrate(table, settings.risk)
         card = _card(settings, rungs, labelled, table, answered, result)
         write_json(out / CARD, to_plain(card))
-        write_json(out / "metrics.json", metrics(card, result))
+        write_work([work for rung in answered for work in rung.works], out)
+        works = {f"cascade/rung/{k}": rung.works[0] for k, rung in enumerate(answered)}
+        more = {key: value for prefix, work in works.items() for key, value in work.metrics(prefix).items()}
+        write_json(out / "metrics.json", metrics(card, result) | more)
     if progress:
         show(card, result, labelled)
     return card
@@ -126,7 +133,8 @@ def _answers(
         told_here, some = ask(rung, requests), requests[:TIMED]
         began = time.process_time()
         ask(rung, some)
-        return AnsweredRung(told_here, (time.process_time() - began) / max(1, len(some)))
+        spent = (time.process_time() - began) / max(1, len(some))
+        return AnsweredRung(told_here, spent, surrogate_works(rung, label, some, spent, len(requests)))
     asked: list[xr.Dataset] = []
     places: list[int] = []
     answers: list[Answer] = [SimulationError("invalid_input", "not asked")] * len(requests)
@@ -148,7 +156,8 @@ def _answers(
             dataset(variables, values) if status == "ok" else SimulationError("crashed", f"{status}: {message}")
         )
     cost = rung.declared_cost_s if isinstance(rung, DeclaresCost) else answered.core_seconds / max(1, len(asked))
-    return AnsweredRung(answers, float(cost))
+    work = simulator_work(rung, label, out / f"rung-{number}.zarr", float(cost), len(asked))
+    return AnsweredRung(answers, float(cost), (work,))
 
 
 def _card(

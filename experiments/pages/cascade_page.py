@@ -10,19 +10,20 @@ from typing import Any
 import pandas as pd
 
 from data.checksums import verify
-from experiments.pages.formatting import escape, number
+from experiments.pages.formatting import count, escape, number
 from experiments.pages.reading_section import reading_table
 from experiments.pages.screen_page import json_or_empty, numbers_table, rows_table
+from experiments.pages.work_section import read_works, work_section
 
 HEADINGS = (
-    "rung", "in", "out", "share of hits lost", "at most", "answered", "core-seconds", "core-seconds each",
-    "bytes stored each",
+    "rung", "in", "out", "without an answer", "share of hits lost", "at most", "answered", "core-seconds",
+    "core-seconds each",
 )  # fmt: skip
 
 
 def is_cascade(run_dir: Path) -> bool:
-    """Whether a directory holds a finished cascade."""
-    return (run_dir / "cascade.json").is_file() and (run_dir / "metrics.json").is_file()
+    """Whether a directory holds a finished screen by a cascade."""
+    return all((run_dir / name).is_file() for name in ("cascade.json", "metrics.json", "kept.parquet"))
 
 
 def render_cascade(run_dir: Path) -> str:
@@ -37,8 +38,11 @@ def render_cascade(run_dir: Path) -> str:
     kept = run_dir / "kept.parquet"
     verify(kept, remedy="Run the cascade again, which writes it anew")
     hits = pd.read_parquet(kept)
-    hits = hits[hits["hit"]].drop(columns=[c for c in hits if str(c).endswith(("_message", "_status"))])
+    without = [c for c in hits if c in ("hit", "group") or str(c).endswith(("_message", "_status"))]
+    hits = hits[hits["hit"]].drop(columns=without)
     sections.append(("hits", "Hits", rows_table(hits, "kept.parquet")))
+    if works := read_works(run_dir):
+        sections.insert(1, ("work", "Where the core-seconds and the bytes went", work_section(works)))
     if "cascade/fdr_promised" in metrics:
         verify(run_dir / "shortlist.parquet", remedy="Run the cascade again, which writes it anew")
         listed = pd.read_parquet(run_dir / "shortlist.parquet")
@@ -70,7 +74,7 @@ def render_cascade(run_dir: Path) -> str:
         "of hits lost are estimates from the labelled candidates, and their bounds hold together with the confidence of "
         "the promise.",
         tiles="".join(
-            f'<div class="tile"><b>{number(float(value))}</b><span>{escape(name)}</span></div>'
+            f'<div class="tile"><b>{_shown(name, float(value))}</b><span>{escape(name)}</span></div>'
             for name, value in tiles.items()
             if isinstance(value, int | float)
         ),
@@ -82,11 +86,16 @@ def render_cascade(run_dir: Path) -> str:
     )
 
 
+def _shown(name: str, value: float) -> str:
+    """The value of a tile: what is counted as a whole number."""
+    return number(value) if name.startswith(("core-seconds", "times")) else count(value)
+
+
 def _finding(metrics: dict[str, Any]) -> str:
     level = metrics.get("cascade/fdr_promised")
     if isinstance(level, int | float):
         return (
-            f"The shortlist has {number(float(metrics.get('cascade/shortlist', 0)))} candidates, of which an expected "
+            f"The shortlist has {count(float(metrics.get('cascade/shortlist', 0)))} candidates, of which an expected "
             f"share of {level:.0%} at most are no hits."
         )
     recall, confidence = metrics.get("cascade/recall_promised"), metrics.get("cascade/confidence")
@@ -94,14 +103,14 @@ def _finding(metrics: dict[str, Any]) -> str:
         return ""
     return (
         f"The last rung receives {recall:.0%} of all hits or more, with a confidence of {confidence:.0%}: "
-        f"{number(float(metrics.get('cascade/hits', 0)))} hits are confirmed."
+        f"{count(float(metrics.get('cascade/hits', 0)))} hits are confirmed."
     )
 
 
 def _funnel(metrics: dict[str, Any], rungs: list[dict[str, Any]]) -> str:
     keys = (
-        "in", "out", "share_of_hits_lost", "share_of_hits_lost_bound", "answered", "core_seconds",
-        "core_seconds_per_candidate", "bytes_per_candidate",
+        "in", "out", "failed", "share_of_hits_lost", "share_of_hits_lost_bound", "answered", "core_seconds",
+        "core_seconds_per_candidate",
     )  # fmt: skip
     rows = []
     for place, rung in enumerate(rungs):
@@ -113,7 +122,7 @@ def _funnel(metrics: dict[str, Any], rungs: list[dict[str, Any]]) -> str:
             elif key.startswith("share"):
                 cells.append(f"{value:.1%}")
             else:
-                cells.append(f"{value:,.0f}" if key in ("in", "out", "answered") else number(float(value)))
+                cells.append(f"{value:,.0f}" if key in ("in", "out", "failed", "answered") else number(float(value)))
         rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
     head = "".join(f"<th>{escape(name)}</th>" for name in HEADINGS)
     body = "".join(f"<tr>{row}</tr>" for row in rows)

@@ -10,6 +10,7 @@ from string import Template
 from data.errors import InputError
 from data.files import write_text
 from experiments.pages import accuracy_sections, findings, recheck_section, record_sections, screen_sections
+from experiments.pages.answers_page import is_answers, render_answers
 from experiments.pages.cascade_page import is_cascade, render_cascade
 from experiments.pages.formatting import absent, escape
 from experiments.pages.pipeline_run import PipelineRun
@@ -55,6 +56,8 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
         )
     if is_cascade(run_dir):
         text = render_cascade(run_dir)
+    elif is_answers(run_dir):
+        text = render_answers(run_dir)
     else:
         text = render_screen(run_dir) if is_screen(run_dir) else render(load_run(run_dir))
     write_text(page, text)

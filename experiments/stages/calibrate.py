@@ -58,6 +58,10 @@ def calibrate(config: DictConfig, run_dir: Path) -> None:
     enable_compilation_cache()
     out = Path(settings.out)
     calibrate_cascade(ladder, existing_file(settings.labels, "labels"), out, campaign)
+    # Only what draws imports matplotlib.
+    from experiments.pages.page import write_report
+
+    show_pairs("Report", {"page": write_report(out)})
     show_pairs("Ready", {"use": f"understudy simulate simulator=cascade simulator.directory={out}"})
 
 

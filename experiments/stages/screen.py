@@ -164,10 +164,9 @@ SCREENS: Mapping[str, Callable[[Any, ScreenSettings, ScreenConfig, DictConfig], 
 def unused_in_screen(config: DictConfig) -> dict[str, str]:
     """Keys that this kind of surrogate or candidates does not use, with the reason; see `application.strict`."""
     if config.cascade:
-        replaced = dict.fromkeys(("surrogate", "sampling", "recheck", "top_k", "distinct"), "a cascade has rungs")
+        replaced = dict.fromkeys(("surrogate", "sampling", "recheck"), "a cascade has rungs")
         replaced["shard"] = "the thresholds of a cascade are set on all candidates"
         replaced |= dict.fromkeys(("filters", "diversity"), "a cascade keeps all that its promise needs")
-        replaced["columns"] = "the files of a cascade name candidates by their line and SMILES"
         if config.fdr is not None:
             replaced |= dict.fromkeys(("recall", "confidence"), "fdr promises a share of hits in a shortlist instead")
             sampled = "a shortlist takes uniform labels, and leaves out a candidate without an answer"

@@ -22,8 +22,8 @@ from data.errors import InputError
 from data.meshes.graphs import Mesh, MeshBatch, pad, padded_nodes
 from data.meshes.mesh_samples import ELEMENTS, FLAGS, NODES
 from data.spec import SimulationError, Spec, Variable, check
-from simulators.precision import jit_float32
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
+from surrogates.learning.program_work import Program
 from surrogates.learning.step import count_compilations
 from surrogates.meshes.facts import MeshFacts, MeshModel
 from surrogates.meshes.training_domain import domain_columns
@@ -70,7 +70,7 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
             fields, scalars = nnx.merge(graph, state)(batch)
             return fields.mean(0), fields.std(0), scalars.mean(0), scalars.std(0)
 
-        self._answer = jit_float32(answer)
+        self._answer = Program(answer)
 
     @cached_property
     def spec(self) -> Spec:

@@ -27,8 +27,8 @@ from data.structures.batches import StructureBatch, StructureBatches, round_up, 
 from data.structures.frame_names import FrameKeys
 from data.structures.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.adapter import Simulator
-from simulators.precision import jit_float32
 from surrogates.learning.devices import shard_batch, side_by_side
+from surrogates.learning.program_work import Program
 from surrogates.potentials.baseline import baseline_answers
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import PotentialFacts
@@ -90,11 +90,9 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
                     answer["energy_std"], answer["forces_std"] = std
             return answer
 
-        self._measure = jit_float32(
-            lambda state, whitening, system: distance(nnx.merge(graph, state), whitening, system)
-        )
+        self._measure = Program(lambda state, whitening, system: distance(nnx.merge(graph, state), whitening, system))
         # On a CPU one thread computes a batch, and several batches run at a time; see `predict_structures`.
-        self._run = jit_float32(run, compiler_options={"xla_cpu_multi_thread_eigen": False})
+        self._run = Program(run, compiler_options={"xla_cpu_multi_thread_eigen": False})
 
     @property
     def name(self) -> str:

@@ -19,12 +19,13 @@ from data.molecules.graph_tables import GraphTable, empty_table
 from data.molecules.graphs import Bucket, GraphBatch, assign, filled, pad, plan_batches, with_room
 from data.plain import OMIT_DEFAULT, Form
 from data.spec import SimulationError, Spec, Variable, check, dataset
-from simulators.precision import jit_float32
 from surrogates.learning.box import IN_DOMAIN
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import local_mesh, replicate, shard_batch
 from surrogates.learning.normalise import Standardise
+from surrogates.learning.program_work import Program
 from surrogates.learning.rung import RungColumns, Standing, ask_here, flat
+from surrogates.learning.step import count_compilations
 from surrogates.properties.mpnn import Ensemble, Inputs, MPNNConfig, read
 from surrogates.properties.probability import ProbabilityCalibration, sigmoid
 from surrogates.properties.training_domain import Domain
@@ -151,8 +152,8 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         # On a CPU several batches are computed at a time, each by one thread: splitting so small a batch between
         # threads costs a third more processor time than it saves. Accelerators ignore the option.
         one_thread = {"xla_cpu_multi_thread_eigen": False}
-        self._read = jit_float32(partial(read, lookup=True), compiler_options=one_thread)
-        self._forward = jit_float32(forward, compiler_options=one_thread)
+        self._read = Program(partial(read, lookup=True), compiler_options=one_thread)
+        self._forward = Program(forward, compiler_options=one_thread)
 
     # Identity
 
@@ -192,7 +193,7 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
     @property
     def compilations(self) -> int:
         """Number of shapes that have been compiled."""
-        return int(self._forward._cache_size())  # type: ignore[attr-defined]
+        return count_compilations(self._forward)
 
     def compile(self) -> None:
         """Compile for the padded sizes of the training molecules ahead of the first prediction."""

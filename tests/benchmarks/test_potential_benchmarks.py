@@ -18,7 +18,7 @@ from benchmarks import frontier, learning_curve, roofline
 from benchmarks.__main__ import NAMES, SUITES, command
 from benchmarks.common import Result, report
 from benchmarks.mace import Mace
-from benchmarks.machine import MeasuredCost, Peaks, cost, measure
+from surrogates.learning.machine import MeasuredCost, Peaks, cost, measure
 from benchmarks.network_parts import Measured, compile_call, find, record_calls
 from benchmarks.potential_learning import LOOP, measure_once, ours, surrogates_to_train, write
 from benchmarks.potential_speed import Model, compare_at_equal_error, padding
@@ -54,9 +54,9 @@ def test_peaks_count_all_of_the_work_that_was_timed(monkeypatch: pytest.MonkeyPa
         run()
         return 1.0
 
-    monkeypatch.setattr("benchmarks.machine.SIZES", (128, 256))
-    monkeypatch.setattr("benchmarks.machine.UNCACHED", 1 << 22)
-    monkeypatch.setattr("benchmarks.machine.best", one_second)
+    monkeypatch.setattr("surrogates.learning.machine.SIZES", (128, 256))
+    monkeypatch.setattr("surrogates.learning.machine.UNCACHED", 1 << 22)
+    monkeypatch.setattr("surrogates.learning.machine.best", one_second)
     peaks = measure()
     assert peaks.flops == 2 * 256**3
     # Two reads and a write of half of the bytes in each round; 2 GiB of arrays in all.

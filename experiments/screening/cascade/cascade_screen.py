@@ -19,23 +19,20 @@ import numpy as np
 import pandas as pd
 
 from data.errors import InputError
-from data.files import listed_path, write_json
-from data.formats.cells import safe_frame
+from data.files import write_json
 from data.json_files import read_plain
+from experiments.application.answer_work import work_metrics, write_work
 from experiments.screening.cascade import rung_answers
 from experiments.screening.cascade.audit import Answered, audit
-from experiments.screening.cascade.kept_table import kept_table
-from experiments.screening.cascade.population import (
-    FailurePolicy,
-    Population,
-    screened_population,
-    simulated_population,
-)
+from experiments.screening.cascade.failures import Unanswered, status_columns
+from experiments.screening.cascade.first_rung import FirstAnswers, first_answers
+from experiments.screening.cascade.kept_table import write_kept
+from experiments.screening.cascade.population import FailurePolicy, Population
 from experiments.screening.cascade.rung_answers import OK, answer
+from experiments.screening.cascade.rung_work import rung_works
 from experiments.screening.cascade.rungs import CascadeRung
 from experiments.screening.cascade.settings import LESS, MORE_OR_LESS, CalibrationSettings
 from experiments.screening.library_screen import ScreenConfig
-from experiments.screening.library_screen import screen as screen_file
 from experiments.screening.objective import Objective
 from simulators.campaigns.campaign import CampaignConfig
 from surrogates.cascade.design import UNIFORM
@@ -91,11 +88,14 @@ class Cascade:
             remedy=MORE_OR_LESS,
         )
         self.claim()
-        parts, rejected, first_cost = self.first(candidates)
-        population = Population(parts, self.rule, self.failures)
+        first = self.first(candidates)
+        population = Population(first.parts, self.rule, self.failures, first.carried)
         thresholds, models, calibrated = self._thresholds(population)
-        kept, funnel = self._survivors(population, thresholds, models)
-        return self._finish(population, thresholds, calibrated, kept, funnel, rejected, first_cost)
+        kept, funnel, failed = self._survivors(population, thresholds, models)
+        failed.add_labelled(calibrated, self.rungs, self.failures.policy)
+        failed.write(self.out)
+        metrics = self._finish(population, thresholds, calibrated, kept, funnel, failed, first)
+        return self.finish(metrics, first, candidates, population.total)
 
     # The first rung, over all candidates
 
@@ -121,18 +121,11 @@ class Cascade:
         if changed := sorted(key for key in {*now, *before} if json.loads(json.dumps(now)).get(key) != before.get(key)):
             raise InputError(f"it holds a cascade with another {changed[0]}", where=str(self.out), remedy=ANEW)
 
-    def first(self, candidates: Path) -> tuple[list[Path], int, rung_answers.RungCost]:
-        """Files of the answers of the first rung, number of rejected rows, and its cost."""
-        rung, out = self.rungs[0], self.out
-        if not rung.learned:
-            parts, left_out = simulated_population(
-                rung, candidates, self.screen.smiles, self.rule.names, out, self.campaign, self.show
-            )
-            return parts, left_out, rung_answers.cost(rung, out)
-        summary = screen_file(rung.model, candidates, out / "rung-0", self.screen, progress=self.show)
-        parts = screened_population(out)
-        size = sum(path.stat().st_size for path in parts)
-        return parts, summary.rejected, rung_answers.RungCost(summary.core_seconds, summary.valid, size)
+    def first(self, candidates: Path) -> FirstAnswers:
+        """The answers of the first rung to all candidates."""
+        return first_answers(
+            self.rungs[0], candidates, self.rule.names, self.out, self.screen, self.campaign, self.show
+        )
 
     # Thresholds
 
@@ -295,52 +288,32 @@ class Cascade:
 
     def _survivors(
         self, population: Population, thresholds: Sequence[StageThreshold], models: Sequence[Mapping[str, Stack]]
-    ) -> tuple[pd.DataFrame, list[tuple[int, int]]]:
-        """Candidates that reach the last rung with all answers, and the numbers in and out of each rung."""
-        blocks = [
-            frame.assign(number=numbers, score_0=score)
-            for numbers, score, frame in population.at_least(thresholds[0].threshold)
-        ]
+    ) -> tuple[pd.DataFrame, list[tuple[int, int]], Unanswered]:
+        """Candidates that reach the last rung with all answers, the numbers in and out of each rung, and failures."""
+        cut = thresholds[0].threshold
+        blocks = [frame.assign(number=numbers, score_0=score) for numbers, score, frame in population.at_least(cut)]
         kept = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
         funnel = [(population.total, len(kept))]
-        failed: list[pd.DataFrame] = []
+        lost = population.unanswered()
+        failed = Unanswered()
+        failed.add(lost, 0, "status", "message", (lost["score_0"] >= cut).to_numpy())
         for rung in self.rungs[1:]:
             frame = answer(rung, forms(kept), self.rule.names, self.out, self.campaign, self.show)
             kept = pd.concat([kept, frame.add_suffix(f"_{rung.number}")], axis=1)
-            failed.append(self._failed(kept, rung))
+            answered = (kept[f"status_{rung.number}"] == OK).to_numpy()
             before = len(kept)
             if rung.number < self.promise.stages:
                 score = self._stage_scores(kept, rung.number, models[rung.number])
-                kept = kept[score >= thresholds[rung.number].threshold].reset_index(drop=True)
+                passed = score >= thresholds[rung.number].threshold
+                failed.add(kept[~answered], rung.number, *status_columns(rung.number), passed[~answered])
+                kept = kept[passed].reset_index(drop=True)
                 funnel.append((before, len(kept)))
             else:
-                funnel.append(
-                    (before, int(((kept[f"status_{rung.number}"] == OK) & self.hits(kept, rung.number)).sum()))
+                failed.add(
+                    kept[~answered], rung.number, *status_columns(rung.number), np.zeros((~answered).sum(), bool)
                 )
-        self._write_failures(failed)
-        return kept, funnel
-
-    def list_failures(self, frames: Sequence[pd.DataFrame]) -> None:
-        """Write the candidates on which the last rung failed to `failures.csv`."""
-        self._write_failures([self._failed(frame, self.rungs[-1]) for frame in frames])
-
-    def _write_failures(self, failed: Sequence[pd.DataFrame]) -> None:
-        with listed_path(self.out / "failures.csv") as temporary:
-            safe_frame(pd.concat(failed, ignore_index=True)).to_csv(temporary, index=False)
-
-    def _failed(self, frame: pd.DataFrame, rung: CascadeRung) -> pd.DataFrame:
-        rows = frame[frame[f"status_{rung.number}"] != OK]
-        next_step = "passed on" if self.failures.policy == "pass" and rung.number < self.promise.stages else "left out"
-        return pd.DataFrame(
-            {
-                "line": rows["line"],
-                "smiles": rows["smiles"],
-                "rung": rung.number,
-                "kind": rows[f"status_{rung.number}"],
-                "reason": rows[f"message_{rung.number}"],
-                "then": next_step,
-            }
-        )
+                funnel.append((before, int((answered & self.hits(kept, rung.number)).sum())))
+        return kept, funnel, failed
 
     def _finish(
         self,
@@ -349,24 +322,23 @@ class Cascade:
         calibrated: pd.DataFrame,
         kept: pd.DataFrame,
         funnel: Sequence[tuple[int, int]],
-        rejected: int,
-        first_cost: rung_answers.RungCost,
+        failed: Unanswered,
+        first: FirstAnswers,
     ) -> dict[str, float]:
         last = self.rungs[-1].number
         together = pd.concat(
             [kept.assign(group="kept"), calibrated.drop(columns="hit").assign(group="calibration")], ignore_index=True
         ).drop_duplicates("number")
         together["hit"] = (together[f"status_{last}"] == OK) & self.hits(together, last)
-        with listed_path(self.out / KEPT) as temporary:
-            kept_table(together, self.rule.names).to_parquet(temporary)
-        costs = [first_cost, *(rung_answers.cost(rung, self.out) for rung in self.rungs[1:])]
+        write_kept(together, self.rule.names, first, self.out / KEPT)
+        costs = self.costs(first)
         spent = sum(cost.core_seconds for cost in costs)
         per_last = costs[-1].core_seconds / max(1, costs[-1].answered)
         metrics: dict[str, float] = {
             "cascade/recall_promised": self.promise.recall,
             "cascade/confidence": self.promise.confidence,
             "cascade/candidates": float(population.total),
-            "cascade/rejected": float(rejected),
+            "cascade/rejected": float(first.rejected),
             "cascade/labels": float(costs[-1].answered),
             "cascade/calibration_labels": float(len(set(forms(calibrated)))),
             "cascade/hits": float(together["hit"].sum()),
@@ -375,14 +347,26 @@ class Cascade:
         }
         for rung, cost, (entered, left) in zip(self.rungs, costs, funnel, strict=True):
             prefix = f"cascade/rung/{rung.number}"
-            metrics |= cost.metrics(prefix, entered, left)
+            metrics |= cost.metrics(prefix, entered, left) | {f"{prefix}/failed": float(failed.count(rung.number))}
             if rung.number < self.promise.stages:
                 stage = thresholds[rung.number]
                 metrics |= {
                     f"{prefix}/share_of_hits_lost": stage.share_lost,
                     f"{prefix}/share_of_hits_lost_bound": stage.bound,
                 }
-        finite = {k: v for k, v in metrics.items() if np.isfinite(v)}
+        return metrics
+
+    def costs(self, first: FirstAnswers) -> list[rung_answers.RungCost]:
+        """What each rung has cost."""
+        return [first.cost, *(rung_answers.cost(rung, self.out) for rung in self.rungs[1:])]
+
+    def finish(
+        self, metrics: Mapping[str, float], first: FirstAnswers, candidates: Path, total: int
+    ) -> dict[str, float]:
+        """Write what the rungs do for an answer, and the metrics with it, which are returned."""
+        works = rung_works(self.rungs, self.costs(first), first, candidates, total)
+        write_work(works, self.out)
+        finite = {k: v for k, v in {**metrics, **work_metrics(works)}.items() if np.isfinite(v)}
         write_json(self.out / "metrics.json", finite)
         return finite
 

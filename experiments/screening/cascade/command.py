@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from data.errors import InputError
 from data.settings import build, existing_file
-from experiments.screening.cascade.cascade_screen import Cascade, cascade_screen_config
+from experiments.screening.cascade.best_hits import TOP, write_best
+from experiments.screening.cascade.cascade_screen import KEPT, Cascade, cascade_screen_config
 from experiments.screening.cascade.population import FailurePolicy
 from experiments.screening.cascade.rungs import CascadeRung, build_rungs, check_rungs
 from experiments.screening.cascade.settings import MORE_OR_LESS, CalibrationSettings, hit_rule
@@ -74,7 +76,11 @@ def run_cascade(config: DictConfig, objective: Objective, how: ScreenConfig, can
     screen = cascade_screen_config(replace(how, objective=objective), objective)
     cascade = Cascade(rungs, rule, promise, calibration, failures, screen, campaign, out)
     metrics = cascade.run(path) if level is None else shortlist_screen(cascade, float(level), path)
+    target = objective.target(_targets(rungs[0], objective))
+    kept = pd.read_parquet(out / KEPT)
+    best = write_best(kept, rungs[-1].number, target, objective.sign, how.top_k, how.distinct, out / TOP)
     show_funnel(rungs, metrics, out)
+    Console().print(f"The best {best:,} of the hits are in {out / TOP}.")
 
 
 def _targets(rung: CascadeRung, objective: Objective) -> Sequence[str]:

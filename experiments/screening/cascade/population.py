@@ -11,16 +11,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from data.files import listed_path
-from data.molecules.files import read
-from data.molecules.tally import TableTally
-from data.rejects import RejectLog
-from experiments.screening.cascade.rung_answers import answer
-from experiments.screening.cascade.rungs import CascadeRung
-from experiments.screening.ledger import result_parts
-from simulators.campaigns.campaign import CampaignConfig
+from experiments.screening.cascade.rung_answers import OK
 from surrogates.cascade.design import Draws, DrawStream, importance
-from surrogates.cascade.scoring import HitRule, margin_std
+from surrogates.cascade.scoring import HitRule
 
 BLOCK = 65_536
 #: Bins of the histogram of scores, from which the number of certain candidates is read.
@@ -51,10 +44,13 @@ class Population:
         parts: Parquet files with the answers of the first rung.
         rule: what a hit is.
         failures: what becomes of a candidate without an answer.
+        carried: columns of the parts that are not read: those of the candidates that the results repeat.
     """
 
-    def __init__(self, parts: Sequence[Path], rule: HitRule, failures: FailurePolicy) -> None:
-        self._parts, self.rule, self._failures = list(parts), rule, failures
+    def __init__(
+        self, parts: Sequence[Path], rule: HitRule, failures: FailurePolicy, carried: Sequence[str] = ()
+    ) -> None:
+        self._parts, self.rule, self._failures, self._carried = list(parts), rule, failures, frozenset(carried)
         self.total = 0
         self.expected = 0.0
         self._counts = np.zeros(BINS + 1, np.int64)
@@ -76,9 +72,20 @@ class Population:
     def _scored(self) -> Iterator[tuple[Float[np.ndarray, " row"], pd.DataFrame]]:
         for path in self._parts:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(BLOCK):
+                columns = [name for name in file.schema_arrow.names if name not in self._carried]
+                for batch in file.iter_batches(BLOCK, columns=columns):
                     frame = batch.to_pandas()
                     yield first_scores(frame, self.rule, self._failures), frame
+
+    def unanswered(self) -> pd.DataFrame:
+        """The candidates on which the first rung failed: line, smiles, status, message and score_0."""
+        blocks = [
+            frame.assign(score_0=score)[frame["status"] != OK]
+            for score, frame in self._scored()
+            if "status" in frame and (frame["status"] != OK).any()
+        ]
+        columns = ["line", "smiles", "status", "message", "score_0"]
+        return pd.concat(blocks, ignore_index=True)[columns] if blocks else pd.DataFrame(columns=columns)
 
     def certain_count(self, share: float) -> int:
         """Number of the best candidates that are expected to hold a share of the hits."""
@@ -154,52 +161,3 @@ def first_scores(frame: pd.DataFrame, rule: HitRule, failures: FailurePolicy) ->
     score = rule.log_chance(mean, std)
     failed = ~np.isfinite(np.stack(list(mean.values()))).all(axis=0)
     return np.where(failed, failures.score, score)
-
-
-def simulated_population(
-    rung: CascadeRung,
-    candidates: Path,
-    smiles: str,
-    names: Sequence[str],
-    out: Path,
-    campaign: CampaignConfig,
-    show: bool,
-) -> tuple[list[Path], int]:
-    """Answers of a simulator as the first rung, for all candidates of a file.
-
-    Args:
-        rung: the rung.
-        candidates: file of the candidates.
-        smiles: column that holds SMILES.
-        names: outputs.
-        out: directory of the cascade; receives `rejects.csv` and `rung-0/answers.parquet`.
-        campaign: how simulations are run.
-        show: whether to print progress.
-
-    Returns:
-        The files of the answers, and the number of rows that were left out.
-    """
-    tally = TableTally()
-    with RejectLog(out / "rejects.csv") as rejects:
-        rows = [
-            (row.line, row.smiles)
-            for row in read(candidates, smiles_column=smiles, rejects=rejects, tally=tally)
-            if row.smiles is not None
-        ]
-    texts = [str(text) for _, text in rows]
-    frame = answer(rung, texts, names, out, campaign, show)
-    frame.insert(0, "line", [line for line, _ in rows])
-    frame.insert(1, "smiles", texts)
-    for name in names:
-        # Without an error bar the score needs a scale, which does not change the order of the candidates.
-        frame[f"{name}_std"] = margin_std([frame[name].to_numpy()])
-    path = out / "rung-0" / "answers.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with listed_path(path) as temporary:
-        frame.to_parquet(temporary)
-    return [path], tally.left_out.total()
-
-
-def screened_population(out: Path) -> list[Path]:
-    """The files with the answers of a surrogate as the first rung, verified."""
-    return result_parts(out / "rung-0")

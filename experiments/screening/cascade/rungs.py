@@ -10,6 +10,7 @@ from typing import Any
 from data.errors import InputError
 from data.spec import Variable
 from experiments.campaigns.named_simulator import named_simulator
+from experiments.screening.cheaper_answers import check_rung, stands_on_simulator
 from simulators.adapter import DeclaresCost, Simulator
 from simulators.chemistry.conformers import ConformerConfig
 from simulators.chemistry.from_smiles import SMILES, FromSmiles
@@ -88,14 +89,24 @@ def _build(number: int, name: str, settings: Mapping[str, Any], conformers: Conf
         if FAMILIES[read_card(directory)["kind"]].candidates != "molecules":
             inputs = ", ".join(v.name for v in rung.model.spec.inputs)
             raise rung.refuse(f"takes {inputs}, not SMILES", "Name a surrogate of properties of molecules")
+        if stands_on_simulator(rung.model):
+            try:
+                check_rung(rung.model)
+            except InputError as error:
+                raise rung.refuse(f"cannot ask what it stands on: {error.problem}", error.remedy or "") from error
         return rung
     overrides = [f"simulator.{key}={override_text(value)}" for key, value in settings.items()]
     simulator = named_simulator(name, overrides, key=f"cascade.{number}")
     rung = CascadeRung(number, name, simulator, declared=isinstance(simulator, DeclaresCost))
-    return replace(rung, model=_of_smiles(rung, simulator, conformers))
+    return replace(rung, model=of_smiles(rung, simulator, conformers))
 
 
-def _of_smiles(rung: CascadeRung, simulator: Simulator, conformers: ConformerConfig) -> Simulator:
+def of_smiles(rung: CascadeRung, simulator: Simulator, conformers: ConformerConfig) -> Simulator:
+    """A simulator as one of SMILES.
+
+    Raises:
+        InputError: it takes neither SMILES nor a geometry, or counts a charge or a spin in another way than conformers.
+    """
     inputs = {v.name: v for v in simulator.spec.inputs}
     if set(inputs) == {SMILES.name}:
         return simulator

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from data.errors import InputError
-from data.files import listed_path, write_json
-from experiments.screening.cascade import rung_answers
+from data.files import listed_path
 from experiments.screening.cascade.cascade_screen import KEPT, Cascade, forms
-from experiments.screening.cascade.kept_table import kept_table
+from experiments.screening.cascade.failures import Unanswered
+from experiments.screening.cascade.kept_table import with_carried, write_kept
 from experiments.screening.cascade.population import FailurePolicy, Population
 from experiments.screening.cascade.rung_answers import OK, answer
 
@@ -43,9 +43,9 @@ def shortlist_screen(cascade: Cascade, level: float, candidates: Path) -> dict[s
             remedy="Give cascade=[CHEAP,EXPENSIVE]",
         )
     cascade.claim({"fdr": level})
-    parts, rejected, first_cost = cascade.first(candidates)
+    first = cascade.first(candidates)
     # A candidate without an answer has no place in a shortlist.
-    population = Population(parts, cascade.rule, FailurePolicy("list"))
+    population = Population(first.parts, cascade.rule, FailurePolicy("list"), first.carried)
     draws = min(cascade.calibration.labels, max(1, population.total // 2))
     refuse_too_few_labels(draws, population.total, population.expected, level)
     sampled, _ = population.sample(np.inf, draws, cascade.calibration.seed, 1.0)
@@ -73,17 +73,21 @@ def shortlist_screen(cascade: Cascade, level: float, candidates: Path) -> dict[s
     chosen = [block[above <= most].assign(p_value=p[above[above <= most]]) for above, block in rest()]
     table = pd.concat(chosen, ignore_index=True).sort_values(["p_value", "score_0"], ascending=[True, False])
     with listed_path(cascade.out / SHORTLIST) as temporary:
-        table.rename(columns={"score_0": "log_probability"}).to_parquet(temporary, index=False)
-    with listed_path(cascade.out / KEPT) as temporary:
-        kept_table(sampled.assign(group="calibration"), cascade.rule.names).to_parquet(temporary)
-    cascade.list_failures([sampled])
-    costs = [first_cost, rung_answers.cost(last, cascade.out)]
+        named = with_carried(table.rename(columns={"score_0": "log_probability"}), first)
+        named.to_parquet(temporary, index=False)
+    write_kept(sampled.assign(group="calibration"), cascade.rule.names, first, cascade.out / KEPT)
+    failed = Unanswered()
+    lost = population.unanswered()
+    failed.add(lost, 0, "status", "message", np.zeros(len(lost), bool))
+    failed.add_labelled(sampled, cascade.rungs, "list")
+    failed.write(cascade.out)
+    costs = cascade.costs(first)
     spent = sum(cost.core_seconds for cost in costs)
     per_last = costs[1].core_seconds / max(1, costs[1].answered)
     metrics: dict[str, float] = {
         "cascade/fdr_promised": level,
         "cascade/candidates": float(population.total),
-        "cascade/rejected": float(rejected),
+        "cascade/rejected": float(first.rejected),
         "cascade/labels": float(costs[1].answered),
         "cascade/calibration_labels": float(len(sampled)),
         "cascade/hits": float(sampled["hit"].sum()),
@@ -93,10 +97,9 @@ def shortlist_screen(cascade: Cascade, level: float, candidates: Path) -> dict[s
     }
     flow = ((population.total, len(table)), (len(sampled), int(sampled["hit"].sum())))
     for rung, cost, (entered, left) in zip(cascade.rungs, costs, flow, strict=True):
-        metrics |= cost.metrics(f"cascade/rung/{rung.number}", entered, left)
-    finite = {k: v for k, v in metrics.items() if np.isfinite(v)}
-    write_json(cascade.out / "metrics.json", finite)
-    return finite
+        prefix = f"cascade/rung/{rung.number}"
+        metrics |= cost.metrics(prefix, entered, left) | {f"{prefix}/failed": float(failed.count(rung.number))}
+    return cascade.finish(metrics, first, candidates, population.total)
 
 
 def refuse_too_few_labels(labels: int, total: int, expected: float, level: float) -> None:

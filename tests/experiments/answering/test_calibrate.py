@@ -27,6 +27,7 @@ from experiments.answering.cascade_calibration import LadderSettings, calibrate_
 from experiments.answering.labelled_requests import read_labels, without_learned
 from experiments.answering.saved_cascade import SavedCascade
 from experiments.campaigns.named_simulator import named_simulator
+from experiments.pages.page import write_report
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.label_table import SMILES, LabelTable
 from surrogates.cascade.risk_calibration import Risk
@@ -108,6 +109,10 @@ def test_a_calibrated_ladder_is_a_simulator_that_keeps_its_promise(ladder: Path,
     assert metrics["cascade/core_seconds_per_answer"] == pytest.approx(spent)
     assert metrics["cascade/speedup"] == pytest.approx(10.0 / spent)
     assert metrics["cascade/rung/0/failed"] == 1.0
+    assert metrics["cascade/rung/2/core_us_per_answer"] == pytest.approx(1e7)
+    page = write_report(calibrated).read_text()
+    assert "Answers are off in gap by 0.1 eV or more with a probability of 0.1 at most" in page
+    assert page.count("<svg") == 2
     assert metrics["cascade/wrong_share"] <= 0.1
     assert named_simulator("cascade", [f"simulator.directory={calibrated}"], key="x").fingerprint == cascade.fingerprint
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import shutil
 import signal
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +20,18 @@ from rdkit import Chem
 from benchmarks.faults.small_surrogates import properties
 from data.errors import InputError
 from data.molecules.featurise import encode
+from data.spec import Spec, Variable
 from experiments.pages.cascade_page import render_cascade
 from experiments.screening.cascade.cascade_screen import Cascade, cascade_screen_config
 from experiments.screening.cascade.population import FailurePolicy, Population, first_scores
-from experiments.screening.cascade.rungs import build_rungs, check_rungs
+from experiments.screening.cascade.rungs import CascadeRung, build_rungs, check_rungs, of_smiles
 from experiments.screening.cascade.settings import CalibrationSettings, hit_rule
 from experiments.screening.cascade.shortlisted import shortlist_screen
 from experiments.screening.library_screen import ScreenConfig
 from experiments.screening.objective import Objective
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
+from simulators.chemistry.variables import GEOMETRY
 from surrogates.cascade.promise import Promise
 from surrogates.cascade.scoring import HitRule, Stack
 from surrogates.cascade.shortlist import shortlist
@@ -96,34 +101,56 @@ def test_the_funnel_adds_up_and_keeps_the_promised_share(ladder: Path, tmp_path:
     assert metrics["cascade/rung/1/core_seconds"] == 10.0 * len(kept)
     assert metrics["cascade/speedup"] == pytest.approx(7000.0 / metrics["cascade/core_seconds"])
     assert metrics["cascade/recall_promised"] == 0.8
+    # What an answer takes: of the network by the count of its programs, of the table its declared cost and its file.
+    assert metrics["cascade/rung/0/operations_per_answer"] > 0
+    assert metrics["cascade/rung/0/bytes_moved_per_answer"] > 0
+    assert "cascade/rung/1/operations_per_answer" not in metrics
+    assert metrics["cascade/rung/1/core_us_per_answer"] == 1e7
+    read = (ladder / "last.csv").stat().st_size / len(kept)
+    assert metrics["cascade/rung/1/bytes_read_per_answer"] == pytest.approx(read)
+    page = render_cascade(tmp_path)
+    assert page.count("<svg") == 2
+    assert "Where the core-seconds and the bytes went" in page
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     assert metrics == cascade(ladder, tmp_path, sampling=sampling).run(ladder / "candidates.smi")
 
 
-def test_three_rungs_combine_the_answers_and_the_middle_one_saves_labels(ladder: Path, tmp_path: Path) -> None:
-    objective = Objective(maximize="gap", hit=json.loads((ladder / "hit.json").read_text()))
-    # A run of `understudy simulate` names the middle table, because a name of a configuration is one rung.
-    run = tmp_path / "middle"
+@pytest.fixture(scope="module")
+def middle(ladder: Path) -> Path:
+    """A run of `understudy simulate` that names the middle table, because a name of a configuration is one rung."""
+    run = ladder / "middle"
     run.mkdir()
     (run / "labels.zarr").mkdir()
     (run / "config.yaml").write_text(
         f"simulator:\n  _target_: simulators.label_table.LabelTable\n  file: {ladder / 'middle.csv'}\n"
         "  outputs: [gap]\n  cost_s: 0.1\n"
     )
+    return run
+
+
+def of_three(ladder: Path, middle: Path, out: Path, labels: int, columns: tuple[str, ...] = ()) -> Cascade:
+    objective = Objective(maximize="gap", hit=json.loads((ladder / "hit.json").read_text()))
     tables = {"table": {"file": str(ladder / "last.csv"), "outputs": ["gap"], "cost_s": 10.0}}
-    rungs = build_rungs([str(ladder / "cheap"), str(run), "table"], tables, ConformerConfig())
+    rungs = build_rungs([str(ladder / "cheap"), str(middle), "table"], tables, ConformerConfig())
     rule = hit_rule(objective, ["gap"])
-    how = CalibrationSettings(labels=350, sampling="uniform")
-    metrics = Cascade(
-        check_rungs(rungs, rule.names), rule, Promise(0.7, 0.8, 2), how, FailurePolicy(),
-        cascade_screen_config(ScreenConfig(workers=1), objective), CampaignConfig(workers=1, give_up_after=None),
-        tmp_path / "out", show=False,
-    ).run(ladder / "candidates.smi")  # fmt: skip
+    return Cascade(
+        check_rungs(rungs, rule.names), rule, Promise(0.7, 0.8, 2),
+        CalibrationSettings(labels=labels, sampling="uniform"), FailurePolicy(),
+        cascade_screen_config(ScreenConfig(workers=1, columns=columns), objective),
+        CampaignConfig(workers=1, give_up_after=None), out, show=False,
+    )  # fmt: skip
+
+
+def test_three_rungs_combine_the_answers_and_the_middle_one_saves_labels(
+    ladder: Path, middle: Path, tmp_path: Path
+) -> None:
+    metrics = of_three(ladder, middle, tmp_path / "out", 350).run(ladder / "candidates.smi")
+    hit = json.loads((ladder / "hit.json").read_text())
     truth = pd.read_csv(ladder / "last.csv")["gap"].to_numpy()
     stacks = json.loads((tmp_path / "out" / "thresholds.json").read_text())["stacks"]
     assert stacks[1]["gap"]["std"] < 0.35 * truth.std()  # the middle rung alone is off by 2 and has half the slope
     assert metrics["cascade/rung/1/out"] == metrics["cascade/rung/2/in"] < metrics["cascade/rung/1/in"]
-    assert metrics["cascade/hits"] >= 0.7 * (truth >= objective.hit).sum()
+    assert metrics["cascade/hits"] >= 0.7 * (truth >= hit).sum()
 
 
 def test_a_promise_that_cannot_be_kept_is_refused_before_a_label_is_paid(ladder: Path, tmp_path: Path) -> None:
@@ -182,6 +209,18 @@ def test_failures_of_the_last_rung_are_listed_and_count_against_the_promise(ladd
     assert failures["reason"].str.contains("gap").all()
 
 
+@dataclass(frozen=True)
+class OfGeometries:
+    """A simulator with some convention of its inputs, which is never asked."""
+
+    inputs: tuple[Variable, ...]
+    name = "other"
+
+    @property
+    def spec(self) -> Spec:
+        return Spec(self.inputs, ())
+
+
 def test_rungs_that_do_not_fit_are_refused_by_name(ladder: Path, tmp_path: Path) -> None:
     cheap = str(ladder / "cheap")
     table = {"file": str(ladder / "last.csv"), "outputs": ["gap"]}
@@ -201,6 +240,10 @@ def test_rungs_that_do_not_fit_are_refused_by_name(ladder: Path, tmp_path: Path)
         build_rungs([cheap, "table"], {"tabel": table}, ConformerConfig())
     with pytest.raises(InputError, match=r"objective\.hit"):
         hit_rule(Objective(maximize="gap"), ["gap"])
+    for name, variable in (("spin", "2S+1"), ("charge", "|e|")):
+        other = tuple(replace(v, units=variable) if v.name == name else v for v in GEOMETRY)
+        with pytest.raises(InputError, match=rf"rung 1 \(other\) counts {name} in .*, and conformers have it in"):
+            of_smiles(CascadeRung(1, "other", None), OfGeometries(other), ConformerConfig())
     rungs = check_rungs(build_rungs([cheap, "table"], {"table": table}, ConformerConfig()), ["gap"])
     assert rungs[1].units("gap") == "eV"
     assert "taken as those of rung 0" in rungs[1].assumed
@@ -222,40 +265,97 @@ def test_another_rung_is_not_taken_for_the_calibrated_one(ladder: Path, tmp_path
         other.claim()
 
 
-def command(ladder: Path, out: Path, *more: str) -> list[str]:
+def command(ladder: Path, middle: Path, out: Path, *more: str) -> list[str]:
     hit = json.loads((ladder / "hit.json").read_text())
     return [
-        "screen", f"cascade=[{ladder / 'cheap'},table]",
+        "screen", f"cascade=[{ladder / 'cheap'},{middle},table]",
         f"rungs.table.file={ladder / 'last.csv'}", "rungs.table.outputs=[gap]", "rungs.table.cost_s=10",
-        "recall=0.8", "confidence=0.9", f"candidates={ladder / 'candidates.smi'}", "objective.maximize=gap",
-        f"objective.hit={hit}", "calibration.labels=250", "calibration.sampling=uniform", f"out={out}", "workers=1",
-        "campaign.workers=1", *more,
+        "recall=0.7", "confidence=0.8", f"candidates={ladder / 'candidates.csv'}", "objective.maximize=gap",
+        f"objective.hit={hit}", "calibration.labels=200", "calibration.sampling=uniform", f"out={out}", "workers=1",
+        "campaign.workers=1", "columns=[id,gap_1]", "top_k=5", *more,
     ]  # fmt: skip
 
 
-def test_the_command_resumes_after_a_kill_and_refuses_in_one_line(ladder: Path, tmp_path: Path) -> None:
-    refused = understudy(*command(ladder, tmp_path / "no", "recall=0.999"))
-    assert refused.returncode == 2
-    assert refused.stderr.strip().count("\n") == 0
-    assert "2052 labels of hits are missing" in refused.stderr
-    killed = tmp_path / "killed"
-    process = Command(*command(ladder, killed))
-    store = killed / "rung-1.zarr" / "journal.bin"
-    while process.poll() is None and not (store.is_file() and store.stat().st_size > 20_000):
+def killed_in_rung(number: int, out: Path, *arguments: str) -> None:
+    """Start a command, and kill it -9 while a rung answers."""
+    process = Command(*arguments)
+    store = out / f"rung-{number}.zarr" / "journal.bin"
+    while process.poll() is None and not (store.is_file() and store.stat().st_size > 8_000):
         time.sleep(0.02)
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    again = understudy(*command(ladder, killed))
-    assert again.returncode == 0, again.stderr
-    whole = cascade(ladder, tmp_path / "whole").run(ladder / "candidates.smi")
+
+
+def test_the_command_resumes_after_a_kill_in_any_rung_and_refuses_in_one_line(
+    ladder: Path, middle: Path, tmp_path: Path
+) -> None:
+    names = (ladder / "candidates.smi").read_text().split()[:400]
+    # A column may have the name of one of the cascade's own.
+    rows = "".join(f"{name},{number:05d},v{number}\n" for number, name in enumerate(names))
+    (ladder / "candidates.csv").write_text(f"smiles,id,gap_1\n{rows}")
+    refused = understudy(*command(ladder, middle, tmp_path / "no", "recall=0.999"))
+    assert refused.returncode == 2
+    assert refused.stderr.strip().count("\n") == 0
+    assert re.search(r"\d+ labels of hits are missing", refused.stderr)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed_in_rung(1, killed, *command(ladder, middle, killed))
+    assert not (killed / "rung-2.zarr").exists()
+    killed_in_rung(2, killed, *command(ladder, middle, killed))
+    run = understudy(*command(ladder, middle, killed))
+    assert run.returncode == 0, run.stderr
     resumed = json.loads((killed / "metrics.json").read_text())
-    for key in whole:
+    uninterrupted = of_three(ladder, middle, whole, 200, ("id", "gap_1")).run(ladder / "candidates.csv")
+    for key in uninterrupted:
         if "core_seconds" not in key and "bytes" not in key and "speedup" not in key:
-            assert resumed[key] == whole[key], key
-    assert resumed["cascade/rung/1/core_seconds"] == whole["cascade/rung/1/core_seconds"]
-    a, b = (pd.read_parquet(p / "kept.parquet") for p in (killed, tmp_path / "whole"))
+            assert resumed[key] == uninterrupted[key], key
+    assert resumed["cascade/rung/2/core_seconds"] == uninterrupted["cascade/rung/2/core_seconds"]
+    a, b = (pd.read_parquet(p / "kept.parquet") for p in (killed, whole))
     pd.testing.assert_frame_equal(a, b)
+    # Every candidate has the cells of its row, beside the answers of the rungs.
+    assert a["id"].tolist() == [f"{names.index(s):05d}" for s in a["smiles"]]
+    assert a["gap_1"].tolist() == [f"v{names.index(s)}" for s in a["smiles"]]
+    best = pd.read_csv(killed / "top.csv", dtype={"id": str})
+    ranked = a[a["hit"]].sort_values("rung_2_gap", ascending=False)
+    assert best["id"].tolist() == ranked["id"].tolist()[:5]
+    assert best["rank"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_what_the_first_rung_does_not_answer_is_listed_and_counts(ladder: Path, tmp_path: Path) -> None:
+    """One candidate in ten has no answer of the first rung, which is a simulator here."""
+    last = pd.read_csv(ladder / "last.csv").sample(160, random_state=0)
+    table = pd.read_csv(ladder / "middle.csv").loc[last.index]
+    lost = np.arange(160) % 10 == 0
+    table[~lost].to_csv(tmp_path / "first.csv", index=False)
+    table[["smiles"]].to_csv(tmp_path / "asked.csv", index=False)
+    run = tmp_path / "first"
+    (run / "labels.zarr").mkdir(parents=True)
+    (run / "config.yaml").write_text(
+        f"simulator:\n  _target_: simulators.label_table.LabelTable\n  file: {tmp_path / 'first.csv'}\n"
+        "  outputs: [gap]\n  units: [eV]\n  cost_s: 0.1\n"
+    )
+    tables = {"table": {"file": str(ladder / "last.csv"), "outputs": ["gap"], "cost_s": 10.0}}
+    rungs = check_rungs(build_rungs([str(run), "table"], tables, ConformerConfig()), ["gap"])
+    hit = last["gap"].to_numpy() >= json.loads((ladder / "hit.json").read_text())
+    assert (hit & lost).any()
+    for policy, then in (("list", "left out"), ("pass", "passed on")):
+        one = cascade(ladder, tmp_path / policy, policy=policy, recall=0.5)
+        if policy == "pass":
+            for store in (tmp_path / "list").glob("rung-*.zarr"):
+                shutil.copytree(store, one.out / store.name)
+        metrics = replace(one, rungs=rungs).run(tmp_path / "asked.csv")
+        failures = pd.read_csv(one.out / "failures.csv")
+        assert sorted(failures["smiles"]) == sorted(table["smiles"][lost])
+        assert set(zip(failures["rung"], failures["then"], strict=True)) == {(0, then)}
+        assert failures["reason"].str.contains(r"not in the table first\.csv").all()
+        assert metrics["cascade/rung/0/failed"] == lost.sum()
+        kept = pd.read_parquet(one.out / "kept.parquet")
+        passed = set(kept["smiles"][kept["group"] == "kept"])
+        assert len(passed & set(failures["smiles"])) == (lost.sum() if policy == "pass" else 0)
+        assert metrics["cascade/hits"] >= 0.5 * hit.sum()
+        labelled = kept[kept["smiles"].isin(failures["smiles"]) & kept["hit"]]
+        # A labelled hit that has no answer, and is left out, is one that the first rung loses.
+        assert metrics["cascade/rung/0/share_of_hits_lost"] >= (len(labelled) / hit.sum() if policy == "list" else 0)
 
 
 def test_the_score_is_the_probability_of_a_hit() -> None:

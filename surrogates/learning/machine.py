@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 #: Sizes of the matrices; the best rate counts.
@@ -63,6 +64,10 @@ class MeasuredCost:
             self.flops + other.flops, self.bytes + other.bytes, self.transcendentals + other.transcendentals
         )
 
+    def times(self, factor: float) -> MeasuredCost:
+        """The cost of as many runs of the program, or of a share of one."""
+        return MeasuredCost(self.flops * factor, self.bytes * factor, self.transcendentals * factor)
+
     def seconds(self, peaks: Peaks) -> dict[str, float]:
         """The least time (s) that each resource of the machine needs for this cost."""
         return {
@@ -77,42 +82,60 @@ class MeasuredCost:
         return name, least / seconds if seconds > 0 else 0.0
 
 
-def best(run: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Seconds of the fastest of `rounds` rounds, after one round of warm-up."""
+def best(run: Callable[[], object], rounds: int = ROUNDS, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of the fastest of `rounds` rounds by a clock, after one round of warm-up."""
     run()
     seconds = []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = clock()
         run()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return min(seconds)
 
 
-def measure() -> Peaks:
-    """Measure the peaks of this machine, which takes some seconds."""
+def measure(*, one_core: bool = False) -> Peaks:
+    """Measure the peaks of this machine, which takes some seconds.
+
+    Args:
+        one_core: measure one core of a CPU, by shorter programs: a second in all.
+    """
     import jax
     import jax.numpy as jnp
 
+    sizes: tuple[int, ...] = SIZES
+    jit, timed, moved, uncached = jax.jit, best, 1 << 31, UNCACHED
+    if one_core:
+        jit = partial(jax.jit, compiler_options={"xla_cpu_multi_thread_eigen": False})
+        # Processor time, which other work on the machine does not lengthen.
+        timed = partial(best, rounds=3, clock=time.process_time)
+        sizes, moved, uncached = SIZES[:1], 1 << 28, UNCACHED >> 2
+
     def product(size: int) -> float:
-        multiply = jax.jit(jnp.matmul)
+        multiply = jit(jnp.matmul)
         a = jnp.ones((size, size), jnp.float32)
-        return 2.0 * size**3 / best(lambda: multiply(a, a).block_until_ready())
+        return 2.0 * size**3 / timed(lambda: multiply(a, a).block_until_ready())
 
     def bandwidth(size: int) -> float:
         # The array is carried from round to round, so that XLA cannot remove a round.
-        rounds = max(4, (1 << 31) // size)
+        rounds = max(4, moved // size)
         n = size // 8
-        loop = jax.jit(lambda a, b: jax.lax.fori_loop(0, rounds, lambda _, x: x + 0.5 * b, a))
+        loop = jit(lambda a, b: jax.lax.fori_loop(0, rounds, lambda _, x: x + 0.5 * b, a))
         a, b = jnp.zeros(n, jnp.float32), jnp.ones(n, jnp.float32)
-        return 12.0 * n * rounds / best(lambda: loop(a, b).block_until_ready())
+        return 12.0 * n * rounds / timed(lambda: loop(a, b).block_until_ready())
 
     def exponentials() -> float:
-        n, rounds = CACHED // 8, 1000
-        loop = jax.jit(lambda a: jax.lax.fori_loop(0, rounds, lambda _, x: jnp.exp(-x), a))
+        n, rounds = CACHED // 8, 100 if one_core else 1000
+        loop = jit(lambda a: jax.lax.fori_loop(0, rounds, lambda _, x: jnp.exp(-x), a))
         a = jnp.zeros(n, jnp.float32)
-        return n * rounds / best(lambda: loop(a).block_until_ready())
+        return n * rounds / timed(lambda: loop(a).block_until_ready())
 
-    return Peaks(max(map(product, SIZES)), bandwidth(CACHED), bandwidth(UNCACHED), exponentials())
+    return Peaks(max(map(product, sizes)), bandwidth(CACHED), bandwidth(uncached), exponentials())
+
+
+@cache
+def peaks_of_a_core() -> Peaks:
+    """The peaks of one core of this machine, measured once in a process, for about a core-second."""
+    return measure(one_core=True)
 
 
 def cost(compiled: Any) -> MeasuredCost:
