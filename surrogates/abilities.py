@@ -34,6 +34,20 @@ class PredictsTables(Protocol):
 
 
 @runtime_checkable
+class HasExperts(Protocol):
+    """A surrogate of geometries of which each structure is answered by one expert."""
+
+    @property
+    def experts(self) -> tuple[Any, ...]:
+        """The experts."""
+        ...
+
+    def by_expert(self, structures: Any) -> list[tuple[int, np.ndarray]]:
+        """The experts that answer structures, by their number, and the rows of each."""
+        ...
+
+
+@runtime_checkable
 class TakesFields(Protocol):
     """A surrogate whose samples `data.fields.field_reading.read_fields` reads."""
 

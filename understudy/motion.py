@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from data.errors import InputError
 from data.molecules.files import read
 from data.structures.structures import Structures
+from surrogates.abilities import HasExperts
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
 from surrogates.potentials.dynamics.force_field import ForceField
-from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxed, Relaxer
+from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxed, Relaxer, joined
 from surrogates.potentials.dynamics.trajectory import run_dynamics
 from surrogates.trained import Surrogate
 
@@ -28,7 +32,7 @@ def relax(potential: Surrogate, molecules: Structures | str | Path, **settings: 
     """Relax geometries until no force is longer than `fmax`.
 
     Args:
-        potential: what `understudy.load` gave for a potential.
+        potential: what `understudy.load` gave for a potential or a mixture, whose experts answer a molecule each.
         molecules: a file of geometries, or a table of them.
         **settings: of `surrogates.potentials.dynamics.relax.RelaxConfig`: fmax (eV/Angstrom), max_steps, optimiser and
             buckets.
@@ -41,7 +45,9 @@ def relax(potential: Surrogate, molecules: Structures | str | Path, **settings: 
         SimulationError: `invalid_input`: the potential does not know an element.
     """
     table = molecules if isinstance(molecules, Structures) else structures(molecules)
-    return Relaxer(_potential(potential), RelaxConfig(**settings))(table)
+    config = RelaxConfig(**settings)
+    parts = [(rows, Relaxer(_potential(one), config)(table.take(rows))) for one, rows in _answering(potential, table)]
+    return parts[0][1] if len(parts) == 1 else joined(table, parts)
 
 
 def dynamics(
@@ -66,11 +72,29 @@ def dynamics(
         Frames written.
 
     Raises:
-        InputError: the surrogate is no potential, or a file cannot be read or written.
+        InputError: the surrogate is no potential, a file cannot be read or written, or several experts of a mixture
+            answer the molecules.
         SimulationError: `invalid_input`: the potential does not know an element.
     """
     table = molecules if isinstance(molecules, Structures) else structures(molecules)
-    return run_dynamics(Dynamics(_potential(potential), DynamicsConfig(**settings)), table, out, resume=resume)
+    (one, _), *others = _answering(potential, table)
+    if others:
+        raise InputError(
+            f"{len(others) + 1} experts answer these molecules, and a trajectory has one potential",
+            remedy="Give the molecules of each expert a trajectory of their own; potential.by_expert(molecules) tells "
+            "which these are",
+        )
+    return run_dynamics(Dynamics(_potential(one), DynamicsConfig(**settings)), table, out, resume=resume)
+
+
+def _answering(surrogate: Surrogate, table: Structures) -> list[tuple[Surrogate, Int[np.ndarray, " m"]]]:
+    """The surrogate with all rows; of a mixture the experts that answer the rows as they are now.
+
+    A molecule keeps its expert, whatever geometries it moves through, so that it moves on one surface.
+    """
+    if not isinstance(surrogate, HasExperts) or not len(table):
+        return [(surrogate, np.arange(len(table)))]
+    return [(surrogate.experts[expert], rows) for expert, rows in surrogate.by_expert(table)]
 
 
 def _potential(surrogate: Surrogate) -> ForceField:

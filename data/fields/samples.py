@@ -7,7 +7,8 @@ reads samples from a store of a campaign or from a file.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class Fields:
         fingerprint: identity of the labels: the simulator's, or the hash of the file's arrays.
         seconds: core-seconds that each sample took its simulator; NaN where unknown.
         reading: summary of what was read from their source; None if they were not read.
+        cheaper: the output as a cheaper surrogate answers it, at one time; None if there is none.
+        cheaper_costs: what these answers cost, as metrics.
     """
 
     layout: Layout
@@ -41,6 +44,8 @@ class Fields:
     fingerprint: str
     seconds: Float[np.ndarray, " sample"]
     reading: Reading | None = None
+    cheaper: Float[np.ndarray, "sample *space channel"] | None = None
+    cheaper_costs: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.states)
@@ -53,6 +58,7 @@ class Fields:
             static=self.static[rows],
             parameters=self.parameters[rows],
             seconds=self.seconds[rows],
+            cheaper=None if self.cheaper is None else self.cheaper[rows],
         )
 
     def input_keys(self) -> list[str]:
@@ -63,7 +69,7 @@ class Fields:
     def content(self) -> str:
         """SHA-256 (hex) of the arrays."""
         digest = hashlib.sha256()
-        for array in (self.states, self.static, self.parameters):
+        for array in (self.states, self.static, self.parameters, *(() if self.cheaper is None else (self.cheaper,))):
             # Fields that float32 resolves keep the hash that they had when all fields were float32.
             kind = "<f8" if array.dtype == np.float64 and array.ndim > 2 else "<f4"
             digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, kind).tobytes())

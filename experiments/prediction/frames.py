@@ -40,8 +40,10 @@ from experiments.application.usage import PeakMemory, cpu_seconds
 from experiments.prediction.delivery import Delivered
 from experiments.prediction.rows import NOT_FINITE, PARTS, REASON
 from experiments.prediction.truth import TruthScores
+from surrogates.family import FAMILIES
 
 if TYPE_CHECKING:
+    from surrogates.mixture.surrogate import MixtureSurrogate
     from surrogates.potentials.surrogate import PotentialSurrogate
 
 #: Frames of a part.
@@ -53,12 +55,16 @@ GEOMETRY = ("pbc", "cell", "fixed", "constraints")
 
 
 def predict_frames(
-    surrogate: PotentialSurrogate, inputs: Path, out: Path, run_dir: Path, settings: Mapping[str, Any]
+    surrogate: PotentialSurrogate | MixtureSurrogate,
+    inputs: Path,
+    out: Path,
+    run_dir: Path,
+    settings: Mapping[str, Any],
 ) -> Delivered:
     """Write the answers to all frames of a file.
 
     Args:
-        surrogate: the potential.
+        surrogate: the potential, or a mixture, each of whose molecules is answered by one of its experts.
         inputs: what `data.structures.frame_files.read_frames` takes.
         out: .extxyz, .xyz or .traj. A frame keeps its entries; energy, forces and stress are those of the potential,
             and those of the file become energy_true and so on.
@@ -68,16 +74,18 @@ def predict_frames(
     Raises:
         InputError: no frame can be used, or the file cannot be read.
     """
-    from surrogates.potentials.task import PotentialTask
-
     frame_kind(out)
     began, cpu = time.perf_counter(), cpu_seconds()
-    surrogate = PotentialTask.ready(surrogate, settings)
+    surrogate = FAMILIES[surrogate.KIND].task.ready(surrogate, settings)
     keys = build(KeySettings, {name: settings[name] for name in KeySettings.__dataclass_fields__}, where="").keys("")
-    keys = keys.after(surrogate.facts.head.keys)
+    keys = keys.after(surrogate.frame_keys)
     work = run_dir / PARTS
     make_directory(work)
-    held_to = {"surrogate": surrogate.fingerprint, "head": surrogate.facts.active, "frames": CHUNK_FRAMES}
+    held_to = {
+        "surrogate": surrogate.fingerprint,
+        "head": getattr(surrogate.facts, "active", ""),
+        "frames": CHUNK_FRAMES,
+    }
     done = _done(work, held_to)
     with PeakMemory() as memory, progress_bar("frames", None) as bar:
         for number, rows in enumerate(_chunks(read_frames(inputs, (), keys), CHUNK_FRAMES)):
@@ -159,7 +167,7 @@ def _done(work: Path, held_to: Mapping[str, Any]) -> int:
 
 
 def _answers(
-    surrogate: PotentialSurrogate, rows: Sequence[Row | Bad], path: Path
+    surrogate: PotentialSurrogate | MixtureSurrogate, rows: Sequence[Row | Bad], path: Path
 ) -> tuple[list[Row], dict[str, Any], dict[str, np.ndarray]]:
     """The frames of a chunk with their answers, what is noted of them, and pairs of true and predicted values."""
     reasons = {row.line: row.reason for row in rows if isinstance(row, Bad)}

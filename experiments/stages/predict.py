@@ -27,6 +27,7 @@ PREDICTORS: Mapping[str, str] = {
     "parameters": "experiments.prediction.kinds.predict_numbers",
     "fields": "experiments.prediction.samples.predict_fields",
     "potentials": "experiments.prediction.frames.predict_frames",
+    "mixture": "experiments.prediction.frames.predict_frames",
     "meshes": "experiments.prediction.mesh_records.predict_meshes",
 }
 #: Kind of surrogate that this command does not ask -> what to do.
@@ -40,7 +41,7 @@ USED_BY: Mapping[str, tuple[str, ...]] = {
     "workers": ("properties",),
     "dims": ("fields",),
     "head": ("potentials",),
-    **dict.fromkeys(KeySettings.__dataclass_fields__, ("potentials",)),
+    **dict.fromkeys(KeySettings.__dataclass_fields__, ("potentials", "mixture")),
 }
 #: Why the other kinds do not use them.
 WHY = {
@@ -50,7 +51,7 @@ WHY = {
     "standardise": "reads no SMILES",
     "workers": "reads its inputs where it answers them",
     "dims": "reads no arrays without named dims",
-    "head": "has one head",
+    "head": "has no heads to choose from",
     **dict.fromkeys(KeySettings.__dataclass_fields__, "reads no frames"),
 }
 

@@ -21,6 +21,7 @@ from surrogates.fields.scale import FieldScale
 from surrogates.fields.units import FieldUnits
 from surrogates.learning.box import Box
 from surrogates.learning.normalise import refuse_unlike
+from surrogates.learning.rung import Standing
 
 #: Coarse solvers whose answer can be an input of the network.
 COARSE = ("none", "darcy")
@@ -79,6 +80,7 @@ class FieldFacts:
             versions.
         domain: ranges of the training samples (see `surrogates.fields.training_domain`); None for surrogates of
             earlier versions, which did not save them.
+        on: the cheaper surrogate on which this one stands, and the line through its answers; None for none.
     """
 
     config: FieldConfig
@@ -91,10 +93,14 @@ class FieldFacts:
     #: Surrogates of earlier versions lack these two, and must keep their fingerprint.
     units: FieldUnits | None = field(default=None, metadata=OMIT_DEFAULT)
     domain: Box | None = field(default=None, metadata=OMIT_DEFAULT)
+    on: Standing | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         layout, scale = self.layout, self.scale
-        seen = (*layout.static, self.coarse) if self.coarse is not None else layout.static
+        seen: tuple[Any, ...] = (*layout.static, self.coarse) if self.coarse is not None else tuple(layout.static)
+        if self.on is not None:
+            refuse_unlike(channels=range(layout.channels), on=self.on.line.offset)
+            seen = (*seen, *self.on.scale.names)
         refuse_unlike(channels=range(layout.channels), scale=scale.state_mean)
         refuse_unlike(fields=seen, scale=scale.static_mean)
         refuse_unlike(parameters=layout.parameters, scale=scale.parameter_mean)
@@ -114,9 +120,10 @@ class FieldFacts:
         """Dims and channels of the inputs and outputs of the network."""
         layout = self.layout
         state = layout.channels if layout.evolves else 0
+        answers = 0 if self.on is None else layout.channels
         return FieldShape(
             dims=len(layout.space),
-            inputs=max(1, state + len(layout.static) + (self.coarse is not None)),
+            inputs=max(1, state + len(layout.static) + (self.coarse is not None) + answers),
             outputs=1 if self.config.constraint == "stream_function" else layout.channels,
             parameters=len(layout.parameters),
             periodic=layout.periodic,

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from data.errors import InputError
 from data.fields.batches import FieldBatches
 from data.fields.samples import Fields
+from surrogates.fields.cheaper_answers import residual, standing_of
 from surrogates.fields.coarse_darcy import CoarseDarcy, refuse_unfit, with_coarse
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.loss import FieldLoss
@@ -20,6 +21,7 @@ from surrogates.fields.training_domain import domain_of
 from surrogates.fields.units import FieldUnits
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
+from surrogates.learning.rung import Rung
 
 
 def fit_field_surrogate(
@@ -29,6 +31,7 @@ def fit_field_surrogate(
     training: TrainConfig,
     run_dir: Path,
     *,
+    on: Rung | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[FieldSurrogate, FitResult]:
@@ -40,6 +43,7 @@ def fit_field_surrogate(
         config: settings of the ensemble, the network and the loss.
         training: settings of the training loop.
         run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
+        on: the cheaper surrogate whose answers are `cheaper` of each part; None if there is none.
         mesh: devices that share each batch; None for all devices.
         progress: whether to show a progress bar.
 
@@ -86,11 +90,29 @@ def fit_field_surrogate(
     if coarse is not None:
         train = replace(train, static=with_coarse(coarse, train.static))
         valid = None if valid is None else replace(valid, static=with_coarse(coarse, valid.static))
+    standing = None
+    if on is not None:
+        if config.constraint != "none" or coarse is not None:
+            raise InputError(
+                "a network that corrects another surrogate has no constraint and no coarse solver",
+                where="model.constraint" if config.constraint != "none" else "model.coarse",
+                remedy="Set it to none",
+            )
+        standing = standing_of(on, train)
+        train = residual(standing, train)
+        valid = None if valid is None else residual(standing, valid)
     units = FieldUnits.fit(train, one_unit=solenoidal is not None)
     train = units.apply(train)
     valid = None if valid is None else units.apply(valid)
     facts = FieldFacts(
-        config, layout, FieldScale.fit(train), train.fingerprint, coarse=coarse, units=units, domain=domain
+        config,
+        layout,
+        FieldScale.fit(train),
+        train.fingerprint,
+        coarse=coarse,
+        units=units,
+        domain=domain,
+        on=standing,
     )
     mesh = mesh or data_mesh()
     frames = unroll + 1 if layout.evolves else 1
@@ -101,4 +123,5 @@ def fit_field_surrogate(
     loss = FieldLoss(config.loss, facts.shares(), layout.periodic)
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, FieldModel)
-    return FieldSurrogate(result.model, facts), result
+    surrogate = FieldSurrogate(result.model, facts)
+    return surrogate if on is None else surrogate.with_rung(on.simulator), result

@@ -66,7 +66,7 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
     @property
     def stands_on(self) -> Mapping[str, str]:
         """See `TrainedSurrogate.stands_on`."""
-        return {} if self.facts.coarse is None else {"on": "coarse"}
+        return super().stands_on if self.facts.coarse is None else {"on": "coarse"}
 
     @cached_property
     def spec(self) -> Spec:
@@ -182,7 +182,9 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
         """
         fields.refuse_other(self.facts.layout, "these samples", same_grid=False)
         steps = fields.states.shape[1] - 1 if steps is None else steps
-        return self.predict_arrays(fields.states[:, 0], fields.static, fields.parameters, steps=steps)
+        return self.predict_arrays(
+            fields.states[:, 0], fields.static, fields.parameters, steps=steps, cheaper=fields.cheaper
+        )
 
     def predict_arrays(
         self,
@@ -192,6 +194,7 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
         *,
         steps: int | None = None,
         batch: int | None = None,
+        cheaper: Float[np.ndarray, "sample *space channel"] | None = None,
     ) -> FieldAnswer:
         """Predict for arrays in the units of the samples, in batches of one shape.
 
@@ -200,9 +203,17 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
             static, parameters: static fields and parameters.
             steps: number of steps of a trajectory; by default that of training.
             batch: samples per batch; by default as many as `ANSWER_SIZE` allows.
+            cheaper: for a surrogate that stands on another one, the answers of that one; None to ask it.
         """
         layout, units = self.facts.layout, self.facts.units
         outside = self.outside(initial, static, parameters)
+        first: float | np.ndarray = 0.0
+        if self.facts.on is not None:
+            if cheaper is None:
+                cheaper = self._ask_rung(static, parameters)
+            flat = self.facts.on.scale.apply(cheaper.reshape(-1, layout.channels))
+            first = self.facts.on.line.apply(flat).reshape(cheaper.shape)[:, None]
+            static = np.concatenate([static, cheaper], axis=-1)
         static = self.facts.network_static(static)
         if initial is None:
             initial = np.zeros((*static.shape[:-1], layout.channels), np.float32)
@@ -225,7 +236,15 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
             centre, spread = np.asarray(mean)[: len(rows)], np.asarray(std)[: len(rows)]
             means.append(centre if units is None else units.states.back(centre))
             stds.append(spread if units is None else units.states.back_spread(spread))
-        return FieldAnswer(np.concatenate(means), np.concatenate(stds), outside)
+        return FieldAnswer(np.concatenate(means) + first, np.concatenate(stds), outside)
+
+    def _ask_rung(
+        self, static: Float[np.ndarray, "sample *space static"], parameters: Float[np.ndarray, "sample parameter"]
+    ) -> Float[np.ndarray, "sample *space channel"]:
+        """The answers of the surrogate on which this one stands."""
+        rung: Any = self.rung
+        answers: Float[np.ndarray, "sample *space channel"] = rung.predict_arrays(None, static, parameters).mean[:, 0]
+        return answers
 
     def outside(
         self,
@@ -250,7 +269,12 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
         """The mean prediction in float32, to be called in a compiled function; for timing and gradients.
 
         `static` includes the answer of a coarse solver, as `FieldFacts.network_static` returns it.
+
+        Raises:
+            InputError: the surrogate stands on another one, which no compiled function can ask.
         """
+        if self.facts.on is not None:
+            raise InputError(f"the surrogate stands on {self.facts.on.name}", remedy="Use predict_arrays")
         units = self.facts.units
         if units is not None:
             initial = units.states.to(initial, jnp) if self.facts.layout.evolves else initial

@@ -17,6 +17,7 @@ from data.fields.samples import Fields
 from data.reading_summary import Reading
 from data.rejects import RejectLog
 from surrogates.fields.calibration import calibrate_intervals
+from surrogates.fields.cheaper_answers import rung_of_fields, with_answers
 from surrogates.fields.facts import FieldConfig, FieldSettings
 from surrogates.fields.fit import fit_field_surrogate
 from surrogates.fields.networks.architectures import ARCHITECTURES
@@ -28,7 +29,7 @@ from surrogates.learning.nn.registry import settings_of_surrogate
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.sample_parts import PartedData, read_samples, say_other_labels, score_apart
-from surrogates.learning.sample_task import SampleTask
+from surrogates.learning.sample_task import SampleParts, SampleSets, SampleTask
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,43 @@ class FieldData(PartedData):
 
 @dataclass(frozen=True)
 class FieldTask(SampleTask[Fields, FieldSurrogate]):
-    """A training on fields or trajectories; see `SampleTask`."""
+    """A training on fields or trajectories; see `SampleTask`.
+
+    Attributes:
+        on: the cheaper surrogate of the same field whose answers are inputs; None for none.
+    """
 
     data: FieldData
     config: FieldConfig
     training: TrainConfig
+    on: Rung | None = None
 
     KIND = "fields"
     DATA = FieldData
     FITTED_RUNGS = frozenset({"coarse"})
+    RUNG_OUTPUTS = ()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
         task = super().of(settings)
-        return replace(task, config=replace(task.config, coarse="darcy")) if isinstance(on, FittedRung) else task
+        if isinstance(on, FittedRung):
+            return replace(task, config=replace(task.config, coarse="darcy"))
+        if on is not None:
+            rung_of_fields(on)
+        return replace(task, on=on)
+
+    @classmethod
+    def unused_rung(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        """See `Task.unused_rung`."""
+        return super().unused_rung(settings) or {"rung": "all of the field of on=DIR is used"}
+
+    def split(self, data: SampleSets[Fields], run_dir: Path, *, progress: bool = True) -> SampleParts[Fields]:
+        """Split the samples, with the answers of the cheaper surrogate."""
+        if self.on is not None:
+            others = {name: with_answers(self.on, other) for name, other in data.others.items()}
+            data = SampleSets(with_answers(self.on, data.samples), others)
+        return super().split(data, run_dir, progress=progress)
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> FieldConfig:
@@ -92,16 +115,17 @@ class FieldTask(SampleTask[Fields, FieldSurrogate]):
         self, train: Fields, valid: Fields | None, run_dir: Path, **options: Any
     ) -> tuple[FieldSurrogate, FitResult]:
         """See `surrogates.fields.fit.fit_field_surrogate`."""
-        return fit_field_surrogate(train, valid, self.config, self.training, run_dir, **options)
+        return fit_field_surrogate(train, valid, self.config, self.training, run_dir, on=self.on, **options)
 
     def calibrate_samples(self, surrogate: FieldSurrogate, samples: Fields) -> FieldSurrogate:
         """See `surrogates.fields.calibration.calibrate_intervals`."""
         return calibrate_intervals(surrogate, samples)
 
     def label_costs(self, samples: Fields) -> dict[str, float]:
-        """`train/label_core_seconds`, if the file records the cost of all labels."""
+        """`train/label_core_seconds`, if the file records the cost of all labels; and that of the cheaper surrogate."""
         all_timed = np.isfinite(samples.seconds).all()
-        return {"train/label_core_seconds": float(samples.seconds.sum())} if all_timed else {}
+        labels = {"train/label_core_seconds": float(samples.seconds.sum())} if all_timed else {}
+        return {**labels, **samples.cheaper_costs}
 
     @staticmethod
     def score_samples(surrogate: FieldSurrogate, samples: Fields, prefix: str) -> dict[str, float]:

@@ -166,6 +166,7 @@ class Standing:
         values: Float[np.ndarray, "sample column"],
         labels: Float[np.ndarray, "sample target"],
         cost_s: float,
+        names: Sequence[str] | None = None,
     ) -> Standing:
         """Fit scale and line to training samples.
 
@@ -175,8 +176,9 @@ class Standing:
             values: the columns of its answers, as `columns` names them.
             labels: targets; NaN where a label is missing.
             cost_s: processor time of one answer, s.
+            names: names of the columns; None for those of `columns`.
         """
-        scale = Standardise.fit(columns(outputs), values)
+        scale = Standardise.fit(tuple(names or columns(outputs)), values)
         line = Line.fit(scale.apply(values), labels)
         units = {v.name: v.units for v in outputs}
         return Standing(to_plain(describe(simulator)), units, scale, line, cost_s)
@@ -194,7 +196,11 @@ class Standing:
         """
         if simulator.fingerprint != self.simulator["fingerprint"]:
             raise InputError(f"the surrogate stands on {self.name}, not on this {simulator.name}", where="on")
-        chosen = usable_outputs(simulator, list(self.outputs))
+        by_name = {v.name: v for v in simulator.spec.outputs}
+        if lacking := [name for name in self.outputs if name not in by_name]:
+            remedy = f"It gives {', '.join(by_name)}"
+            raise InputError(f"{simulator.name} gives no {lacking[0]}", where="on", remedy=remedy)
+        chosen = [by_name[name] for name in self.outputs]
         for variable in chosen:
             if variable.units != self.outputs[variable.name]:
                 raise InputError(

@@ -112,6 +112,25 @@ class MixtureSurrogate(TrainedSurrogate[Gate, MixtureFacts]):
 
         return self._route(structures.composition(self.facts.elements), structures.sizes, structures.charge, novelties)
 
+    def by_expert(self, structures: Structures) -> list[tuple[int, Int[np.ndarray, " m"]]]:
+        """The experts that answer structures, in their order, and the rows of each.
+
+        Raises:
+            SimulationError: see `route`.
+        """
+        chosen = self.route(structures)
+        return [(int(expert), np.flatnonzero(chosen == expert)) for expert in np.unique(chosen)]
+
+    def refuse_unknown(self, structures: Structures) -> None:
+        """Refuse structures that cannot be answered.
+
+        Raises:
+            SimulationError: `invalid_input`: no expert has learned the elements and the charge of one of them, or its
+                expert refuses it.
+        """
+        for expert, rows in self.by_expert(structures):
+            self.experts[expert].refuse_unknown(structures.take(rows))
+
     def eligible(self, structures: Structures) -> Bool[np.ndarray, "M E"]:
         """Which experts have learned the elements and the charge of each structure."""
         counts = structures.composition(self.facts.elements)

@@ -8,7 +8,7 @@ until its list is updated, so no pair is missed. Fixed coordinates do not move, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -80,6 +80,25 @@ class Relaxed:
     def converged(self) -> Bool[np.ndarray, " M"]:
         """Whether each molecule has converged."""
         return np.array([s == "converged" for s in self.status], dtype=bool)
+
+
+def joined(structures: Structures, parts: Sequence[tuple[Int[np.ndarray, " m"], Relaxed]]) -> Relaxed:
+    """The results of parts of a table, each relaxed on a potential of its own, in the order of the table.
+
+    Args:
+        structures: the table.
+        parts: rows of it, and their result; every row is in one part.
+    """
+    positions, forces = np.zeros_like(structures.positions), np.zeros_like(structures.positions)
+    energy, steps = np.zeros(len(structures)), np.zeros(len(structures), np.int64)
+    status = np.full(len(structures), "", object)
+    for rows, part in parts:
+        atoms = structures.atoms_of(rows)
+        positions[atoms], forces[atoms] = part.structures.positions, part.structures.forces
+        energy[rows], steps[rows], status[rows] = part.structures.energy, part.steps, part.status
+    unknown = np.full_like(structures.stress, np.nan)
+    table = replace(structures, positions=positions, energy=energy, forces=forces, stress=unknown, _neighbours={})
+    return Relaxed(table, tuple(status.tolist()), steps, sum(part.computed for _, part in parts))
 
 
 class Slots(NamedTuple):

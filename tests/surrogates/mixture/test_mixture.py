@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
+from predicting import predicted_by
 from small_potential import SMALL, WATER, potential, scattered
 
 from data.errors import CorruptStoreError, InputError
@@ -22,6 +25,7 @@ from surrogates.mixture.surrogate import MixtureSurrogate
 from surrogates.potentials.last_layer import LastLayer
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.saved import load_surrogate
+from understudy import dynamics, relax
 
 
 def expert(scale: float, *, novelty: float | None = None) -> PotentialSurrogate:
@@ -63,6 +67,36 @@ def test_each_molecule_is_answered_by_the_expert_that_learned_its_composition(mi
         np.testing.assert_allclose(answer.forces[table.atoms_of(np.array(rows))], alone.forces, atol=1e-12)
         np.testing.assert_array_equal(answer.in_domain[rows], alone.in_domain)
     assert mixture.shares(table) == {"water": 0.5, "methane": 0.5}
+
+
+def test_molecules_of_several_experts_relax_each_on_its_own(mixture: MixtureSurrogate, tmp_path: Path) -> None:
+    table = Structures.concatenate([methane(1, 5), water(2, 5), methane(1, 6)])
+    settings = {"max_steps": 3, "fmax": 1e-6}
+    whole = relax(mixture, table, **settings)
+    for name, rows in (("water", [1, 2]), ("methane", [0, 3])):
+        some = np.array(rows)
+        alone = relax(mixture.experts[mixture.names.index(name)], table.take(some), **settings)
+        np.testing.assert_allclose(whole.structures.energy[some], alone.structures.energy, rtol=1e-6)
+        np.testing.assert_allclose(
+            whole.structures.positions[table.atoms_of(some)], alone.structures.positions, atol=1e-5
+        )
+        assert whole.steps[some].tolist() == alone.steps.tolist()
+    assert not np.allclose(whole.structures.positions, table.positions, atol=1e-6)
+    with pytest.raises(InputError, match="2 experts answer these molecules"):
+        dynamics(mixture, table, tmp_path / "both.zarr", steps=1)
+    assert dynamics(mixture, table.take(np.array([1])), tmp_path / "one.zarr", steps=2, record_every=1) == 3
+
+
+def test_predict_answers_every_frame_by_its_expert(mixture: MixtureSurrogate, tmp_path: Path) -> None:
+    table = Structures.concatenate([methane(1, 5), water(1, 5)])
+    atoms = [Atoms(t.numbers, t.positions) for t in (table.take(np.array([i])) for i in (0, 1))]
+    ase.io.write(tmp_path / "in.extxyz", [atoms[0], Atoms("HF", [[0, 0, 0], [0, 0, 0.92]]), atoms[1]])
+    mixture.save(tmp_path / "m")
+    predicted_by(tmp_path / "m", tmp_path / "in.extxyz", tmp_path / "out.extxyz")
+    first, fluoride, last = ase.io.read(tmp_path / "out.extxyz", index=":")
+    expected = mixture.predict_structures(table).energy
+    np.testing.assert_allclose([a.get_potential_energy() for a in (first, last)], expected, rtol=1e-7)
+    assert "no expert has learned" in fluoride.info["reason"]
 
 
 def test_a_batch_is_answered_like_a_table(mixture: MixtureSurrogate) -> None:
