@@ -45,6 +45,7 @@ class Mesh:
         fields: targets at the nodes, such as velocity and pressure, scaled; width 0 for prediction.
         scalars: targets of the whole, such as drag and lift, scaled; width 0 for prediction.
         volumes: volume of each cell, the weight of a node in integrals; None for triangles, and where it is not known.
+        extra: further inputs at the nodes, such as the answer of a cheaper method; None for none.
 
     Raises:
         InputError: an array has the wrong shape, a value is not finite, a triangle or face names a node that is not
@@ -58,6 +59,7 @@ class Mesh:
     fields: Float[np.ndarray, "node field"] | None = None
     scalars: Float[np.ndarray, " scalar"] = field(default_factory=_nothing)
     volumes: Float[np.ndarray, " node"] | None = None
+    extra: Float[np.ndarray, "node extra"] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.nodes)
@@ -130,7 +132,8 @@ class MeshBatch:
     """A padded batch; a pytree whose every leaf has the mesh as its first axis.
 
     Attributes:
-        node_features: one-hot kind, distances to the kinds of boundary, parameters; see `feature_width`.
+        node_features: one-hot kind, distances to the kinds of boundary, parameters, and `Mesh.extra`; see
+            `feature_width`.
         edge_features: displacement from sender to receiver and its length, in units of the length scale.
         senders, receivers: local indices; 0 for padding.
         node_mask, edge_mask, mask: whether there is a node, an edge, a mesh.
@@ -205,19 +208,25 @@ def pad(
     if len(meshes) > size or most > nodes:
         raise InputError(f"{len(meshes)} meshes of up to {most} nodes in a batch of {size} x {nodes}", where="pad")
     widths = {
-        (len(m.parameters), 0 if m.fields is None else m.fields.shape[1], len(m.scalars), m.nodes.shape[1])
+        (
+            len(m.parameters),
+            0 if m.fields is None else m.fields.shape[1],
+            len(m.scalars),
+            m.nodes.shape[1],
+            0 if m.extra is None else m.extra.shape[1],
+        )
         for m in meshes
     }
     if len(widths) > 1:
-        raise InputError(f"(parameters, fields, scalars, axes) differ: {sorted(widths)}", where="pad")
+        raise InputError(f"(parameters, fields, scalars, axes, extra) differ: {sorted(widths)}", where="pad")
     if max(int(m.flags.max()) for m in meshes) >= kinds or not length > 0:
         raise InputError(f"flags reach beyond {kinds} kinds, or the length {length} is not positive", where="pad")
-    parameters, fields, scalars, axes = widths.pop()
+    parameters, fields, scalars, axes, extra = widths.pop()
     ends_of = [mesh_edges(mesh.elements) for mesh in meshes]
     per_node = max(EDGES_PER_NODE, 2 * math.ceil(max(ends.shape[1] for ends in ends_of) / nodes / 2))
     edges = per_node * nodes
     batch = MeshBatch(
-        np.zeros((size, nodes, feature_width(kinds, parameters)), np.float32),
+        np.zeros((size, nodes, feature_width(kinds, parameters + extra)), np.float32),
         np.zeros((size, edges, axes + 1), np.float32),
         np.zeros((size, edges), np.int32),
         np.zeros((size, edges), np.int32),
@@ -241,6 +250,7 @@ def pad(
                 np.eye(kinds)[mesh.flags],
                 boundary_distances(mesh, kinds) / length,
                 np.broadcast_to(mesh.parameters, (count, parameters)),
+                *(() if mesh.extra is None else (mesh.extra,)),
             ],
             axis=1,
         )

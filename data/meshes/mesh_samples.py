@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,7 @@ class MeshSamples:
         failed: records of the store that hold no sample.
         failed_seconds: core-seconds that those took.
         reading: summary of what was read from their store; None if they were not read.
+        cheaper_costs: what the answers of a cheaper method, `extra` of the meshes, have cost, as metrics.
     """
 
     layout: MeshLayout
@@ -134,6 +135,7 @@ class MeshSamples:
     failed: int = 0
     failed_seconds: float = 0.0
     reading: Reading | None = None
+    cheaper_costs: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.meshes)

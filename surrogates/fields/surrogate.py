@@ -14,6 +14,7 @@ import xarray as xr
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from data.errors import InputError
 from data.fields.samples import Fields
 from data.spec import SimulationError, Spec, Variable, check
 from surrogates.fields.facts import FieldFacts

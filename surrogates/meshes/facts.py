@@ -16,6 +16,7 @@ from surrogates.learning.box import Box
 from surrogates.learning.conformal import ALPHA, Conformal
 from surrogates.learning.nn.ensemble import apply_members, stack_members
 from surrogates.learning.normalise import constant, moments, refuse_not_positive, refuse_unlike
+from surrogates.learning.rung import Standing
 from surrogates.meshes.network import MeshNetwork, MeshNetworkConfig
 
 FloatArray = Float[np.ndarray, "..."]
@@ -121,12 +122,12 @@ def field_bands(
 class MeshModel(nnx.Module):
     """An ensemble of networks that differ in their initial weights, stacked along the first axis of each weight."""
 
-    def __init__(self, config: MeshConfig, layout: MeshLayout, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: MeshConfig, layout: MeshLayout, rngs: nnx.Rngs, extra: int = 0) -> None:
         def make(rngs: nnx.Rngs) -> MeshNetwork:
             return MeshNetwork(
                 config.network,
                 kinds=layout.kinds,
-                parameters=len(layout.parameters),
+                parameters=len(layout.parameters) + extra,
                 fields=len(layout.channels),
                 scalars=len(layout.scalars),
                 rngs=rngs,
@@ -157,6 +158,7 @@ class MeshFacts:
         scores: errors on held-out data, by metric with its unit in the key.
         domain: ranges of the training samples (see `surrogates.meshes.training_domain`); None for surrogates of earlier
             versions, which did not save them.
+        on: the cheaper method on which it stands, and the lines through its answers; None for none.
     """
 
     config: MeshConfig
@@ -167,16 +169,19 @@ class MeshFacts:
     scores: Mapping[str, float] = field(default_factory=dict)
     #: Surrogates of earlier versions lack it, and must keep their fingerprint.
     domain: Box | None = field(default=None, metadata=OMIT_DEFAULT)
+    on: Standing | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         layout, scale = self.layout, self.scale
         refuse_unlike(parameters=layout.parameters, scale=scale.parameters)
         refuse_unlike(channels=layout.channels, scale=scale.fields)
         refuse_unlike(scalars=layout.scalars, scale=scale.scalars)
+        if self.on is not None:
+            refuse_unlike(outputs=(*layout.channels, *layout.scalars), on=self.on.line.offset)
         names = {*layout.channels, *(v.name for v in layout.scalars)}
         if self.conformal and set(self.conformal) != names:
             raise ValueError(f"conformal must name {', '.join(sorted(names))}")
 
     def model(self, seed: int = 0) -> MeshModel:
         """A model with initial weights."""
-        return MeshModel(self.config, self.layout, nnx.Rngs(seed))
+        return MeshModel(self.config, self.layout, nnx.Rngs(seed), 0 if self.on is None else len(self.on.scale.names))

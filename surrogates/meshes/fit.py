@@ -17,7 +17,9 @@ from data.meshes.mesh_samples import MeshSamples
 from data.structures.batches import choose_sizes
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
+from surrogates.learning.rung import Rung
 from surrogates.learning.step import Stats
+from surrogates.meshes.cheaper_answers import residual, standing_of
 from surrogates.meshes.facts import MeshConfig, MeshFacts, MeshModel, MeshScale
 from surrogates.meshes.network import mesh_loss
 from surrogates.meshes.surrogate import MeshSurrogate
@@ -117,6 +119,7 @@ def fit_mesh_surrogate(
     training: TrainConfig,
     run_dir: Path,
     *,
+    on: Rung | None = None,
     devices: Devices | None = None,
     progress: bool = True,
 ) -> tuple[MeshSurrogate, FitResult]:
@@ -128,6 +131,7 @@ def fit_mesh_surrogate(
         config: settings of the ensemble, the network and the batches.
         training: settings of the training loop.
         run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
+        on: the cheaper method whose answers are `extra` of the meshes; None if there is none.
         devices: devices that share each batch; None for all devices.
         progress: whether to show a progress bar.
 
@@ -136,7 +140,13 @@ def fit_mesh_surrogate(
     """
     if valid is not None:
         valid.refuse_other(train.layout, "the validation part")
-    facts = MeshFacts(config, train.layout, MeshScale.fit(train), train.fingerprint, domain=domain_of(train))
+    domain = domain_of(train)
+    standing = None
+    if on is not None:
+        standing = standing_of(on, train)
+        train = residual(standing, train)
+        valid = None if valid is None else residual(standing, valid)
+    facts = MeshFacts(config, train.layout, MeshScale.fit(train), train.fingerprint, domain=domain, on=standing)
     devices = devices or data_mesh()
     size = -(-training.batch_size // devices.size) * devices.size
 
@@ -149,4 +159,5 @@ def fit_mesh_surrogate(
     loss = MeshLoss(config.scalar_weight)
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=devices, progress=progress)  # type: ignore[arg-type]
     assert isinstance(result.model, MeshModel)
-    return MeshSurrogate(result.model, facts), result
+    surrogate = MeshSurrogate(result.model, facts)
+    return surrogate if on is None else surrogate.with_rung(on.simulator), result

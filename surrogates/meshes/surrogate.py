@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import xarray as xr
@@ -21,10 +21,12 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.meshes.graphs import Mesh, MeshBatch, pad, padded_nodes
 from data.meshes.mesh_samples import ELEMENTS, FLAGS, NODES
-from data.spec import SimulationError, Spec, Variable, check
+from data.spec import ErrorKind, SimulationError, Spec, Variable, check
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.learning.program_work import Program
+from surrogates.learning.rung import ask_here
 from surrogates.learning.step import count_compilations
+from surrogates.meshes.cheaper_answers import answers_wanted, columns, first_estimate, requests_of
 from surrogates.meshes.facts import MeshFacts, MeshModel
 from surrogates.meshes.training_domain import domain_columns
 from surrogates.trained import TrainedSurrogate
@@ -88,7 +90,7 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
             (*layout.geometry, *layout.parameters),
             tuple(outputs),
             tuple(layout.axes),
-            {**layout.attrs, "surrogate": self.fingerprint[:12]},
+            {**layout.attrs, "surrogate": self.fingerprint[:12], **self.stands_on},
         )
 
     @property
@@ -155,6 +157,9 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
 
     def batch(self, meshes: Sequence[Mesh], *, batch_size: int | None = None) -> MeshBatch:
         """Meshes in the units of the layout, as a padded batch for `predict`."""
+        on = self.facts.on
+        if on is not None:
+            meshes = [replace(m, extra=None if m.extra is None else on.scale.apply(m.extra)) for m in meshes]
         plain = [self.facts.scale.apply(replace(m, fields=None, scalars=np.zeros(0))) for m in meshes]
         return pad(plain, kinds=self.facts.layout.kinds, length=self.facts.scale.length, batch_size=batch_size)
 
@@ -163,7 +168,14 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
 
         `in_domain` is left out, because a batch does not hold the sizes of its meshes; `predict_meshes` and `simulate`
         give it.
+
+        Raises:
+            InputError: the surrogate stands on another method, whose answers a batch does not hold in their units.
         """
+        if self.facts.on is not None:
+            raise InputError(
+                f"the surrogate stands on {self.facts.on.name}", where="surrogate", remedy="Use predict_meshes"
+            )
         answers = [self._by_name(answer) for answer in self._run(batch)]
         present = np.asarray(batch.node_mask)
         named = {v.name: np.stack([one[v.name] for one in answers]) for v in self.spec.outputs if v.name in answers[0]}
@@ -175,12 +187,16 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
     def predict_meshes(self, meshes: Sequence[Mesh]) -> list[MeshAnswer]:
         """Predict for meshes in the units of the layout, in batches of few shapes.
 
+        A surrogate that stands on another method asks it about the meshes without `extra`.
+
         Raises:
             InputError: a mesh has an unknown kind of vertex or another number of parameters.
+            SimulationError: the method on which it stands fails for a mesh.
         """
         expected = len(self.facts.layout.parameters)
         if wrong := [m for m in meshes if len(m.parameters) != expected]:
             raise InputError(f"{len(wrong[0].parameters)} parameters, {expected} are needed", where="mesh")
+        meshes = self._with_cheaper(meshes)
         sizes = np.array([padded_nodes(len(m.nodes)) for m in meshes], int)
         answers: list[MeshAnswer | None] = [None] * len(meshes)
         for size in np.unique(sizes):
@@ -193,6 +209,12 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
                 for i, answer in zip(part, self._run(batch), strict=False):
                     count = len(meshes[i].nodes)
                     answers[i] = answer._replace(fields=answer.fields[:count], fields_std=answer.fields_std[:count])
+        if self.facts.on is not None:
+            for i, mesh in enumerate(meshes):
+                left = answers[i]
+                assert left is not None
+                fields, scalars = first_estimate(self.facts.on, mesh, left.fields.shape[1])
+                answers[i] = left._replace(fields=left.fields + fields, scalars=left.scalars + scalars)
         domain = self.facts.domain
         if domain is not None and meshes:
             for i, row in enumerate(domain_columns(meshes, self.facts.layout.kinds)):
@@ -200,6 +222,23 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
                 assert one is not None
                 answers[i] = one._replace(outside=domain.outside(row))
         return [a for a in answers if a is not None]
+
+    def _with_cheaper(self, meshes: Sequence[Mesh]) -> Sequence[Mesh]:
+        """The meshes with the answers of the method on which the surrogate stands, where they lack them."""
+        lacking = [i for i, mesh in enumerate(meshes) if mesh.extra is None]
+        if self.facts.on is None or not lacking:
+            return meshes
+        rung, layout = self.rung, self.facts.layout
+        self.facts.on.variables(rung)
+        requests = requests_of(rung, layout, [meshes[i] for i in lacking])
+        answers = ask_here(rung, requests, answers_wanted(layout))
+        filled = list(meshes)
+        for row, i in enumerate(lacking):
+            if reason := answers.reasons[row]:
+                kind, _, message = reason.partition(": ")
+                raise SimulationError(cast(ErrorKind, kind), f"{rung.name}, mesh {i}: {message}")
+            filled[i] = replace(meshes[i], extra=columns(layout, len(meshes[i].nodes), answers, row))
+        return filled
 
     def _run(self, batch: MeshBatch) -> list[MeshAnswer]:
         scale = self.facts.scale

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from data.meshes.mesh_samples import MeshSamples
 from data.meshes.vtk_meshes import read_mesh_files
@@ -16,9 +16,11 @@ from data.settings import build
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
+from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.sample_parts import PartedData, read_samples, say_other_labels, score_apart
-from surrogates.learning.sample_task import SampleTask
+from surrogates.learning.sample_task import SampleParts, SampleSets, SampleTask
 from surrogates.meshes.calibration import calibrate_intervals
+from surrogates.meshes.cheaper_answers import asked, asked_of_own
 from surrogates.meshes.facts import MeshConfig
 from surrogates.meshes.fit import fit_mesh_surrogate
 from surrogates.meshes.network import MeshNetworkConfig
@@ -45,14 +47,37 @@ class MeshData(PartedData):
 
 @dataclass(frozen=True)
 class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
-    """A training on records that contain their meshes; see `SampleTask`."""
+    """A training on records that contain their meshes; see `SampleTask`.
+
+    Attributes:
+        on: the cheaper method, which takes the same meshes, and whose answers are inputs; None for none.
+    """
 
     data: MeshData
     config: MeshConfig
     training: TrainConfig
+    on: Rung | None = None
 
     KIND = "meshes"
     DATA = MeshData
+    RUNG_OUTPUTS = ()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
+        """The task that settings describe; see `Task.of`."""
+        assert not isinstance(on, FittedRung)  # this kind has none
+        return replace(super().of(settings), on=on)
+
+    def split(self, data: SampleSets[MeshSamples], run_dir: Path, *, progress: bool = True) -> SampleParts[MeshSamples]:
+        """Split the samples, of which those that the cheaper method does not answer are left out."""
+        if self.on is not None:
+            samples = asked(self.on, data.samples, run_dir / "on.zarr", progress=progress)
+            others = {
+                name: asked(self.on, other, run_dir / f"on-{name}.zarr", progress=progress)
+                for name, other in data.others.items()
+            }
+            data = SampleSets(samples, others)
+        return super().split(data, run_dir, progress=progress)
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> MeshConfig:
@@ -74,7 +99,7 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
         self, train: MeshSamples, valid: MeshSamples | None, run_dir: Path, **options: Any
     ) -> tuple[MeshSurrogate, FitResult]:
         """See `surrogates.meshes.fit.fit_mesh_surrogate`."""
-        return fit_mesh_surrogate(train, valid, self.config, self.training, run_dir, **options)
+        return fit_mesh_surrogate(train, valid, self.config, self.training, run_dir, on=self.on, **options)
 
     def calibrate_samples(self, surrogate: MeshSurrogate, samples: MeshSamples) -> MeshSurrogate:
         """See `surrogates.meshes.calibration.calibrate_intervals`."""
@@ -85,6 +110,7 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
         return {
             "train/failed": float(samples.failed),
             "train/label_core_seconds": float(samples.seconds.sum() + samples.failed_seconds),
+            **samples.cheaper_costs,
         }
 
     @staticmethod
@@ -116,6 +142,9 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
             samples = read_samples(path, partial(_read, data), rejects, readings)
             samples.refuse_other(layout, str(path))
             say_other_labels(readings, samples.fingerprint, surrogate.labels_fingerprint)
+            if surrogate.facts.on is not None:
+                samples = asked_of_own(surrogate.rung, samples, path, rejects)
+                metrics |= {f"test/{path.stem}/{k.replace('/', '_')}": v for k, v in samples.cheaper_costs.items()}
             overlap = Overlap.among(learned, samples.input_keys())
             overlap.note(readings)
             metrics |= score_apart(overlap, partial(score_meshes, surrogate), samples, f"test/{path.stem}")

@@ -321,6 +321,18 @@ STANDING: dict[str, Callable[[Any, str], dict[str, Any]]] = {
             0.1,
         )
     },
+    "meshes": lambda facts, digest: {
+        "on": Standing(
+            {**CHEAP, "fingerprint": digest},
+            {"cheap": "m"},
+            Standardise(("cheap",), (0.0,), (1.0,)),
+            Line(
+                (0.0,) * (len(facts.layout.channels) + len(facts.layout.scalars)),
+                ((1.0,),) * (len(facts.layout.channels) + len(facts.layout.scalars)),
+            ),
+            0.1,
+        )
+    },
     "potentials": lambda facts, digest: {
         "heads": {facts.active: replace(facts.head, baseline={**CHEAP, "fingerprint": digest})}
     },
