@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.common import Result, arguments, data_file, pin, report
-from surrogates.learning.machine import Peaks
 from benchmarks.potential_learning import FILES, ISOLATED, ours, split, write
 from data.errors import InputError
 from data.files import write_text
+from surrogates.learning.machine import Peaks
 
 if TYPE_CHECKING:
     from benchmarks.network_parts import Call, Measured

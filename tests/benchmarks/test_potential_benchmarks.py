@@ -18,13 +18,13 @@ from benchmarks import frontier, learning_curve, roofline
 from benchmarks.__main__ import NAMES, SUITES, command
 from benchmarks.common import Result, report
 from benchmarks.mace import Mace
-from surrogates.learning.machine import MeasuredCost, Peaks, cost, measure
 from benchmarks.network_parts import Measured, compile_call, find, record_calls
 from benchmarks.potential_learning import LOOP, measure_once, ours, surrogates_to_train, write
 from benchmarks.potential_speed import Model, compare_at_equal_error, padding
 from data.errors import InputError
 from data.structures.batches import Shape, StructureBatches
 from data.structures.structures import Structures
+from surrogates.learning.machine import MeasuredCost, Peaks, cost, measure
 
 PEAKS = Peaks(flops=1e9, cache=1e9, memory=1e8, transcendentals=1e6)
 

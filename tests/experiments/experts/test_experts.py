@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_commands import Command
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from small_potential import WATER, morse
@@ -97,6 +100,27 @@ def test_the_old_expert_answers_as_before_and_the_new_one_what_was_outside(grown
     assert metrics["mixture/routed/water"] == metrics["mixture/routed/methane"] == 1.0
     assert metrics["mixture/share/water"] == 0.5
     assert metrics["old_head/water/forces_mae_mev_per_angstrom"] > 0
+
+
+def test_a_killed_growth_leaves_the_old_expert_and_goes_on_to_the_same_mixture(grown: Path, tmp_path: Path) -> None:
+    old = {p: p.read_bytes() for p in (grown / "first" / "surrogate").rglob("*") if p.is_file() and p.name != ".lock"}
+    out = tmp_path / "killed"
+    arguments = [
+        f"surrogate={grown}/first", f"data.train={grown}/methane.xyz", "data.valid=0.2",
+        f"data.test=[{grown}/methane_test.xyz]", f"old.train=[{grown}/water.xyz]", f"old.test=[{grown}/water_test.xyz]",
+        "replay=8", *NETWORK[-3:],
+    ]  # fmt: skip
+    process = Command("grow", *arguments, f"out={out}", cwd=tmp_path)
+    # The data of the training are recorded before its programs are compiled.
+    while process.poll() is None and not (out / "learned_from.json").is_file():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL, process.said
+    assert not (out / "surrogate").exists()
+    stage(grow, "grow", out, *arguments)
+    again, two = (load_surrogate(place / "surrogate") for place in (out, grown / "two"))
+    assert again.fingerprint == two.fingerprint
+    assert {p: p.read_bytes() for p in old} == old
 
 
 def test_data_inside_of_the_domain_grow_nothing(grown: Path, tmp_path: Path) -> None:
