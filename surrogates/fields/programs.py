@@ -24,15 +24,15 @@ def programs(surrogate: FieldSurrogate, sizes: Sequence[int], batch: int) -> tup
         batch: samples of a batch.
 
     Raises:
-        InputError: sizes are named; the surrogate stands on a coarse solver; or float32 lacks digits for its values.
+        InputError: sizes are named; the surrogate stands on a cheaper method; or float32 lacks digits for its values.
     """
     facts, layout = surrogate.facts, surrogate.facts.layout
     if sizes:
         raise InputError("the grid is that of training", where="sizes", remedy="Leave it out")
-    if facts.coarse is not None:
+    if facts.coarse is not None or facts.on is not None:
         raise InputError(
-            "the surrogate takes the answers of a coarse solver, which no program has", where="surrogate",
-            remedy="Train one without on=coarse",
+            f"the surrogate takes the answers of {'a coarse solver' if facts.on is None else facts.on.name}, which no "
+            "program has", where="surrogate", remedy="Train one without on",
         )  # fmt: skip
     units = facts.units
     if units is not None and (units.states.delicate or units.static.delicate):

@@ -22,7 +22,7 @@ from surrogates.fields.loss import SYMMETRIES
 from surrogates.fields.model import FieldModel, rollout
 from surrogates.fields.training_domain import domain_columns
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
-from surrogates.learning.program_work import Program
+from surrogates.learning.program_work import CountedProgram
 from surrogates.trained import TrainedSurrogate
 
 #: Largest number of values of one batch of predictions.
@@ -285,7 +285,7 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
 
     def _run(self, steps: int) -> Callable[..., tuple[Array, Array]]:
         if steps not in self._compiled:
-            self._compiled[steps] = Program(partial(_answer, self._graph, steps, self.facts))
+            self._compiled[steps] = CountedProgram(partial(_answer, self._graph, steps, self.facts))
         return self._compiled[steps]
 
 

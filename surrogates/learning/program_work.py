@@ -21,7 +21,7 @@ _LOCK = threading.Lock()
 _METERS: list[Meter] = []
 
 
-class Program:
+class CountedProgram:
     """A function that `simulators.precision.jit_float32` compiles, whose calls a `metered` block records.
 
     Args:
@@ -51,9 +51,9 @@ class Meter:
 
     def __init__(self) -> None:
         self._calls: Counter[Any] = Counter()
-        self._asked: dict[Any, tuple[Program, Any]] = {}
+        self._asked: dict[Any, tuple[CountedProgram, Any]] = {}
 
-    def note(self, program: Program, arguments: Any) -> None:
+    def note(self, program: CountedProgram, arguments: Any) -> None:
         """Note one call."""
         shapes = jax.tree.map(_shape, arguments)
         leaves, structure = jax.tree.flatten(shapes)

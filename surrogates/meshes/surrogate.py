@@ -23,7 +23,7 @@ from data.meshes.graphs import Mesh, MeshBatch, pad, padded_nodes
 from data.meshes.mesh_samples import ELEMENTS, FLAGS, NODES
 from data.spec import ErrorKind, SimulationError, Spec, Variable, check
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
-from surrogates.learning.program_work import Program
+from surrogates.learning.program_work import CountedProgram
 from surrogates.learning.rung import ask_here
 from surrogates.learning.step import count_compilations
 from surrogates.meshes.cheaper_answers import answers_wanted, columns, first_estimate, requests_of
@@ -72,7 +72,7 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
             fields, scalars = nnx.merge(graph, state)(batch)
             return fields.mean(0), fields.std(0), scalars.mean(0), scalars.std(0)
 
-        self._answer = Program(answer)
+        self._answer = CountedProgram(answer)
 
     @cached_property
     def spec(self) -> Spec:

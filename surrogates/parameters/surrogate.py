@@ -20,7 +20,7 @@ from data.parameters import ParameterLayout
 from data.spec import ErrorKind, SimulationError, Spec, Variable, check
 from simulators.adapter import Simulator
 from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
-from surrogates.learning.program_work import Program
+from surrogates.learning.program_work import CountedProgram
 from surrogates.learning.rung import RungColumns, ask_here
 from surrogates.learning.step import count_compilations
 from surrogates.parameters.facts import ParameterFacts
@@ -51,7 +51,7 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             members = nnx.merge(graph, state)(features)
             return jnp.mean(members, axis=0), jnp.std(members, axis=0)
 
-        self._forward = Program(forward)
+        self._forward = CountedProgram(forward)
 
     # Identity
 

@@ -28,7 +28,7 @@ from data.structures.frame_names import FrameKeys
 from data.structures.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.adapter import Simulator
 from surrogates.learning.devices import shard_batch, side_by_side
-from surrogates.learning.program_work import Program
+from surrogates.learning.program_work import CountedProgram
 from surrogates.potentials.baseline import baseline_answers
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import PotentialFacts
@@ -90,9 +90,11 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
                     answer["energy_std"], answer["forces_std"] = std
             return answer
 
-        self._measure = Program(lambda state, whitening, system: distance(nnx.merge(graph, state), whitening, system))
+        self._measure = CountedProgram(
+            lambda state, whitening, system: distance(nnx.merge(graph, state), whitening, system)
+        )
         # On a CPU one thread computes a batch, and several batches run at a time; see `predict_structures`.
-        self._run = Program(run, compiler_options={"xla_cpu_multi_thread_eigen": False})
+        self._run = CountedProgram(run, compiler_options={"xla_cpu_multi_thread_eigen": False})
 
     @property
     def name(self) -> str:

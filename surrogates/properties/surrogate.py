@@ -23,7 +23,7 @@ from surrogates.learning.box import IN_DOMAIN
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import local_mesh, replicate, shard_batch
 from surrogates.learning.normalise import Standardise
-from surrogates.learning.program_work import Program
+from surrogates.learning.program_work import CountedProgram
 from surrogates.learning.rung import RungColumns, Standing, ask_here, flat
 from surrogates.learning.step import count_compilations
 from surrogates.properties.mpnn import Ensemble, Inputs, MPNNConfig, read
@@ -152,8 +152,8 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         # On a CPU several batches are computed at a time, each by one thread: splitting so small a batch between
         # threads costs a third more processor time than it saves. Accelerators ignore the option.
         one_thread = {"xla_cpu_multi_thread_eigen": False}
-        self._read = Program(partial(read, lookup=True), compiler_options=one_thread)
-        self._forward = Program(forward, compiler_options=one_thread)
+        self._read = CountedProgram(partial(read, lookup=True), compiler_options=one_thread)
+        self._forward = CountedProgram(forward, compiler_options=one_thread)
 
     # Identity
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 from data.spec import Spec, Variable, dataset
 from experiments.answering.answer_works import surrogate_works
-from surrogates.learning.program_work import Program, metered
+from surrogates.learning.program_work import CountedProgram, metered
 
 X = Variable("x", (), "1", "float64", "a number")
 
@@ -18,7 +18,7 @@ class Product:
 
     def __init__(self, size: int) -> None:
         self.matrix = np.ones((size, size), np.float32)
-        self.run = Program(lambda a: a @ a)
+        self.run = CountedProgram(lambda a: a @ a)
 
     def predict(self) -> None:
         self.run(self.matrix)
