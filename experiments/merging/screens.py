@@ -93,7 +93,7 @@ def merge_screens(out: Path, directories: Sequence[Path], config: DictConfig) ->
             repeats=repeats,
             forms=StandardForms.in_results(target) if "standardise" in chosen else None,
             filtered=filtered if filters else None,
-            pool=options["k"] if diversity.picker else None,
+            pool=best.pooled() if diversity.picker else None,
         )
         if not summary.valid:
             raise InputError(

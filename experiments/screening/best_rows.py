@@ -65,6 +65,11 @@ class TopK:
             self._picked = kept, self._pick(kept)
         return self._picked[1]
 
+    def pooled(self) -> int:
+        """Number of rows from which `table` is picked."""
+        self._compact()
+        return self._kept[0].num_rows if self._kept else 0
+
     def refused(self) -> list[Refused]:
         """Rows that would be among the best, but were refused."""
         self._compact()

@@ -246,7 +246,7 @@ def screen_library(
             repeats=repeats,
             forms=forms,
             filtered=filtered if config.filters else None,
-            pool=options["k"] if config.diversity.picker else None,
+            pool=best.pooled() if config.diversity.picker else None,
         )
         write_json(out / "metrics.json", summary.metrics())
     # Another shard may have candidates; the merge refuses shards of which none has any.
