@@ -41,7 +41,7 @@ def read_mesh_files(
     path: Path,
     fields: Sequence[str] | None = None,
     scalars: Sequence[str] = (),
-    parameters: Sequence[str] = (),
+    parameters: Sequence[str] | None = (),
 ) -> tuple[MeshSamples, list[tuple[int, str]]]:
     """Samples from a store, or from files of VTK; see `data.meshes.mesh_samples.read_meshes`.
 
