@@ -16,6 +16,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.plain import OMIT_DEFAULT
 from data.sphere.units import same_units
 
 LATITUDE, LONGITUDE, TIME, LEVEL, LEAD = "latitude", "longitude", "time", "level", "prediction_timedelta"
@@ -180,6 +181,7 @@ class WeatherLayout:
         level_units: `PRESSURE_UNITS` or `SIGMA_UNITS`.
         calendar: whether times are dates, so that the sun's place is known; False for a core without seasons.
         attrs: where the data comes from.
+        own: variables among the channels that are not in `VARIABLES`, with the units that the user's file declares.
     """
 
     grid: WeatherGrid
@@ -189,6 +191,12 @@ class WeatherLayout:
     level_units: str = PRESSURE_UNITS
     calendar: bool = True
     attrs: Mapping[str, str] = field(default_factory=dict)
+    own: tuple[WeatherVariable, ...] = field(default=(), metadata=OMIT_DEFAULT)
+
+    def variable(self, name: str) -> WeatherVariable:
+        """What a variable is; one that is not known at all has the unit 1."""
+        own = next((v for v in self.own if v.name == name), None)
+        return own or VARIABLES.get(name) or WeatherVariable(name, "1", "", name)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -223,6 +231,10 @@ class WeatherLayout:
         signs = np.array([-1.0 if VARIABLES[c.variable].odd else 1.0 for c in self.channels], states.dtype)
         return states[..., ::-1, :, :] * signs
 
+    def _is_known(self, name: str) -> bool:
+        """Whether the units of a variable are known."""
+        return name in VARIABLES or any(v.name == name for v in self.own)
+
     def with_attrs(self, **attrs: str) -> WeatherLayout:
         """The same with more attributes."""
         return replace(self, attrs={**self.attrs, **attrs})
@@ -247,8 +259,8 @@ class WeatherLayout:
         parts = []
         for name in self.variables:
             array = data[name]
-            units, needed_units = array.attrs.get("units"), VARIABLES[name].units if name in VARIABLES else None
-            if units is not None and needed_units is not None and not same_units(units, needed_units):
+            units, needed_units = array.attrs.get("units"), self.variable(name).units
+            if units is not None and self._is_known(name) and not same_units(units, needed_units):
                 raise InputError(f"{name} is in {units}, {needed_units} is needed", where=where, remedy="Convert it")
             levels = self.levels(name)
             if levels:
@@ -287,7 +299,7 @@ class WeatherLayout:
         levels = sorted({c.level for c in self.channels if c.level is not None})
         for name in self.variables:
             at = self.index(name)
-            attrs = VARIABLES[name].attrs() if name in VARIABLES else {"units": "1", "long_name": name}
+            attrs = self.variable(name).attrs()
             variable_levels = self.levels(name)
             if variable_levels:
                 array = xr.DataArray(
@@ -340,6 +352,10 @@ class WeatherLayout:
             said = [f"without {', '.join(lacking)}"] if lacking else []
             said += [f"with {', '.join(more)}"] if more else []
             refuse(" and ".join(said), f"Write windows of {', '.join(expected)}, by source.variables and source.levels")
+        for name in self.variables:
+            theirs, ours = other.variable(name).units, self.variable(name).units
+            if not same_units(theirs, ours):
+                refuse(f"{name} in {theirs}, {ours} is needed", f"Write windows with 'source.units={{{name}: {ours}}}'")
         if expected != labels:
             refuse("the same channels in another order", f"Write windows with {', '.join(expected)} in this order")
         if abs(self.step_hours - other.step_hours) * 3600 > 0.5:

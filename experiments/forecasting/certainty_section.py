@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.sphere.weather_layout import LEAD
-from experiments.forecasting.forecast_figures import lead_hours, lead_words, title, units
+from experiments.forecasting.forecast_figures import heading, lead_hours, lead_words, units
 from experiments.forecasting.system_names import NAMES, OURS, PROBABILISTIC
 from experiments.pages.formatting import escape, table
 from surrogates.forecasts.block_bootstrap import RESAMPLES
@@ -39,8 +39,8 @@ def certainty_section(evaluation: Evaluation) -> str:
             ratio, low, high = (float(at[n].sel(system=best)) for n in RATIO)
             rows.append(
                 [
-                    escape(f"{title(evaluation.layout.channels[k], evaluation.layout)} "
-                           f"({units(evaluation.layout.channels[k])})".capitalize()) if lead == chosen[0] else "",
+                    escape(f"{heading(evaluation.layout.channels[k], evaluation.layout)} "
+                           f"({units(evaluation.layout.channels[k], evaluation.layout)})") if lead == chosen[0] else "",
                     words[lead],
                     f"{float(ours['rmse']):.4g} ({float(ours['rmse_low']):.4g} to {float(ours['rmse_high']):.4g})",
                     f"{float(ours['acc']):.3f}",

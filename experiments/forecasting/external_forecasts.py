@@ -18,7 +18,7 @@ from data.sphere.names import AT_SURFACE, ON_LEVELS
 from data.sphere.names import DIMS as PLACES
 from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
 from data.sphere.window_store import WindowStore
-from simulators.atmosphere.reanalysis.cf import convert_units, levels_in_hpa
+from simulators.atmosphere.reanalysis.cf import convert_own, convert_units, levels_in_hpa
 from simulators.atmosphere.reanalysis.ensemble_member import MEMBER_DIMS
 from surrogates.forecasts.streaming import verify_forecasts
 
@@ -111,7 +111,7 @@ class ExternalForecasts:
         columns = _nearest(data[LONGITUDE].values, layout.grid.longitude, LONGITUDE, where, 360.0)
         bare = [v for v in layout.variables if not data[v].attrs.get("units")]
         if bare:
-            taken = ", ".join(f"{v} in {VARIABLES[v].units}" for v in bare)
+            taken = ", ".join(f"{v} in {layout.variable(v).units}" for v in bare)
             notes.append(f"The forecasts made elsewhere have no units: assumed are {taken}.")
         if LEVEL in data.coords and not data[LEVEL].attrs.get("units") and any(map(layout.levels, layout.variables)):
             notes.append("The levels of the forecasts made elsewhere have no units: they are assumed to be hPa.")
@@ -158,8 +158,15 @@ class ExternalForecasts:
             levels = self.layout.levels(name)
             array = array.isel({LEVEL: self._levels(name, levels)}) if levels else _at_surface(array)
             array = array.transpose(MEMBER, LEAD, LATITUDE, LONGITUDE, LEVEL)
-            units = array.attrs.get("units") or VARIABLES[name].units
-            parts.append(np.asarray(convert_units(array.values.astype(np.float32), name, units, self.source)))
+            needed, raw = self.layout.variable(name).units, array.values.astype(np.float32)
+            units = str(array.attrs.get("units") or needed)
+            known = name in VARIABLES
+            values = (
+                convert_units(raw, name, units, self.source)
+                if known
+                else convert_own(raw, name, units, needed, self.source)
+            )
+            parts.append(np.asarray(values))
         return np.concatenate(parts, axis=-1)
 
     def _levels(self, name: str, levels: tuple[float, ...]) -> list[int]:

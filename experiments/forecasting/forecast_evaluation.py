@@ -215,7 +215,9 @@ def evaluate_forecaster(
         if run.climate is not None:
             for k in shown[:4]:
                 channel = store.layout.channels[k]
-                label = f"{forecast_figures.title(channel, store.layout)} ({forecast_figures.units(channel)})"
+                label = (
+                    f"{forecast_figures.title(channel, store.layout)} ({forecast_figures.units(channel, store.layout)})"
+                )
                 means = run.climate.mean[:, k], run.truth.mean[:, k]
                 evaluation.zonal.append(forecast_figures.zonal_means(*means, store.layout.grid, label, f"zonal-{k}"))
     if settings.core is not None and forecaster is not None:
@@ -301,10 +303,10 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol, bands: Le
     middle = steps // 2
     for k in evaluation.shown[:4]:
         channel = layout.channels[k]
-        words, measure = forecast_figures.title(channel, layout), forecast_figures.units(channel)
+        words, measure = forecast_figures.title(channel, layout), forecast_figures.units(channel, layout)
         off = np.sqrt(((mean[:, middle, ..., k] - truth[:, middle, ..., k]) ** 2).mean(axis=0))
         drawing = forecast_figures.error_map(off, grid, measure, f"map-{k}")
-        drawing = Drawing(drawing.name, f"{words.capitalize()}, lead {said_as[middle]}", drawing.xml)
+        drawing = Drawing(drawing.name, f"{words[:1].upper()}{words[1:]}, lead {said_as[middle]}", drawing.xml)
         evaluation.maps.append(drawing)
         if grid.periodic:
             shown = sorted({0, middle, steps - 1})
@@ -312,12 +314,12 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol, bands: Le
             said = {f"{who}, lead {said_as[i]}": zonal_spectrum(member[:, i], grid).mean(axis=0)[:, k] for i in shown}
             came = zonal_spectrum(truth.reshape(-1, *truth.shape[2:]), grid).mean(axis=0)[:, k]
             drawing = forecast_figures.spectra(came, said, measure, f"spectra-{k}")
-            evaluation.spectra.append(Drawing(drawing.name, words.capitalize(), drawing.xml))
+            evaluation.spectra.append(Drawing(drawing.name, words[:1].upper() + words[1:], drawing.xml))
     k = evaluation.shown[0]
     frames = np.unique(np.linspace(0, steps - 1, min(steps, 12)).round().astype(int))
     evaluation.animation = forecast_figures.animation(
         mean[0, frames, ..., k], truth[0, frames, ..., k], grid, [said_as[i] for i in frames],
-        forecast_figures.units(layout.channels[k]), forecast_figures.title(layout.channels[k], layout).capitalize(),
+        forecast_figures.units(layout.channels[k], layout), forecast_figures.heading(layout.channels[k], layout),
     )  # fmt: skip
     if bands is not None and len(bands.sigma) >= steps:
         half = bands.half_width(steps)[None, :, None, None]

@@ -16,7 +16,7 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data.sphere.weather_layout import LEAD, VARIABLES, WeatherChannel, WeatherGrid, WeatherLayout
+from data.sphere.weather_layout import LEAD, WeatherChannel, WeatherGrid, WeatherLayout
 from experiments.pages.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILLION, Drawing, draw
 
 COLOURS = (BLUE, GREY, GREEN, ORANGE, PURPLE, VERMILLION)
@@ -26,16 +26,22 @@ FULL = 0.5
 
 def title(channel: WeatherChannel, layout: WeatherLayout) -> str:
     """Title of a channel, such as "temperature, 500 hPa"."""
-    name = VARIABLES[channel.variable].long_name if channel.variable in VARIABLES else channel.variable
+    name = layout.variable(channel.variable).long_name or channel.variable
     if channel.level is None:
         return name
     return f"{name}, {channel.level:g} hPa" if layout.level_units == "hPa" else f"{name}, sigma {channel.level:.2g}"
 
 
-def units(channel: WeatherChannel) -> str:
+def units(channel: WeatherChannel, layout: WeatherLayout) -> str:
     """Unit of a channel as text for figures, such as "m/s"."""
-    unit = VARIABLES[channel.variable].units if channel.variable in VARIABLES else "1"
+    unit = layout.variable(channel.variable).units
     return {"m s-1": "m/s", "m2 s-2": "m²/s²", "kg kg-1": "kg/kg", "s-1": "1/s", "Pa s-1": "Pa/s"}.get(unit, unit)
+
+
+def heading(channel: WeatherChannel, layout: WeatherLayout) -> str:
+    """The title of a channel with a capital letter."""
+    text = title(channel, layout)
+    return text[:1].upper() + text[1:]
 
 
 def lead_hours(scores: xr.Dataset) -> Float[np.ndarray, " lead"]:
@@ -76,7 +82,7 @@ def scorecard(scores: xr.Dataset, layout: WeatherLayout, system: str, reference:
                 color=INK if pale else "white",
             )  # fmt: skip
         axes.set_xticks(range(len(columns)), ticks)
-        names = [f"{title(layout.channels[k], layout)} ({units(layout.channels[k])})" for k in shown]
+        names = [f"{title(layout.channels[k], layout)} ({units(layout.channels[k], layout)})" for k in shown]
         axes.set_yticks(range(len(shown)), names)
         axes.set_xlabel(f"lead ({unit})")
         for side in axes.spines.values():
@@ -103,7 +109,7 @@ def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, name
                 linewidth=2.0 if first else 1.4, markersize=3.5, zorder=3 if first else 2,
             )  # fmt: skip
         axes.set_xlabel("lead (days)" if days else "lead (h)")
-        axes.set_ylabel(f"RMSE ({units(layout.channels[channel])})")
+        axes.set_ylabel(f"RMSE ({units(layout.channels[channel], layout)})")
         axes.set_ylim(bottom=0)
         axes.legend(loc="best")
 
@@ -128,7 +134,7 @@ def spread_and_error(scores: xr.Dataset, layout: WeatherLayout, channel: int, sy
         axes.plot(x, spread, "s--", color=VERMILLION, label="spread", markersize=3.5)
         axes.plot(x, one["crps"].values, "-", color=GREY, label="CRPS")
         axes.set_xlabel("lead (days)" if days else "lead (h)")
-        axes.set_ylabel(units(layout.channels[channel]))
+        axes.set_ylabel(units(layout.channels[channel], layout))
         axes.set_ylim(bottom=0)
         axes.legend(loc="best")
 

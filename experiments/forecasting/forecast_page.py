@@ -18,12 +18,12 @@ from experiments.comparison.result import Comparison
 from experiments.forecasting.certainty_section import certainty_section
 from experiments.forecasting.forecast_figures import (
     errors_by_lead,
+    heading,
     lead_hours,
     lead_labels,
     rank_histogram,
     scorecard,
     spread_and_error,
-    title,
     units,
 )
 from experiments.forecasting.long_runs import LongRun
@@ -182,8 +182,8 @@ def _leads(evaluation: Evaluation) -> str:
     for channel in evaluation.shown[:6]:
         systems = [n for n in evaluation.scores["system"].values if n not in PROBABILISTIC]
         drawing = errors_by_lead(evaluation.scores.sel(system=systems), evaluation.layout, channel, NAMES)
-        heading = escape(title(evaluation.layout.channels[channel], evaluation.layout).capitalize())
-        drawings.append(f"<figure><h3>{heading}</h3>{drawing.inline()}</figure>")
+        head = escape(heading(evaluation.layout.channels[channel], evaluation.layout))
+        drawings.append(f"<figure><h3>{head}</h3>{drawing.inline()}</figure>")
     return f'<div class="panels">{"".join(drawings)}</div>'
 
 
@@ -211,8 +211,8 @@ def _ensemble(evaluation: Evaluation) -> str:
             usual = None if climate is None else float(one["crps"].sel(system=climate).mean())
             rows.append(
                 [
-                    escape(title(evaluation.layout.channels[k], evaluation.layout).capitalize()),
-                    escape(units(evaluation.layout.channels[k])),
+                    escape(heading(evaluation.layout.channels[k], evaluation.layout)),
+                    escape(units(evaluation.layout.channels[k], evaluation.layout)),
                     f"{crps:.3g}",
                     "" if usual is None else f"{usual:.3g}",
                     "" if not usual else f"{1 - crps / usual:.0%}",
@@ -247,7 +247,7 @@ def _seeps(evaluation: Evaluation) -> str:
             continue
         for system in scores["system"].values:
             values = scores.sel(system=system).isel(channel=k).values
-            name = title(channel, evaluation.layout).capitalize()
+            name = heading(channel, evaluation.layout)
             rows.append([escape(name), escape(NAMES.get(system, system)), *(f"{values[c]:.3f}" for c in columns)])
     return table(
         ["Variable", "System", *(f"Lead {ticks[c]} {unit}" for c in columns)], rows,
@@ -306,7 +306,7 @@ def _long(evaluation: Evaluation) -> str:
 
     rows = [
         [
-            escape(title(c, layout).capitalize()),
+            escape(heading(c, layout)),
             cell("mean", k, ".1%"),
             cell("mean_in_spreads", k, ".1%"),
             cell("variance", k, "+.1%"),

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.sphere.names import AT_SURFACE, DIMS, ON_LEVELS
-from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
+from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME, WeatherLayout
 from data.suggestions import did_you_mean
 from surrogates.forecasts.facts import ForecastFacts
 
@@ -66,10 +66,12 @@ def labelled_state(state: Any, layout: WeatherLayout) -> xr.Dataset:
                 remedy=f"Forecast from one of them, such as state.isel({strange[0]}=0)",
             )
     bare = [
-        str(name) for name, array in variables.data_vars.items() if not array.attrs.get("units") and name in VARIABLES
+        str(name)
+        for name, array in variables.data_vars.items()
+        if not array.attrs.get("units") and layout.variable(str(name)).units != "1"
     ]
     if bare:
-        taken = ", ".join(f"{name} in {VARIABLES[name].units}" for name in bare)
+        taken = ", ".join(f"{name} in {layout.variable(name).units}" for name in bare)
         warnings.warn(f"the state has no units, taken are {taken}", UserWarning, stacklevel=4)
     # Dims in one order for all variables, as the channels of an array need them.
     return variables.transpose(TIME, LEVEL, LATITUDE, LONGITUDE, missing_dims="ignore")
@@ -121,7 +123,7 @@ def beyond_learned(
     for k, channel in enumerate(facts.layout.channels):
         if off[k] <= NEAR:
             continue
-        units = VARIABLES[channel.variable].units if channel.variable in VARIABLES else "1"
+        units = facts.layout.variable(channel.variable).units
         text = (
             f"{channel.label} is from {least[k]:.6g} to {most[k]:.6g}, in the training from {low[k]:.6g} to "
             f"{high[k]:.6g} {units}"

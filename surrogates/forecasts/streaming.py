@@ -17,7 +17,7 @@ from data.errors import CorruptStoreError, InputError
 from data.files import make_directory, remove_directory, sweep, sweep_beside, write_json
 from data.json_files import parse_json, reading
 from data.plain import entry, from_plain
-from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
+from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME
 from data.sphere.window_store import WindowStore
 from data.store.synced_zarr import SyncedStore
 from surrogates.forecasts.request_checks import refuse_other_times, whole_number
@@ -200,7 +200,7 @@ def _create(path: Path, forecaster: ForecastSurrogate, times: np.ndarray, steps:
         sizes = dict(zip(dims, shape, strict=True)) | {TIME: 1, MEMBER: 1}
         sizes[LEAD] = min(chunk, steps)
         chunks = tuple(sizes[d] for d in dims)
-        attributes = VARIABLES[name].attrs() if name in VARIABLES else {"units": "1"}
+        attributes = layout.variable(name).attrs()
         group.create_array(
             name, shape=shape, chunks=chunks, dtype="float32", fill_value=float("nan"), dimension_names=dims,
             attributes=attributes, compressors=CODECS,

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
-from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
+from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, is_amount
 from simulators.precision import jit_float32
 from surrogates.forecasts.facts import ForecastFacts
 from surrogates.forecasts.model import ForecastModel, rollout
@@ -253,7 +253,7 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
             coords.append(Coordinate("past", past, "h", "time from the present state"))
         inputs, outputs = [], []
         for name in layout.variables:
-            standard = VARIABLES[name]
+            standard = layout.variable(name)
             dims = (*((LEVEL,) if layout.levels(name) else ()), LATITUDE, LONGITUDE)
             before = ("past",) if self.history > 1 else ()
             inputs.append(Variable(name, (*before, *dims), standard.units, "float32", standard.long_name))

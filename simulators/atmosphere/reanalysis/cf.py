@@ -5,7 +5,7 @@ Nothing is read here, so that a store of terabytes can be opened; `convert_units
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -30,15 +30,26 @@ ERA5_LEVELS = (
 ROUNDED = 0.02
 
 
-def rename_to_weatherbench(data: xr.Dataset, where: str) -> xr.Dataset:
+def rename_to_weatherbench(data: xr.Dataset, where: str, given: Mapping[str, str] | None = None) -> xr.Dataset:
     """Rename variables and dims to those of WeatherBench 2; unknown variables keep their names.
 
     Other dims of length 1 are removed; a scalar time or level becomes a dim of length 1.
+
+    Args:
+        data: Dataset of a file.
+        where: name of the file, for errors.
+        given: name of a variable or dim of the file -> its name, whatever the tables say; others are left out.
 
     Raises:
         InputError: two variables would have one name.
     """
     dataset = data
+    fixed = {k: v for k, v in (given or {}).items() if k in data.variables or k in data.dims}
+    if taken := [v for k, v in fixed.items() if v != k and v in data.variables and v not in fixed]:
+        raise InputError(
+            f"two variables would be called {taken[0]}", where=where, remedy="Give the other one a name in source.names"
+        )
+    dataset = dataset.rename({k: v for k, v in fixed.items() if k != v})
     capitals = {
         str(d): str(d).lower() for d in dataset.dims if str(d).lower() in STATE_DIMS and str(d) not in STATE_DIMS
     }
@@ -53,7 +64,7 @@ def rename_to_weatherbench(data: xr.Dataset, where: str) -> xr.Dataset:
     if LEVEL in dataset.coords and LEVEL not in dataset.dims:
         on = [k for k, v in dataset.data_vars.items() if _on_levels(v)]
         dataset = dataset.assign({k: dataset[k].expand_dims(LEVEL) for k in on}) if on else dataset.drop_vars(LEVEL)
-    standard_names = {str(k): _name(str(k), v) for k, v in dataset.data_vars.items()}
+    standard_names = {str(k): _name(str(k), v) for k, v in dataset.data_vars.items() if k not in fixed.values()}
     names = {k: new for k, new in standard_names.items() if new is not None and new != k}
     values = [*names.values(), *(str(v) for v in dataset.data_vars if str(v) not in names)]
     twice = sorted({v for v in values if values.count(v) > 1})
@@ -127,7 +138,7 @@ def unknown_variables(data: xr.Dataset) -> dict[str, str]:
         reasons[str(key)] = (
             "on a level that the file does not name; give it a coordinate `level` with units"
             if bare
-            else "no name of WeatherBench 2, ECMWF or CMIP that is known; rename it to use it"
+            else "no name of WeatherBench 2, ECMWF or CMIP that is known; name it by source.names to use it"
         )
     return reasons
 
@@ -147,7 +158,7 @@ def check_variable(array: xr.DataArray, where: str) -> None:
         InputError: its standard name belongs to another variable, or it has a dim that states do not have.
     """
     name, standard = str(array.name), str(array.attrs.get("standard_name", ""))
-    expected = VARIABLES[name].standard_name
+    expected = VARIABLES[name].standard_name if name in VARIABLES else standard
     # Files call the geopotential of the surface by the general name.
     others = {v.standard_name for v in VARIABLES.values()} - {expected, "", "geopotential", "surface_geopotential"}
     if standard in others:
@@ -309,3 +320,46 @@ def conversion_of(name: str, units: str | None, where: str) -> tuple[float, floa
         remedy = "It is a rate: multiply it by the time that it is of" if rate else "Convert it"
         raise InputError(f"{name} is in {units}, {needed} is needed", where=where, remedy=remedy)
     return pair
+
+
+def declared_units(data: xr.Dataset, units: Mapping[str, str], own: Sequence[str], where: str) -> xr.Dataset:
+    """A Dataset in which variables have the units that the user declares, where the file states none.
+
+    Args:
+        data: Dataset with the names of WeatherBench 2.
+        units: name of a variable -> its units.
+        own: variables that are not in WeatherBench 2, whose values are converted to the declared units later.
+        where: name of the source, for errors.
+
+    Raises:
+        InputError: a variable is missing, or its file states other units.
+    """
+    for name, declared in units.items():
+        if name not in data.data_vars:
+            raise InputError(
+                f"no variable {name} in it, which source.units names", where=where,
+                remedy=f"It has {', '.join(map(str, data.data_vars))}",
+            )  # fmt: skip
+        stated = data[name].attrs.get("units")
+        if stated is None:
+            data = data.assign({name: data[name].assign_attrs(units=declared)})
+        elif not same_units(str(stated), declared) and name not in own:
+            raise InputError(
+                f"{name} is in {stated} by its file and in {declared} by source.units", where=where,
+                remedy="Leave it out of source.units, or correct the file",
+            )  # fmt: skip
+    return data
+
+
+def convert_own(
+    values: Float[np.ndarray, "*shape"], name: str, stated: str, needed: str, where: str
+) -> Float[np.ndarray, "*shape"]:
+    """Values of a variable of the user's own in the units that are needed.
+
+    Raises:
+        InputError: there is no conversion that is certain.
+    """
+    pair = conversion(stated, needed)
+    if pair is None:
+        raise InputError(f"{name} is in {stated}, {needed} is needed", where=where, remedy="Convert it")
+    return values if pair == (1.0, 0.0) else values * np.float32(pair[0]) + np.float32(pair[1])

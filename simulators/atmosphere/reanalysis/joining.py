@@ -36,6 +36,7 @@ class SourceData:
         data: the Dataset with the names of WeatherBench 2, whose arrays have not been read.
         assumed: assumptions and choices, one sentence each.
         left_out: reason -> number of states that were left out.
+        mixed: names of unknown variables whose units differ between files.
         levels: name of a variable that lacks some levels of the Dataset -> the levels that it has, hPa.
     """
 
@@ -43,6 +44,7 @@ class SourceData:
     assumed: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     levels: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    mixed: set[str] = field(default_factory=set)
 
 
 def join_files(parts: list[tuple[str, xr.Dataset]], where: str) -> SourceData:
@@ -63,7 +65,7 @@ def join_files(parts: list[tuple[str, xr.Dataset]], where: str) -> SourceData:
     parts = [(name, _to_the_minute(_open_circle(part))) for name, part in parts]
     alike: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
     first = parts[0][1]
-    mixed = _mixed_units(parts)
+    mixed, result.mixed = _mixed_units(parts)
     for name, part in parts:
         bare = part.drop_vars([c for c in part.coords if c not in STATE_DIMS])
         if set(bare.data_vars) <= set(STATIC) and bare.sizes.get(TIME) == 1:
@@ -139,13 +141,14 @@ def _to_the_minute(data: xr.Dataset) -> xr.Dataset:
     return data.assign_coords({TIME: index.round("min")})
 
 
-def _mixed_units(parts: list[tuple[str, xr.Dataset]]) -> set[str]:
-    """Names of the variables whose units differ between files."""
+def _mixed_units(parts: list[tuple[str, xr.Dataset]]) -> tuple[set[str], set[str]]:
+    """Names of the known variables whose units differ between files, and of the unknown ones."""
     units: dict[str, set[str | None]] = {}
     for _, part in parts:
         for key, array in part.data_vars.items():
             units.setdefault(str(key), set()).add(array.attrs.get("units"))
-    return {name for name, spellings in units.items() if len(spellings) > 1 and name in VARIABLES}
+    unlike = {name for name, spellings in units.items() if len(spellings) > 1}
+    return unlike & {*VARIABLES}, unlike - {*VARIABLES}
 
 
 def _in_our_units(data: xr.Dataset, mixed: set[str], file: str, result: SourceData) -> xr.Dataset:

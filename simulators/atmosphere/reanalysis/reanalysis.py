@@ -24,7 +24,13 @@ from data.sphere.units import same_units
 from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
-from simulators.atmosphere.reanalysis.cf import beyond_source, convert_units, pressure_levels, unknown_variables
+from simulators.atmosphere.reanalysis.cf import (
+    beyond_source,
+    convert_own,
+    convert_units,
+    pressure_levels,
+    unknown_variables,
+)
 from simulators.atmosphere.reanalysis.chunk_reader import ChunkReader, as_slice, load
 from simulators.atmosphere.reanalysis.plausible import odd_heights, refuse_implausible
 from simulators.atmosphere.reanalysis.precipitation import HOURLY, HourlyRain
@@ -33,7 +39,7 @@ from simulators.atmosphere.reanalysis.selection import ReanalysisSelection
 from simulators.atmosphere.reanalysis.times import parse_date
 
 #: Settings that were added later; where they are unset, they do not enter the fingerprint of existing windows.
-LATER = ("accumulated", "member")
+LATER = ("accumulated", "member", "names", "units")
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 
 
@@ -132,9 +138,10 @@ class Reanalysis(ReanalysisSelection):
         for name in layout.variables:
             levels = layout.levels(name)
             at = f" at {', '.join(f'{v:g}' for v in levels)} hPa" if levels else ""
-            same = same_units(str(units[name]), VARIABLES[name].units)
-            quantities[name] = f"{VARIABLES[name].units}{'' if same else f', converted from {units[name]}'}{at}"
-        unused = unknown_variables(self.source)
+            needed = self.variable(name).units
+            same = same_units(str(units[name]), needed)
+            quantities[name] = f"{needed}{'' if same else f', converted from {units[name]}'}{at}"
+        unused = {k: v for k, v in unknown_variables(self.source).items() if k not in layout.variables}
         chosen = {*self._chosen, *(self._read_as(n) for n in self._chosen), *layout.static}
         unused |= {
             str(n): "not asked for" for n in self.source.data_vars if str(n) in VARIABLES and str(n) not in chosen
@@ -206,7 +213,7 @@ class Reanalysis(ReanalysisSelection):
         runs = self._runs
         settings = {k: v for k, v in vars(replace(self, path="")).items() if k in self.__dataclass_fields__}
         for name in LATER:
-            if settings[name] is None:
+            if settings[name] is None or settings[name] == {}:
                 del settings[name]  # keeps the fingerprint from before this setting existed
         ends = [self._state(np.array([i])).tobytes().hex() for i in (runs[0][0], runs[-1][-1])]
         times = [str(t) for r in runs for t in (self._all_times[r[0]], self._all_times[r[-1]])]
@@ -263,13 +270,17 @@ class Reanalysis(ReanalysisSelection):
         labels |= {d: data[d].values for d in (TIME, LEVEL) if d in data.coords}
         for key, array in data.data_vars.items():
             name = str(key)
-            values = convert_units(array.values.astype(np.float32), name, array.attrs.get("units"), self.where)
+            what, raw = self.variable(name), array.values.astype(np.float32)
+            if name in VARIABLES:
+                values = convert_units(raw, name, array.attrs.get("units"), self.where)
+            else:
+                values = convert_own(raw, name, str(array.attrs.get("units")), what.units, self.where)
             refuse_implausible(values, name, [str(d) for d in array.dims], labels, self.where)
-            if VARIABLES[name].accumulated and (values < 0).any():
+            if what.accumulated and (values < 0).any():
                 # Packing and spectral transforms leave some amounts slightly below 0.
                 self._raised[name] = max(self._raised.get(name, 0.0), float(-np.nanmin(values)))
                 values = np.maximum(values, np.float32(0))
-            variables[name] = (array.dims, values, VARIABLES[name].attrs())
+            variables[name] = (array.dims, values, what.attrs())
         coords = {k: v for k, v in data.coords.items() if k in (TIME, LEVEL) and k in data.dims}
         states = xr.Dataset(variables, coords).assign_coords(
             {LATITUDE: list(grid.latitude), LONGITUDE: list(grid.longitude)}

@@ -22,9 +22,11 @@ from data.sphere.weather_layout import (
     WeatherChannel,
     WeatherGrid,
     WeatherLayout,
+    WeatherVariable,
 )
 from simulators.atmosphere.reanalysis.cf import (
     check_variable,
+    declared_units,
     ordered_grid,
     pressure_levels,
     refuse_lacking_dims,
@@ -58,8 +60,9 @@ class ReanalysisSelection(ReanalysisSettings):
 
     @cached_property
     def _opened(self) -> SourceData:
-        opened = open_source(self.path, self.member)
+        opened = open_source(self.path, self.member, self.names)
         refuse_lacking_dims(opened.data, self.where)
+        opened.data = declared_units(opened.data, self.units, self.own, self.where)
         return opened
 
     @cached_property
@@ -116,7 +119,8 @@ class ReanalysisSelection(ReanalysisSettings):
     @cached_property
     def _chosen(self) -> tuple[str, ...]:
         data = self.source
-        available = [str(n) for n in data.data_vars if str(n) in VARIABLES and TIME in data[n].dims]
+        known = {*VARIABLES, *self.own}
+        available = [str(n) for n in data.data_vars if str(n) in known and TIME in data[n].dims]
         lacking = [v for v in self.variables if v not in available and not (v in SUMMED and HOURLY in available)]
         if lacking or not available:
             reasons = [] if lacking else [f"{name} is {reason}" for name, reason in unknown_variables(data).items()]
@@ -128,9 +132,31 @@ class ReanalysisSelection(ReanalysisSettings):
         chosen = self.variables or tuple(v for v in available if v not in self.static)
         for name in chosen:
             check_variable(data[self._read_as(name)], self.where)
+            if name in self._opened.mixed:
+                raise InputError(f"its files have {name} in different units", where=self.where, remedy="Convert them")
+            self.variable(name)
         if isinstance(self.levels, Mapping) and (idle := [v for v in self.levels if v not in chosen]):
             raise InputError(f"levels of {idle[0]} are asked for, and it is not in it", where=self.where)
         return chosen
+
+    def variable(self, name: str) -> WeatherVariable:
+        """What a variable of the states is; one of the user's own has the units of `units`, or those of the file.
+
+        Raises:
+            InputError: the units of one of the user's own are not known.
+        """
+        if name in VARIABLES:
+            return VARIABLES[name]
+        array = self.source[name]
+        units = self.units.get(name) or array.attrs.get("units")
+        if not units:
+            raise InputError(
+                f"{name} has no attribute units",
+                where=self.where,
+                remedy=f"Declare them: source.units={{{{{name}: UNIT}}}}",
+            )
+        standard, long = (str(array.attrs.get(k, "")) for k in ("standard_name", "long_name"))
+        return WeatherVariable(name, str(units), standard, long or name, levels=LEVEL in array.dims)
 
     def _read_as(self, name: str) -> str:
         """Name of the source's variable from which a variable is read."""
@@ -196,4 +222,5 @@ class ReanalysisSelection(ReanalysisSettings):
             self.hours,
             PRESSURE_UNITS,
             attrs={"source": self.where.split("/")[-1]},
+            own=tuple(self.variable(name) for name in (*self._chosen, *static) if name not in VARIABLES),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from data.sphere.names import SHORT_NAMES
-from data.sphere.weather_layout import VARIABLES
+from data.sphere.weather_layout import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
 from simulators.atmosphere.reanalysis.cf import STATIC
 from simulators.atmosphere.reanalysis.regrid import METHODS
 
@@ -37,6 +37,10 @@ class ReanalysisSettings:
         accumulated: meaning of hourly precipitation: "hour" if each value is the amount of one hour, "day" if values
             are sums since 00 UTC, as in ERA5-Land; None: "hour", but values that look like sums are refused.
         static: variables that do not change with time; those that the source lacks are ignored.
+        names: name of a variable or dim in the files -> its name in WeatherBench 2, or a name of your own. It comes
+            before the names that are known.
+        units: name of a variable -> its units: of a known one whose file states none, or of one of your own. Values are
+            converted to them from units that the file states.
         member: ensemble member, by the value of its coordinate (`number`, `realization`, `member`, ...) or, if the dim
             has no coordinate, by its index from 0 on; None if there is only one.
 
@@ -59,14 +63,28 @@ class ReanalysisSettings:
     accumulated: str | None = None
     static: tuple[str, ...] = STATIC
     member: int | str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Names of variables that are not in WeatherBench 2, from `names` and `units`."""
+        dims = (TIME, LEVEL, LATITUDE, LONGITUDE)
+        return tuple(dict.fromkeys(v for v in (*self.names.values(), *self.units) if v not in (*VARIABLES, *dims)))
 
     def __post_init__(self) -> None:
         for name in ("variables", "region", "grid", "static"):
             object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+        for name in ("names", "units"):
+            object.__setattr__(self, name, {str(k): str(v) for k, v in (getattr(self, name) or {}).items()})
+        targets = list(self.names.values())
+        if twice := sorted({v for v in targets if targets.count(v) > 1}):
+            raise ValueError(f"names gives {twice[0]} to two variables")
+        known = {*VARIABLES, *self.own}
         levels = self.levels or ()
         if isinstance(levels, Mapping):
             levels = {str(k): tuple(float(v) for v in values) for k, values in levels.items()}
-            strange = [v for v in levels if v not in VARIABLES or (self.variables and v not in self.variables)]
+            strange = [v for v in levels if v not in known or (self.variables and v not in self.variables)]
             if strange:
                 raise ValueError(f"levels names {strange[0]!r}, which is no variable that is wanted")
         else:
@@ -85,8 +103,11 @@ class ReanalysisSettings:
             raise ValueError(f"step_hours must be above 0, got {self.step_hours}")
         for name in ("variables", "static"):
             object.__setattr__(self, name, tuple(SHORT_NAMES.get(v, v) for v in getattr(self, name)))
-        strange = [v for v in (*self.variables, *self.static) if v not in VARIABLES]
+        strange = [v for v in (*self.variables, *self.static) if v not in known]
         if strange:
             near = get_close_matches(strange[0], [*VARIABLES, *SHORT_NAMES], n=1)
             hint = f", did you mean {near[0]}?" if near else ""
-            raise ValueError(f"no variable {strange[0]!r} in WeatherBench 2{hint} Known are {', '.join(VARIABLES)}")
+            raise ValueError(
+                f"no variable {strange[0]!r} in WeatherBench 2{hint} Known are {', '.join(VARIABLES)}; "
+                f"declare one of your own by names or units, such as units={{{strange[0]}: m}}"
+            )

@@ -37,29 +37,31 @@ SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def open_source(path: str | Sequence[str], member: Member = None) -> SourceData:
+def open_source(path: str | Sequence[str], member: Member = None, names: Mapping[str, str] | None = None) -> SourceData:
     """Open a source with the names of WeatherBench 2, whose arrays are read when they are needed.
 
     Args:
         path: a Zarr store (a directory, or a URL that begins with gs://, s3://, http:// or https://), NetCDF files (a
             file, a list of files, or a pattern such as `data/*.nc`), or GRIB files.
         member: ensemble member; see `members.select_member`.
+        names: name of a variable or dim in the files -> its name; see `cf.rename_to_weatherbench`.
 
     Raises:
-        InputError: the path does not exist or cannot be read.
+        InputError: the path does not exist or cannot be read, or no file has a name of `names`.
         CorruptStoreError: chunks of a local Zarr store are missing or cut short.
         SimulationError: `missing_component`: a package that reads the source is not installed.
     """
+    names = names or {}
     if not isinstance(path, str):
-        return _files([str(p) for p in path], ", ".join(map(str, path)), member)
+        return _files([str(p) for p in path], ", ".join(map(str, path)), member, names)
     if "://" in path:
         [(_, data)] = select_member([(path, _open_zarr(_remote(path), path))], member)
-        return SourceData(rename_to_weatherbench(data, path))
+        return SourceData(rename_to_weatherbench(data, path, _all_in([data], names, path)))
     pattern = any(c in path for c in "*?[") and not Path(path).exists()
-    return _files(sorted(glob(path)) if pattern else [path], path, member)
+    return _files(sorted(glob(path)) if pattern else [path], path, member, names)
 
 
-def _files(files: list[str], path: str, member: Member) -> SourceData:
+def _files(files: list[str], path: str, member: Member, names: Mapping[str, str]) -> SourceData:
     absent = [f for f in files if not Path(f).exists()]
     if not files or absent:
         raise InputError("no such file or directory", where=absent[0] if absent else path, remedy="Check the path")
@@ -69,7 +71,7 @@ def _files(files: list[str], path: str, member: Member) -> SourceData:
             raise InputError(f"{len(files)} directories match", where=path, remedy="Name one Zarr store")
         refuse_damaged(first)
         [(_, data)] = select_member([(path, _open_zarr(str(first), path))], member)
-        return SourceData(rename_to_weatherbench(data, path))
+        return SourceData(rename_to_weatherbench(data, path, _all_in([data], names, path)))
     kind = {Path(f).suffix.lower() for f in files}
     if kind <= set(GRIB):
         parts = [(f, part) for f in files for part in _grib(f)]
@@ -80,10 +82,27 @@ def _files(files: list[str], path: str, member: Member) -> SourceData:
             f"a file of kind {', '.join(sorted(kind))}", where=path, remedy="Give Zarr, NetCDF (.nc) or GRIB (.grib)"
         )
     notes: list[str] = []
-    flat = [(f, rename_to_weatherbench(along_valid_time(part, notes), f)) for f, part in select_member(parts, member)]
+    parts = select_member(parts, member)
+    _all_in([part for _, part in parts], names, path)
+    flat = [(f, rename_to_weatherbench(along_valid_time(part, notes), f, names)) for f, part in parts]
     result = join_files(flat, path)
     result.assumed = [*dict.fromkeys(notes), *result.assumed]
     return result
+
+
+def _all_in(parts: Sequence[xr.Dataset], names: Mapping[str, str], where: str) -> Mapping[str, str]:
+    """The names, each of which some file has.
+
+    Raises:
+        InputError: no file has one of them.
+    """
+    present = {str(n) for part in parts for n in (*part.variables, *part.dims)}
+    if lacking := [name for name in names if name not in present]:
+        shown = ", ".join(sorted({str(n) for part in parts for n in part.data_vars}))
+        raise InputError(
+            f"no variable {lacking[0]} in it, which source.names renames", where=where, remedy=f"It has {shown}"
+        )
+    return names
 
 
 def _remote(url: str) -> Any:
