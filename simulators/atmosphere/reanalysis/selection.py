@@ -153,7 +153,7 @@ class ReanalysisSelection(ReanalysisSettings):
             raise InputError(
                 f"{name} has no attribute units",
                 where=self.where,
-                remedy=f"Declare them: source.units={{{{{name}: UNIT}}}}",
+                remedy=f"Give source.units={{{name}: UNIT}}",
             )
         standard, long = (str(array.attrs.get(k, "")) for k in ("standard_name", "long_name"))
         return WeatherVariable(name, str(units), standard, long or name, levels=LEVEL in array.dims)
