@@ -18,15 +18,16 @@ from data.sphere.names import AT_SURFACE, ON_LEVELS
 from data.sphere.names import DIMS as PLACES
 from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
 from data.sphere.window_store import WindowStore
+from experiments.forecasting.lead_layouts import LEADS, STARTS, starts_by_leads
 from simulators.atmosphere.reanalysis.cf import convert_own, convert_units, levels_in_hpa
 from simulators.atmosphere.reanalysis.ensemble_member import MEMBER_DIMS
+from simulators.atmosphere.reanalysis.sources import GRIB, grib_datasets
 from surrogates.forecasts.streaming import verify_forecasts
 
 MEMBER = "number"
 #: Names of the dims of forecasts in files -> names of WeatherBench 2.
 DIMS: Mapping[str, str] = {
-    "init_time": TIME, "initial_time": TIME, "forecast_reference_time": TIME, "reference_time": TIME,
-    "lead_time": LEAD, "step": LEAD, "forecast_period": LEAD,
+    **STARTS, **LEADS,
     **{name: dim for name, dim in PLACES.items() if dim != TIME},
     **{name: MEMBER for name in MEMBER_DIMS if name != MEMBER},
 }  # fmt: skip
@@ -56,20 +57,23 @@ class ExternalForecasts:
     history: int = 1
 
     @staticmethod
-    def open(path: Path, truth: WindowStore, most: int | None = None) -> ExternalForecasts:
-        """Open the forecasts in a Zarr store or a NetCDF file.
+    def open(
+        path: Path, truth: WindowStore, most: int | None = None, names: Mapping[str, str] | None = None
+    ) -> ExternalForecasts:
+        """Open the forecasts in a Zarr store, a NetCDF or a GRIB file.
 
         Args:
             path: path of the store or file.
             truth: windows with the truth.
             most: largest lead, in steps of the truth; None for all.
+            names: name of a variable or dim in the file -> its name in WeatherBench 2.
 
         Raises:
             InputError: a dim, a variable, a level or a point is missing, an initial time or a lead occurs twice, no
                 lead is a whole number of steps, or values are far from those of the truth.
         """
         where, layout = str(path), truth.layout
-        data = _named(_opened(path), where)
+        data = opened_forecasts(path, names)
         lacking = [d for d in (TIME, LEAD, LATITUDE, LONGITUDE) if d not in data.dims or d not in data.coords]
         if lacking:
             raise InputError(
@@ -191,7 +195,9 @@ class ExternalForecasts:
         """
         rows = truth.starts(1 + self.steps[-1], part)
         within = rows[np.isin(truth.times[rows].astype("datetime64[s]"), self.times)]
-        left_out = {"no truth at all of its times among the windows": len(self.times) - len(within)}
+        absent = np.sort(self.times[~np.isin(self.times, truth.times[within].astype("datetime64[s]"))])
+        dates = f", the first of them from {str(absent[0])[:16]}" if len(absent) else ""
+        left_out = {f"no truth at all of its times among the windows{dates}": len(absent)}
         if most is not None and len(within) > most:
             left_out["not among those that are asked for by forecasts.starts"] = len(within) - most
             within = within[np.unique(np.linspace(0, len(within) - 1, most).round().astype(int))]
@@ -233,7 +239,29 @@ class ExternalForecasts:
         return states
 
 
+def opened_forecasts(path: Path, names: Mapping[str, str] | None = None) -> xr.Dataset:
+    """The forecasts of a file with the names of WeatherBench 2, along initial times and leads; nothing is read.
+
+    Args:
+        path: a Zarr store, a NetCDF or a GRIB file.
+        names: name of a variable or dim in the file -> its name in WeatherBench 2.
+
+    Raises:
+        InputError: a name of `names` is not in the file, or two variables would get the same name.
+    """
+    data, where = _opened(path), str(path)
+    lacking = [name for name in names or {} if name not in data.variables and name not in data.dims]
+    if lacking:
+        raise InputError(
+            f"no variable {lacking[0]} in it, which forecasts.names renames", where=where,
+            remedy=f"It has {', '.join(map(str, data.data_vars))}",
+        )  # fmt: skip
+    return _named(data.rename(dict(names or {})), where)
+
+
 def _opened(path: Path) -> xr.Dataset:
+    if path.suffix.lower() in GRIB:
+        return xr.merge(grib_datasets(str(path)), compat="override")
     remedy = "Give Zarr or NetCDF"
     if path.is_dir():
         verify_forecasts(path)
@@ -247,6 +275,7 @@ def _named(data: xr.Dataset, where: str) -> xr.Dataset:
     Raises:
         InputError: two variables would get the same name.
     """
+    data = starts_by_leads(data, where)
     for old, new in DIMS.items():
         if (old in data.dims or old in data.coords) and new not in data.variables and new not in data.dims:
             data = data.rename({old: new})

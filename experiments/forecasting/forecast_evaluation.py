@@ -19,11 +19,12 @@ from data.sphere.window_store import WindowStore
 from data.terminal import progress_bar
 from experiments.application.stage import show_readings
 from experiments.forecasting import forecast_figures
-from experiments.forecasting.external_forecasts import ExternalForecasts
+from experiments.forecasting.external_forecasts import ExternalForecasts, opened_forecasts
 from experiments.forecasting.forecast_page import Evaluation, count_certain, count_wins, write_page
 from experiments.forecasting.long_runs import long_run
 from experiments.forecasting.reference_states import AskedStates, ReferenceStates, reference_states
 from experiments.forecasting.system_names import DEFAULT_REFERENCES, EXTERNAL, NAMES, REFERENCES
+from experiments.forecasting.truth import truth_windows
 from experiments.pages.style import Drawing
 from surrogates.forecasts.facts import LeadBands
 from surrogates.forecasts.metrics import zonal_spectrum
@@ -38,6 +39,8 @@ CLIMATE_MEMBERS = 10
 #: Largest number of forecasts for maps, spectra and bands.
 MAPPED = 40
 PAGE = "forecast.html"
+#: Static variable from which coasts are drawn.
+LAND = "land_sea_mask"
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,12 @@ class ForecastEvaluation:
     """Settings of an evaluation, the keys of `forecasts`.
 
     Attributes:
-        file: windows with the truth: those of the surrogate's training, or others of the same kind.
+        file: windows with the truth: those of the surrogate's training, or others of the same kind; or a file of
+            states, of which windows are written into the run's directory.
         external: forecasts from elsewhere, in Zarr or NetCDF along time, prediction_timedelta and optionally number,
             with the names of WeatherBench 2; they are scored beside those of the surrogate, or alone with
             surrogate=null.
+        names: name of a variable or dim in that file -> its name in WeatherBench 2.
         training: path of the windows of the training, if they have been moved.
         train, valid: [start, stop) of the states in the windows of the training that references are made of; None for
             the parts of the training.
@@ -75,6 +80,7 @@ class ForecastEvaluation:
 
     file: str = MISSING
     external: str | None = None
+    names: dict[str, str] | None = None
     training: str | None = None
     train: list[int] | None = None
     valid: list[int] | None = None
@@ -118,13 +124,18 @@ def evaluate_forecaster(
         InputError: the parts of the training are not known, or the states have another layout.
     """
     settings = build(ForecastEvaluation, node, where="forecasts")
-    store = WindowStore.open(existing_file(settings.file, "forecasts.file"))
+    readings: list[Reading] = []
+    elsewhere = None if settings.external is None else existing_file(settings.external, "forecasts.external")
+    layout = None if forecaster is None else forecaster.layout
+    forecasts = None if elsewhere is None else opened_forecasts(elsewhere, settings.names)
+    file = existing_file(settings.file, "forecasts.file")
+    store = truth_windows(file, run_dir / "truth", layout, forecasts, readings)
     if forecaster is not None:
         forecaster.layout.refuse_other_states(store.layout, settings.file, "those of the surrogate")
         forecaster.refuse_members(settings.members)
     external = None
-    if settings.external is not None:
-        external = ExternalForecasts.open(existing_file(settings.external, "forecasts.external"), store, settings.steps)
+    if elsewhere is not None:
+        external = ExternalForecasts.open(elsewhere, store, settings.steps, settings.names)
     main: Any = external if forecaster is None else forecaster
     if main is None:
         raise InputError("nothing to score", where="surrogate", remedy="Give surrogate=DIR or forecasts.external=FILE")
@@ -139,10 +150,9 @@ def evaluate_forecaster(
         )  # fmt: skip
     test, climatology = learned.test, learned.climatology
     members = settings.members if external is None or forecaster is not None else external.members
-    readings: list[Reading] = []
     if external is not None:
         only, reading = external.starts(store, test, settings.starts)
-        readings.append(reading)
+        readings.insert(0, reading)
         steps = external.steps[-1]
         protocol = Protocol(store, test, steps, settings.starts, only=only, leads=external.steps)
     else:
@@ -194,7 +204,7 @@ def evaluate_forecaster(
             bounds=True, advance=bar.advance,
         )  # fmt: skip
     apart = _apart(main, protocol, learned, members)
-    if readings and scores.attrs["forecasts"] < readings[0].used:
+    if external is not None and scores.attrs["forecasts"] < readings[0].used:
         unseen = readings[0].used - int(scores.attrs["forecasts"])
         readings[0] = readings[0].without(["no state before its first lead that other systems begin from"] * unseen)
     scores.attrs |= {"states": store.fingerprint, "notes": learned.notes}
@@ -286,6 +296,7 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol, bands: Le
     """Add maps, spectra, coverage of the bands and the animation, from some of the forecasts."""
     store, steps = protocol.store, protocol.steps
     layout, grid = store.layout, store.layout.grid
+    land = store.static[..., layout.static.index(LAND)] if LAND in layout.static else None
     starts, scored = protocol.starts(forecaster.history), protocol.scored
     starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(MAPPED, len(starts))).round().astype(int))]
     states = store.read(starts - forecaster.history + 1, forecaster.history + steps)
@@ -305,7 +316,7 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol, bands: Le
         channel = layout.channels[k]
         words, measure = forecast_figures.title(channel, layout), forecast_figures.units(channel, layout)
         off = np.sqrt(((mean[:, middle, ..., k] - truth[:, middle, ..., k]) ** 2).mean(axis=0))
-        drawing = forecast_figures.error_map(off, grid, measure, f"map-{k}")
+        drawing = forecast_figures.error_map(off, grid, measure, f"map-{k}", land)
         drawing = Drawing(drawing.name, f"{words[:1].upper()}{words[1:]}, lead {said_as[middle]}", drawing.xml)
         evaluation.maps.append(drawing)
         if grid.periodic:
@@ -317,9 +328,12 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol, bands: Le
             evaluation.spectra.append(Drawing(drawing.name, words[:1].upper() + words[1:], drawing.xml))
     k = evaluation.shown[0]
     frames = np.unique(np.linspace(0, steps - 1, min(steps, 12)).round().astype(int))
+    valid = store.times[starts[0]] + protocol.lead_times
+    dates = [f", {str(t)[:16].replace('T', ' ')} UTC" if layout.calendar else "" for t in valid]
     evaluation.animation = forecast_figures.animation(
-        mean[0, frames, ..., k], truth[0, frames, ..., k], grid, [said_as[i] for i in frames],
+        mean[0, frames, ..., k], truth[0, frames, ..., k], grid, [said_as[i] + dates[i] for i in frames],
         forecast_figures.units(layout.channels[k], layout), forecast_figures.heading(layout.channels[k], layout),
+        land,
     )  # fmt: skip
     if bands is not None and len(bands.sigma) >= steps:
         half = bands.half_width(steps)[None, :, None, None]

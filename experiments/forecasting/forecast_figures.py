@@ -20,6 +20,8 @@ from data.sphere.weather_layout import LEAD, WeatherChannel, WeatherGrid, Weathe
 from experiments.pages.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILLION, Drawing, draw
 
 COLOURS = (BLUE, GREY, GREEN, ORANGE, PURPLE, VERMILLION)
+#: Anomaly correlation above which a forecast is called useful in synoptic practice.
+USEFUL = 0.6
 #: Skill, 1 - error / error of the reference, at which a cell of the scorecard has its full colour.
 FULL = 0.5
 
@@ -95,7 +97,7 @@ def scorecard(scores: xr.Dataset, layout: WeatherLayout, system: str, reference:
 
 
 def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, names: Mapping[str, str]) -> Drawing:
-    """Root mean square error of every system by lead."""
+    """Root mean square error of every system by lead; that of the first has its interval, if there is one."""
     hours = lead_hours(scores)
     days = (hours % 24 == 0).all()
     x = hours / 24 if days else hours
@@ -108,6 +110,10 @@ def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, name
                 x, values, "o-" if first else "-", color=COLOURS[place % len(COLOURS)], label=names.get(system, system),
                 linewidth=2.0 if first else 1.4, markersize=3.5, zorder=3 if first else 2,
             )  # fmt: skip
+            if first and "rmse_low" in scores:
+                one = scores.isel(region=0, channel=channel).sel(system=system)
+                low, high = one["rmse_low"].values, one["rmse_high"].values
+                axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.18, linewidth=0)
         axes.set_xlabel("lead (days)" if days else "lead (h)")
         axes.set_ylabel(f"RMSE ({units(layout.channels[channel], layout)})")
         axes.set_ylim(bottom=0)
@@ -116,6 +122,37 @@ def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, name
     return draw(
         paint, name=f"leads-{channel}", label=f"error by lead of {title(layout.channels[channel], layout)}", height=3.3
     )
+
+
+def correlation_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, names: Mapping[str, str]) -> Drawing:
+    """Anomaly correlation of every system by lead; a forecast of the climatology, which has none, is left out."""
+    hours = lead_hours(scores)
+    days = (hours % 24 == 0).all()
+    x = hours / 24 if days else hours
+
+    def paint(axes: Axes) -> None:
+        for place, system in enumerate(scores["system"].values):
+            values = scores["acc"].isel(region=0, channel=channel).sel(system=system).values
+            if not np.any(values):
+                continue
+            first = place == 0
+            axes.plot(
+                x, values, "o-" if first else "-", color=COLOURS[place % len(COLOURS)], label=names.get(system, system),
+                linewidth=2.0 if first else 1.4, markersize=3.5, zorder=3 if first else 2,
+            )  # fmt: skip
+        axes.axhline(USEFUL, color=INK, linestyle=":", linewidth=0.9)
+        axes.set_xlabel("lead (days)" if days else "lead (h)")
+        axes.set_ylabel("anomaly correlation")
+        axes.legend(loc="best")
+
+    label = f"anomaly correlation by lead of {title(layout.channels[channel], layout)}"
+    return draw(paint, name=f"acc-{channel}", label=label, height=3.3)
+
+
+def draw_coasts(axes: Axes, grid: WeatherGrid, land: Float[np.ndarray, "latitude longitude"] | None) -> None:
+    """Draw the line around the land: half of a cell of the land-sea mask."""
+    if land is not None and land.min() < 0.5 < land.max():
+        axes.contour(grid.longitude, grid.latitude, land, levels=[0.5], colors=[INK], linewidths=0.8)
 
 
 def spread_and_error(scores: xr.Dataset, layout: WeatherLayout, channel: int, system: str) -> Drawing:
@@ -167,14 +204,21 @@ def rank_histogram(scores: xr.Dataset, layout: WeatherLayout, channel: int, syst
     return draw(paint, name=f"ranks-{channel}", label=label, height=3.3)
 
 
-def error_map(values: Float[np.ndarray, "latitude longitude"], grid: WeatherGrid, unit: str, name: str) -> Drawing:
-    """Map of the root mean square error at each point."""
+def error_map(
+    values: Float[np.ndarray, "latitude longitude"],
+    grid: WeatherGrid,
+    unit: str,
+    name: str,
+    land: Float[np.ndarray, "latitude longitude"] | None = None,
+) -> Drawing:
+    """Map of the root mean square error at each point, with coasts if the share of land is known."""
 
     def paint(axes: Axes) -> None:
         axes.grid(False)
         mesh = axes.pcolormesh(
             grid.longitude, grid.latitude, values, cmap="viridis", shading="nearest", rasterized=True
         )
+        draw_coasts(axes, grid, land)
         axes.figure.colorbar(mesh, ax=axes, label=unit, shrink=0.85)
         axes.set_xlabel("longitude (°E)")
         axes.set_ylabel("latitude (°N)")
@@ -231,6 +275,7 @@ def animation(
     leads: Sequence[str],
     unit: str,
     heading: str,
+    land: Float[np.ndarray, "latitude longitude"] | None = None,
 ) -> str:
     """Animation over the leads of forecast, truth and their difference: a GIF embedded in an HTML image."""
     low, high = np.percentile(truth, [0.5, 99.5])
@@ -249,6 +294,7 @@ def animation(
             )
             one.grid(False)
             mesh = one.pcolormesh(grid.longitude, grid.latitude, values[0], shading="nearest", **scale)
+            draw_coasts(one, grid, land)
             one.set_title(kind)
             one.set_xlabel("longitude (°E)")
             if kind != kinds[0]:

@@ -17,6 +17,8 @@ from experiments.comparison.comparison_page import section as comparison_section
 from experiments.comparison.result import Comparison
 from experiments.forecasting.certainty_section import certainty_section
 from experiments.forecasting.forecast_figures import (
+    USEFUL,
+    correlation_by_lead,
     errors_by_lead,
     heading,
     lead_hours,
@@ -144,6 +146,10 @@ def render(evaluation: Evaluation) -> str:
         subtitle=escape(
             f"{', '.join(dict.fromkeys(c.variable for c in layout.channels))}; {layout.grid.shape[0]} × "
             f"{layout.grid.shape[1]} points; {int(scores.attrs['forecasts'])} forecasts of {last[-1]} {unit}"
+            + (
+                f", from {scores.attrs['first_start']} to {scores.attrs['last_start']} UTC"
+                * ("first_start" in scores.attrs)
+            )
         ),
         warnings="".join(f'<div class="warning">{escape(text)}</div>' for text in evaluation.notes),
         finding=f"The forecast errs less than {escape(said)} pairs of variable and lead."
@@ -184,7 +190,11 @@ def _leads(evaluation: Evaluation) -> str:
         drawing = errors_by_lead(evaluation.scores.sel(system=systems), evaluation.layout, channel, NAMES)
         head = escape(heading(evaluation.layout.channels[channel], evaluation.layout))
         drawings.append(f"<figure><h3>{head}</h3>{drawing.inline()}</figure>")
-    return f'<div class="panels">{"".join(drawings)}</div>'
+        drawing = correlation_by_lead(evaluation.scores.sel(system=systems), evaluation.layout, channel, NAMES)
+        drawings.append(f"<figure><h3>{head}</h3>{drawing.inline()}</figure>")
+    said = "The band is the interval of 95% of the first system. " if "rmse_low" in evaluation.scores else ""
+    said += f"The dotted line is an anomaly correlation of {USEFUL:g}, above which a forecast counts as useful."
+    return f'<p>{said}</p><div class="panels">{"".join(drawings)}</div>'
 
 
 def _panels(drawings: list[Drawing], text: str) -> str:

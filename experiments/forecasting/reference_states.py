@@ -64,6 +64,7 @@ class ReferenceStates:
         kept: references that were saved with the surrogate, or None.
         notes: choices that were made, and warnings, in sentences.
         free: [start, stop) of the longest run of `test` that was not learned from, if some of `test` was.
+        own: whether the climatology is that of the scored states themselves, because no others were named.
     """
 
     climatology: Climatology
@@ -75,6 +76,7 @@ class ReferenceStates:
     kept: TrainingReferences | None = None
     notes: list[str] = field(default_factory=list)
     free: Part | None = None
+    own: bool = False
 
     @property
     def precipitation(self) -> Sequence[PrecipitationClimate]:
@@ -127,6 +129,8 @@ class ReferenceStates:
             return Persistence()
         if name == "climatology":
             return ClimatologyForecast(layout, self.climatology)
+        if self.own:
+            return "no states but the scored ones are named, and it would be fitted to them; give forecasts.training"
         away = "the windows of the training are not available; name them by forecasts.training"
         windows = self.windows
         if name == "climatological_ensemble":
@@ -184,6 +188,15 @@ def reference_states(
         InputError: the windows of the training are needed and not available, a part lies outside its windows, the
             truth has hours of the day of which the training had no states, or the training learned from it.
     """
+    if forecaster is None and asked == AskedStates():
+        whole = (0, len(truth))
+        note = (
+            "No states of a climatology are named (forecasts.training=WINDOWS): climatology and anomaly correlation "
+            "are from the scored states themselves, so that climatology errs less than one of earlier years would."
+        )
+        return ReferenceStates(
+            truth.climatology(whole), truth.times, truth, whole, (0, 0), whole, notes=[note], own=True
+        )
     kept = None if forecaster is None or directory is None else TrainingReferences.load(directory, forecaster.layout)
     windows = _windows(asked, truth, forecaster, kept)
     same = windows is truth

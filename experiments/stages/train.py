@@ -172,6 +172,7 @@ def train_on(
         "train/core_seconds": result.core_seconds,
         "train/data_wait_share": result.data_wait_share,
         "train/compilations": float(result.compilations["train"]),
+        **({} if result.epochs is None else dict(zip(EPOCHS, map(float, result.epochs), strict=True))),
         **task.costs(parts, result),
     }
     scores = task.score(surrogate, parts)
@@ -180,6 +181,10 @@ def train_on(
     if trained is not None:
         trained.append((surrogate, parts))
     return metrics | scores
+
+
+#: Metrics: passes over the data that a training made, and those that were asked for.
+EPOCHS = ("train/epochs", "train/epochs_asked")
 
 
 def closing_rows(metrics: Mapping[str, float]) -> dict[str, str]:
@@ -192,6 +197,9 @@ def closing_rows(metrics: Mapping[str, float]) -> dict[str, str]:
         or name in ("train/seconds", "train/core_seconds")
     ]
     rows = {name: f"{metrics[name]:.6g}" for name in shown}
+    if EPOCHS[0] in metrics:
+        made, asked = (metrics[name] for name in EPOCHS)
+        rows["epochs"] = f"{made:.3g} of {asked:g}" + ("" if made >= asked else ", ended by time or patience")
     if not any(name.startswith("test/") for name in metrics):
         validated = any(name.startswith(f"{VALIDATION}/") for name in metrics)
         rows["held-out scores"] = (

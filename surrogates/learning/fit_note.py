@@ -31,8 +31,9 @@ def fit_metrics(run_dir: Path) -> dict[str, float]:
         return {f"train/{name}": entry(note, name, float) for name in ("seconds", "core_seconds")}
 
 
-#: A training that its time limit ended within this many epochs gets a warning: it has hardly begun.
-HARDLY = 2
+#: A training that its time limit ended within this many epochs gets a warning: it has hardly begun. So does one that
+#: made less than this share of the epochs that were asked for.
+HARDLY, FEW = 2, 0.5
 
 
 def note_fit(result: FitResult, run_dir: Path) -> None:
@@ -50,6 +51,11 @@ def note_fit(result: FitResult, run_dir: Path) -> None:
             steps,
             "" if steps == 1 else "s",
             len(result.history),
+        )
+    elif result.stopped_by == "max_seconds" and result.epochs is not None and result.epochs[0] < FEW * result.epochs[1]:
+        LOG.warning(
+            "train.max_seconds ended the training after %.3g of %d epochs: it may err much less if it is given longer",
+            *result.epochs,
         )
     write_json(
         run_dir / FILE,

@@ -75,6 +75,7 @@ class FitResult:
         compilations: number of compilations of the training step and of the validation step.
         stopped_by: why training ended.
         best: the best validation loss, or the last training loss without validation.
+        epochs: passes over the data that were made, and those that were asked for; None where they are not known.
     """
 
     model: nnx.Module
@@ -85,6 +86,7 @@ class FitResult:
     compilations: dict[str, int]
     stopped_by: Literal["epochs", "patience", "max_seconds"]
     best: float
+    epochs: tuple[float, int] | None = None
 
 
 def fit(
@@ -314,6 +316,7 @@ class _Loop:
             {"train": count_compilations(self.step), "valid": count_compilations(self.check)},
             stopped,
             self.at.best,
+            (self.at.epoch + self.at.batch / self.train.steps_per_epoch, self.config.epochs),
         )
 
     def end_epoch(self, total: Stats | None, seconds: float, *, final: bool) -> None:

@@ -74,7 +74,7 @@ def _files(files: list[str], path: str, member: Member, names: Mapping[str, str]
         return SourceData(rename_to_weatherbench(data, path, _all_in([data], names, path)))
     kind = {Path(f).suffix.lower() for f in files}
     if kind <= set(GRIB):
-        parts = [(f, part) for f in files for part in _grib(f)]
+        parts = [(f, part) for f in files for part in grib_datasets(f)]
     elif kind <= set(NETCDF):
         parts = [(f, _netcdf(f)) for f in files]
     else:
@@ -139,7 +139,7 @@ def _netcdf(path: str) -> xr.Dataset:
         raise SimulationError("missing_component", f"{path} needs h5netcdf. {INSTALL}") from error
 
 
-def _grib(path: str) -> list[xr.Dataset]:
+def grib_datasets(path: str) -> list[xr.Dataset]:
     """One Dataset, or one Dataset per variable if the variables do not fit the same levels.
 
     They have our names, as those of GRIB may be the same on levels and at the surface.

@@ -257,7 +257,7 @@ def test_forecasts_made_elsewhere_have_the_same_references_and_page(tmp_path: Pa
     asked = ["surrogate=null", "forecasts=held_out", f"forecasts.file={truth.path}", "forecasts.starts=null"]
     asked += [f"forecasts.external={tmp_path / 'f.nc'}", "forecasts.references=[persistence,climatology]"]
     with pytest.raises(InputError, match=r"forecasts\.training"):
-        evaluate(composed("evaluate", *asked), tmp_path / "a")
+        evaluate(composed("evaluate", *asked, "forecasts.test=[0,300]"), tmp_path / "a")
     evaluate(composed("evaluate", *asked, f"forecasts.training={train.path}"), tmp_path / "a")
     scores = xr.open_zarr(tmp_path / "a" / "scores.zarr", consolidated=False)
     rmse = scores["rmse"].isel(region=0, channel=0)
@@ -270,6 +270,15 @@ def test_forecasts_made_elsewhere_have_the_same_references_and_page(tmp_path: Pa
     read = json.loads((tmp_path / "a" / "reading.json").read_text())[1]
     assert (read["total"], read["used"], read["left_out"]["a value is missing or not finite"]) == (70, len(good), 1)
     assert read["assumed"] == ["Leads of 0 h are not scored."]
+    # The truth may be a file as well; without other states the climatology is that of the scored ones, which is said.
+    kept(states.sortby("latitude", ascending=False).to_dataset(name="msl"), tmp_path / "truth.nc")
+    asked[2] = f"forecasts.file={tmp_path / 'truth.nc'}"
+    evaluate(composed("evaluate", *asked[:-1], "forecasts.references=[climatology,damped_persistence]"), tmp_path / "c")
+    again = xr.open_zarr(tmp_path / "c" / "scores.zarr", consolidated=False)
+    assert again["system"].values.tolist() == ["forecast", "climatology"]
+    np.testing.assert_allclose(again["rmse"].sel(system="forecast"), scores["rmse"].sel(system="forecast"), rtol=1e-4)
+    assert "from the scored states themselves" in again.attrs["notes"][0]
+    asked[2] = f"forecasts.file={truth.path}"
     forecasts["msl"] = forecasts["msl"].assign_attrs(units="Pa")
     forecasts.to_netcdf(tmp_path / "pa.nc", engine="h5netcdf")
     wrong = [*asked, f"forecasts.external={tmp_path / 'pa.nc'}", f"forecasts.training={train.path}"]
@@ -298,6 +307,32 @@ ON_LEVELS = (
     WeatherChannel("2m_temperature"),
 )
 STARTS = np.arange(5, 30)
+
+
+def by_valid_time(data: xr.Dataset) -> xr.Dataset:
+    """Along initial and valid times, most pairs of which are empty."""
+    starts, leads = data.time.values, data.step.values
+    valid = np.unique(starts[:, None] + leads)
+    parts = [data.isel(time=k).assign_coords(step=t + leads).rename(step="valid_time") for k, t in enumerate(starts)]
+    return xr.concat([part.reindex(valid_time=valid) for part in parts], "time")
+
+
+def by_valid_time_and_lead(data: xr.Dataset) -> xr.Dataset:
+    """Along valid times and leads, as archives for verification are."""
+    starts = data.time.values
+    parts = [
+        data.isel(step=k).assign_coords(time=starts + v).rename(time="valid_time")
+        for k, v in enumerate(data.step.values)
+    ]
+    return xr.concat(parts, "step", join="outer")
+
+
+def one_along_valid_time(data: xr.Dataset) -> xr.Dataset:
+    """One forecast, whose `time` is the valid one, with the initial time as a scalar."""
+    one = data.isel(time=3).rename(time="forecast_reference_time")
+    return one.assign_coords(step=one.forecast_reference_time.values + one.step.values).rename(step="time")
+
+
 #: What files of the same forecasts look like elsewhere: a change of the Dataset, and of how it is kept.
 ELSEWHERE: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
     "zarr2": lambda data: data,
@@ -308,6 +343,9 @@ ELSEWHERE: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
     "one_member.nc": lambda data: data.isel(number=[1]).assign_coords(number=[7]),
     "no_member.nc": lambda data: data.isel(number=1, drop=True),
     "one_start.nc": lambda data: data.isel(time=3),
+    "one_start_valid.nc": one_along_valid_time,
+    "valid.nc": by_valid_time,
+    "valid_and_lead.nc": by_valid_time_and_lead,
     "surface.nc": lambda data: data.assign(t2m=data.t2m.expand_dims(surface=1)),
 }
 REFUSED: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], str]] = {
@@ -365,13 +403,22 @@ def test_ensembles_on_levels_are_read_however_they_are_kept(
     truth, forecasts = elsewhere
     external = ExternalForecasts.open(kept(ELSEWHERE[name](forecasts), tmp_path / name), truth)
     rows, reading = external.starts(truth, (0, len(truth)), None)
-    assert reading.used == len(rows) == (1 if name == "one_start.nc" else len(STARTS))
+    assert reading.used == len(rows) == (1 if name.startswith("one_start") else len(STARTS))
     arrays = external.forecast_arrays(np.zeros(0), truth.times[rows], 2, members=external.members)
     right = np.stack([truth.read(rows + k, 1)[:, 0] for k in (1, 2)], axis=1)
     several = "member" not in name
     assert external.members == arrays.shape[1] == (3 if several else 1)
     np.testing.assert_allclose(arrays[:, 1 if several else 0], right, rtol=1e-6)
     assert reading.assumed == ()
+
+
+def test_names_of_a_file_of_forecasts_can_be_given(elsewhere: tuple[WindowStore, xr.Dataset], tmp_path: Path) -> None:
+    truth, forecasts = elsewhere
+    path = kept(forecasts.rename(t2m="temp", step="ahead"), tmp_path / "f.nc")
+    names = {"temp": "2m_temperature", "ahead": "prediction_timedelta"}
+    assert ExternalForecasts.open(path, truth, names=names).steps == (1, 2)
+    with pytest.raises(InputError, match=r"no variable tmp in it, which forecasts\.names renames"):
+        ExternalForecasts.open(path, truth, names={"tmp": "2m_temperature"})
 
 
 def test_levels_and_variables_without_units_are_said(elsewhere: tuple[WindowStore, xr.Dataset], tmp_path: Path) -> None:

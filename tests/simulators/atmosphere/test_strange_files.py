@@ -348,7 +348,7 @@ def test_a_geopotential_without_a_level_is_not_taken_for_the_surface(tmp_path: P
     data["air"] = data.t2m
     unused = Reanalysis(kept(tmp_path / "a.nc", data)).reading().unused
     assert "on a level that the file does not name" in unused["z"]
-    assert "rename it to use it" in unused["air"]
+    assert "name it by source.names to use it" in unused["air"]
     orography = data.assign(z=data.z.isel(time=0, drop=True).assign_attrs(units="m2 s-2"))
     assert Reanalysis(kept(tmp_path / "b.nc", orography)).layout.static == ("geopotential_at_surface",)
 
