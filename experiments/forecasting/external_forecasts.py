@@ -25,6 +25,8 @@ from simulators.atmosphere.reanalysis.sources import GRIB, grib_datasets
 from surrogates.forecasts.streaming import verify_forecasts
 
 MEMBER = "number"
+#: Scalar coordinates of GRIB that say at which height a variable of the surface lies.
+FLAT = ("surface", "heightAboveGround", "meanSea")
 #: Names of the dims of forecasts in files -> names of WeatherBench 2.
 DIMS: Mapping[str, str] = {
     **STARTS, **LEADS,
@@ -261,7 +263,11 @@ def opened_forecasts(path: Path, names: Mapping[str, str] | None = None) -> xr.D
 
 def _opened(path: Path) -> xr.Dataset:
     if path.suffix.lower() in GRIB:
-        return xr.merge(grib_datasets(str(path)), compat="override")
+        parts = grib_datasets(str(path))
+        # Where two levels of the surface differ, their values are not needed: variables have names of their own.
+        return xr.merge(
+            [p.drop_vars([c for c in p.coords if p[c].ndim == 0 and c in FLAT]) for p in parts], join="outer"
+        )
     remedy = "Give Zarr or NetCDF"
     if path.is_dir():
         verify_forecasts(path)

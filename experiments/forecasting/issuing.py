@@ -22,6 +22,7 @@ from data.sphere.weather_layout import LEAD, LEVEL, PRESSURE_UNITS, TIME
 from data.terminal import progress_bar
 from experiments.application.run_directory import configuration_checked
 from experiments.application.stage import show_readings
+from experiments.forecasting.grib_output import SUFFIXES, refuse_without_grib, write_grib
 from experiments.prediction.array_output import AnswerArray, AnswerStore, array_kind, write_arrays
 from experiments.prediction.delivery import Delivered
 from experiments.prediction.rows import PARTS
@@ -49,13 +50,17 @@ def issue_forecasts(
         steps: steps of each forecast; None for those of the settings of the forecaster.
         members: members of an ensemble.
         seed: seed of its noise.
-        out: .nc, .zarr, .h5 or .npz.
+        out: .nc, .zarr, .h5, .npz or .grib.
         run_dir: directory of the run.
 
     Raises:
         InputError: a state is missing, or is not what the forecaster takes.
     """
-    array_kind(out)
+    grib = out.suffix.lower() in SUFFIXES
+    if grib:
+        refuse_without_grib(surrogate, forecast_variables(surrogate))
+    else:
+        array_kind(out)
     began, layout = time.perf_counter(), surrogate.layout
     steps = surrogate.facts.config.steps if steps is None else steps
     surrogate.refuse_members(members)
@@ -76,8 +81,11 @@ def issue_forecasts(
     if (reading := source.reading()) is not None:
         show_readings([reading], run_dir)
     configuration_checked(run_dir)
-    write_arrays(store, out, {"Conventions": "CF-1.11", "surrogate": surrogate.fingerprint[:12], **layout.attrs},
-                 forecast_variables(surrogate)[0])  # fmt: skip
+    if grib:
+        write_grib(store, out, surrogate)
+    else:
+        write_arrays(store, out, {"Conventions": "CF-1.11", "surrogate": surrogate.fingerprint[:12], **layout.attrs},
+                     forecast_variables(surrogate)[0])  # fmt: skip
     status = np.concatenate(list(store.blocks(next(a for a in arrays if a.name == "status"))))
     seconds = time.perf_counter() - began
     counted = {"forecasts": len(times), "steps": steps, "members": members, "failed": int((status != 0).sum()),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cfgrib
 import numpy as np
 import pytest
 import xarray as xr
@@ -117,3 +118,23 @@ def test_a_state_that_is_not_there_is_named(saved: Path, reanalysis: Path, tmp_p
         run(saved, reanalysis, tmp_path / "out.nc", "members=3")
     with pytest.raises(InputError, match="cannot tell the kind of file"):
         run(saved, reanalysis, tmp_path / "out.csv")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_grib_is_read_back_by_its_own_library(saved: Path, reanalysis: Path, tmp_path: Path) -> None:
+    for name in ("a.nc", "a.grib"):
+        run(saved, reanalysis, tmp_path / name, "time=[2020-03-01T06,2020-03-01T18]", "steps=2")
+    parts = cfgrib.open_datasets(str(tmp_path / "a.grib"), indexpath="")
+    data = xr.merge(
+        [part.drop_vars(["isobaricInhPa", "surface"], errors="ignore") for part in parts], compat="override"
+    )
+    data = data.sortby("latitude").transpose("time", "step", ...)
+    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf", decode_timedelta=True) as answer:
+        assert (data["time"].values == answer["time"].values).all()
+        assert (data["step"].values == answer["prediction_timedelta"].values).all()
+        assert (data["valid_time"].values == answer["valid_time"].values).all()
+        assert np.allclose(data["longitude"], answer["longitude"])
+        for short, name in (("t", "temperature"), ("sp", "surface_pressure")):
+            values = answer[name].squeeze(drop=True).values
+            assert np.abs(data[short].values - values).max() <= 1e-6 * np.ptp(values)
+            assert data[short].attrs["units"].replace("**", "") == answer[name].attrs["units"]
