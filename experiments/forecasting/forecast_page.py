@@ -165,6 +165,13 @@ def render(evaluation: Evaluation) -> str:
     )
 
 
+def _dates(scores: xr.Dataset) -> str:
+    """The dates of the first and the last start, where there are dates."""
+    if "first_start" not in scores.attrs:
+        return ""
+    return f", from {scores.attrs['first_start']} to {scores.attrs['last_start']} UTC"
+
+
 def _scorecard(evaluation: Evaluation) -> str:
     names = [n for n in evaluation.scores["system"].values if n not in OURS and n not in PROBABILISTIC]
     if not names:
