@@ -146,10 +146,7 @@ def render(evaluation: Evaluation) -> str:
         subtitle=escape(
             f"{', '.join(dict.fromkeys(c.variable for c in layout.channels))}; {layout.grid.shape[0]} × "
             f"{layout.grid.shape[1]} points; {int(scores.attrs['forecasts'])} forecasts of {last[-1]} {unit}"
-            + (
-                f", from {scores.attrs['first_start']} to {scores.attrs['last_start']} UTC"
-                * ("first_start" in scores.attrs)
-            )
+            + _dates(scores)
         ),
         warnings="".join(f'<div class="warning">{escape(text)}</div>' for text in evaluation.notes),
         finding=f"The forecast errs less than {escape(said)} pairs of variable and lead."
