@@ -32,6 +32,9 @@ LOG = logging.getLogger(__name__)
 WINDOW = 3
 #: Times that a request is handed over again after its worker was lost.
 RESUBMITTED = 3
+#: Time without any worker after which a campaign ends instead of waiting for ever, and time between two looks for
+#: answers whose workers were lost before they said so, s.
+ALONE_S, INBOX_S = 300.0, 2.0
 #: Longest wait for a result between two looks at interrupts, s.
 POLL_S = 0.2
 
@@ -86,6 +89,8 @@ class EngineCrew:
     _futures: dict[str, Future[Delivery]] = field(default_factory=dict)
     _ready: queue.SimpleQueue[tuple[str, Future[Delivery]]] = field(default_factory=queue.SimpleQueue)
     _limits: Limits = field(init=False)
+    _worked: float = field(default_factory=time.monotonic)
+    _looked: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         make_directory(self.inbox)
@@ -110,7 +115,12 @@ class EngineCrew:
 
     def feed(self, jobs: Iterator[Job]) -> bool:
         """Hand over requests until the window is full; returns whether any is under way."""
-        room = WINDOW * max(1, self.engine.workers())
+        workers, now = self.engine.workers(), time.monotonic()
+        if workers:
+            self._worked = now
+        elif now - self._worked > ALONE_S:
+            raise self._gone(TimeoutError(f"it has had no worker for {ALONE_S:.0f} s"))
+        room = WINDOW * max(1, workers)
         while len(self._under_way) < room:
             job = next(jobs, None)
             if job is None:
@@ -126,7 +136,22 @@ class EngineCrew:
                 self._take(key, future)
                 key, future = self._ready.get_nowait()
         except queue.Empty:
-            return
+            if time.monotonic() - self._looked > INBOX_S:
+                self._looked = time.monotonic()
+                self._take_unacknowledged()
+
+    def _take_unacknowledged(self) -> None:
+        """Record answers whose workers were lost between writing and acknowledging them, which need not be repeated."""
+        for path in self.inbox.glob(f"*{SUFFIX}"):
+            key = path.name.rpartition("-")[0]
+            future = self._futures.get(key)
+            # An acknowledged one is on its way to be recorded.
+            if future is None or future.done() or (finished := self._read(path)) is None:
+                continue
+            if finished.job.key == key and finished.fingerprint == self.fingerprint:
+                future.cancel()
+                job = self._under_way[key][0]
+                self._finish(job, finished, path)
 
     def running(self) -> list[tuple[float, float]]:
         """Wall time so far of the requests that are under way, and 0 for their processor time, which is unknown, s."""
@@ -190,7 +215,11 @@ class EngineCrew:
         if finished is None:
             self._again(job, times, "its answer was lost on the way")
             return
-        self._let_go(key)
+        self._finish(job, finished, path)
+
+    def _finish(self, job: Job, finished: Finished, path: Path | None) -> None:
+        """Record an answer, and remove its file."""
+        self._let_go(job.key)
         job.attempts, job.seconds = finished.job.attempts, finished.job.seconds
         job.core_seconds = finished.job.core_seconds
         self.record(job, finished.answer)

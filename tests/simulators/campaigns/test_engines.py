@@ -169,6 +169,40 @@ def test_frames_that_a_killed_campaign_left_are_recorded_once_and_duplicates_are
     assert "2.5 core-s" in caplog.text
 
 
+def test_an_answer_whose_worker_was_lost_before_it_said_so_is_taken_from_the_inbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulators.campaigns.engine_crew.INBOX_S", 0.0)
+    fingerprint = Misbehaving(str(tmp_path)).fingerprint
+
+    class Silent(Executor):
+        """Its worker writes the answer, and is lost before it acknowledges."""
+
+        def submit(self, function: Any, /, *arguments: Any, **more: Any) -> Future[Any]:
+            _, _, key, values, limits = arguments
+            x = float(values["x"])
+            (Path(limits.inbox) / f"{key}-1.frame").write_bytes(frame(x, x * x, fingerprint))
+            return Future()
+
+    summary = run(tmp_path, [request(2.0), request(3.0)], Engine(Silent(), lambda: 1))
+    assert summary.done == 2
+    assert statuses(tmp_path) == {2.0: "ok", 3.0: "ok"}
+    assert not (tmp_path / "s.inbox").exists()
+
+
+def test_a_campaign_without_any_worker_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulators.campaigns.engine_crew.ALONE_S", 0.0)
+
+    class Idle(Executor):
+        """An executor without workers."""
+
+        def submit(self, function: Any, /, *arguments: Any, **more: Any) -> Future[Any]:
+            return Future()
+
+    with pytest.raises(InputError, match="no worker"):
+        run(tmp_path, [request(2.0)], Engine(Idle(), lambda: 0))
+
+
 def test_a_frame_that_is_not_whole_is_never_read() -> None:
     whole = frame(1.0, 1.0, "f")
     for damaged in (whole[:-1], whole + b"x", whole[:10], b"", whole[:-3] + b"abc"):
