@@ -73,6 +73,7 @@ class StructureBatch(NamedTuple):
         forces_known: 1 for each atom whose forces are known.
         stress: eV/Angstrom^3; 0 where not known.
         stress_known: 1 where `stress` is known.
+        weight: of each molecule in the loss; 0 for padding.
     """
 
     numbers: Int[np.ndarray, "M N"]
@@ -88,6 +89,7 @@ class StructureBatch(NamedTuple):
     forces_known: Float[np.ndarray, "M N"]
     stress: Float[np.ndarray, "M 3 3"]
     stress_known: Float[np.ndarray, " M"]
+    weight: Float[np.ndarray, " M"]
 
     @property
     def system(self) -> System:
@@ -151,6 +153,7 @@ def pad(
         forces_known=forces_known,
         stress=column_of(np.where(stress_known[:, None, None], stress, 0.0), 0.0, dtype),
         stress_known=column_of(stress_known, 0.0, dtype),
+        weight=column_of(structures.weight[index], 0.0, dtype),
     )
 
 

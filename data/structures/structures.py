@@ -24,6 +24,9 @@ MIN_DISTANCE = 0.05
 #: An atom whose nearest image is farther than this, Angstrom, is alone, as one in a box of plane waves is.
 ALONE = 8.0
 
+#: Entry of a frame that holds its weight in the loss; no file has such a name.
+WEIGHT = "weight of the frame in the loss"
+
 #: Distances between atoms of a crystal are looked for up to here, Angstrom.
 _FAR = 3.0
 
@@ -61,6 +64,7 @@ class Structures:
         spin: number of unpaired electrons; -1 where none is named, see `spins`.
         fixed: coordinates that constraints hold; a label is of the free surface all the same.
         constrained: whether there are constraints of other kinds, which moving structures in batches cannot honour.
+        weight: of the labels in the loss of a training; 1 unless the settings give others.
     """
 
     atom_start: Int[np.ndarray, " M_plus_1"]
@@ -75,6 +79,7 @@ class Structures:
     spin: Int[np.ndarray, " M"]
     fixed: Bool[np.ndarray, "A 3"]
     constrained: Bool[np.ndarray, " M"]
+    weight: Float[np.ndarray, " M"]
     _neighbours: dict[float, NeighbourTable] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -129,10 +134,11 @@ class Structures:
         spin: Sequence[int | None] | None = None,
         fixed: Sequence[np.ndarray | None] | None = None,
         constrained: Sequence[bool] | None = None,
+        weight: Sequence[float] | None = None,
     ) -> Structures:
         """A table from one array a molecule.
 
-        Missing labels become NaN, missing charges and lattices zero, missing spins -1.
+        Missing labels become NaN, missing charges and lattices zero, missing spins -1, missing weights 1.
         """
         sizes = np.array([len(z) for z in numbers], dtype=np.int64)
         m = len(sizes)
@@ -156,6 +162,7 @@ class Structures:
             spin=np.array([-1 if s is None else s for s in ([None] * m if spin is None else spin)], np.int32),
             fixed=_concatenate([np.asarray(f, bool).reshape(-1, 3) for f in masks], (0, 3), bool),
             constrained=np.zeros(m, bool) if constrained is None else np.asarray(constrained, bool),
+            weight=np.ones(m) if weight is None else np.asarray(weight, np.float64),
         )
 
     @staticmethod
@@ -210,6 +217,7 @@ class Structures:
             spin=[_integer(row.properties.get("spin")) for row in rows],
             fixed=[_fixed_mask(row) for row in rows],
             constrained=[bool(row.properties.get("constraints")) for row in rows],
+            weight=[_number(row.properties.get(WEIGHT, 1.0)) for row in rows],
         )
         close = table.shortest_distances() < MIN_DISTANCE
         if not close.any():
@@ -241,6 +249,10 @@ class Structures:
     def with_energy(self, energy: Float[np.ndarray, " M"]) -> Structures:
         """The same molecules with other energies (eV), such as what is left after references."""
         return replace(self, energy=np.asarray(energy, np.float64))
+
+    def unweighted(self) -> Structures:
+        """The same molecules with a weight of 1."""
+        return replace(self, weight=np.ones(len(self)))
 
     def with_head(self, head: int) -> Structures:
         """The same molecules, with labels for another head."""
@@ -310,7 +322,7 @@ class Structures:
 
 #: Columns with a row for each atom, and for each molecule.
 _BY_ATOM = ("numbers", "positions", "forces", "fixed")
-_BY_MOLECULE = ("energy", "charge", "lattice", "stress", "head", "spin", "constrained")
+_BY_MOLECULE = ("energy", "charge", "lattice", "stress", "head", "spin", "constrained", "weight")
 
 
 def _columns(make: Callable[[str], np.ndarray]) -> dict[str, Any]:

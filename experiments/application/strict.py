@@ -34,6 +34,7 @@ OPEN = frozenset(
         "_kwargs_",
         "logarithms",
         "tau",
+        "config_type",
     }
 )
 

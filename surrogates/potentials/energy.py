@@ -217,7 +217,7 @@ class EnergyForcesLoss:
     ) -> tuple[Float[Array, ""], dict[str, tuple[Array, Array]]]:
         """The loss; and sums and counts of the loss and of the absolute errors of the ensemble's mean.
 
-        Missing energies, forces and stresses do not contribute.
+        Missing energies, forces and stresses do not contribute. The weights of frames enter the loss, not the errors.
         """
         assert isinstance(model, EnergyModel)
         answer = model(jax.tree.map(jnp.asarray, batch.system))
@@ -225,18 +225,21 @@ class EnergyForcesLoss:
         atoms = jnp.maximum((batch.numbers > 0).sum(axis=-1), 1)
         n_energy = batch.energy_known.sum()
         n_forces = batch.forces_known.sum()
+        # With weights of 1 these are the same counts.
+        energy_counts, forces_counts = batch.energy_known * batch.weight, batch.forces_known * batch.weight[:, None]
         energy_error = (energy - batch.energy) * batch.energy_known
         forces_error = (forces - batch.forces) * batch.forces_known[..., None]
         # The square root has no gradient at 0, which is the error of padding.
         length = jnp.sqrt(jnp.sum(forces_error**2, axis=-1) + (LENGTH_FLOOR * model.scale) ** 2)
-        energy_term = jnp.sum(jnp.abs(energy_error) / atoms) / jnp.maximum(n_energy, 1.0)
-        forces_term = jnp.sum(length * batch.forces_known) / jnp.maximum(n_forces, 1.0)
+        energy_term = jnp.sum(jnp.abs(energy_error) * batch.weight / atoms) / _or_one(energy_counts.sum())
+        forces_term = jnp.sum(length * forces_counts) / _or_one(forces_counts.sum())
         energy_weight, forces_weight = self.weights(progress).astype(energy.dtype)
         each = energy_weight * energy_term + forces_weight * forces_term
         if answer.virial is not None:
-            volume, labelled = batch.volume[:, None, None], batch.stress_known[:, None, None]
+            stress_counts = batch.stress_known * batch.weight
+            volume, labelled = batch.volume[:, None, None], stress_counts[:, None, None]
             missed = jnp.abs(answer.virial - batch.stress * volume) * labelled / atoms[:, None, None]
-            each = each + self.stress_weight * missed.sum() / jnp.maximum(9.0 * batch.stress_known.sum(), 1.0)
+            each = each + self.stress_weight * missed.sum() / _or_one(9.0 * stress_counts.sum())
         loss = each / (model.scale * model.members)
         molecules = jnp.sum(batch.numbers[:, 0] > 0).astype(loss.dtype)
         return loss, {
@@ -244,3 +247,8 @@ class EnergyForcesLoss:
             "energy_mae_ev": (jnp.abs(energy_error.mean(axis=0)).sum(), n_energy),
             "forces_mae_ev_per_angstrom": (jnp.abs(forces_error.mean(axis=0)).sum(), 3.0 * n_forces),
         }
+
+
+def _or_one(count: Float[Array, ""]) -> Float[Array, ""]:
+    """A sum of weights by which a sum is divided; 1 where nothing is known, so that 0 stays 0."""
+    return jnp.where(count > 0, count, 1.0)

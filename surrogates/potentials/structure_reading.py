@@ -19,6 +19,7 @@ from data.structures.frame_names import FrameKeys
 from data.structures.frame_reading import FrameTally
 from data.structures.structures import Structures
 from surrogates.potentials.atom_energies import isolated_energies
+from surrogates.potentials.frame_weights import FrameWeights
 
 
 def read_structures(
@@ -30,6 +31,7 @@ def read_structures(
     labels: bool = True,
     training: bool = False,
     readings: list[Reading] | None = None,
+    weights: FrameWeights | None = None,
 ) -> Structures:
     """The frames of a file; those that cannot be used go to `rejects`.
 
@@ -41,6 +43,7 @@ def read_structures(
         labels: whether energies and forces are used.
         training: whether a potential is trained on the frames; the reading then reports the use of single atoms.
         readings: receives what was read.
+        weights: gives frames their weights in the loss; None for a weight of 1.
 
     Raises:
         InputError: no frame can be used; or frames lack a label but have an entry that may be it, and no key decides;
@@ -56,7 +59,7 @@ def read_structures(
                 tally.refuse(row, row.notes.spin_problem)
             else:
                 used.append(row)
-                yield row
+                yield row if weights is None else weights.weighted(row)
 
     left_out: set[int] = set()
 
@@ -80,6 +83,7 @@ def read_structures(
             tally.take(row)
     if readings is not None:
         reading = tally.reading(spins=spins, labels=labels)
+        reading = reading if weights is None else weights.said(reading)
         readings.append(with_single_atoms(reading, table) if training else reading)
     if labels:
         refuse_doubtful(tally)

@@ -184,6 +184,7 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         batch = batch._replace(
             head=np.full(len(batch.numbers), self.facts.index, np.int32) if len(self.facts.heads) > 1 else batch.head,
             energy=bare, energy_known=bare, forces=bare, forces_known=bare, stress=bare, stress_known=bare,
+            weight=bare,
         )  # fmt: skip
         outputs = {k: np.asarray(v, np.float64) for k, v in self._run(self._state, arrays, batch).items()}
         reference = self._reference[np.asarray(batch.numbers)].sum(axis=-1)

@@ -34,6 +34,7 @@ from surrogates.potentials.baseline import differences
 from surrogates.potentials.calibration import calibrate_intervals
 from surrogates.potentials.facts import PotentialConfig, PotentialSettings
 from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
+from surrogates.potentials.frame_weights import FrameWeights
 from surrogates.potentials.networks.architectures import ARCHITECTURES
 from surrogates.potentials.scores import evaluate_frames, score, scored_rows, with_baseline
 from surrogates.potentials.structure_reading import isolated_said, read_structures
@@ -149,12 +150,16 @@ class PotentialTask(Task[Frames, PotentialParts, PotentialSurrogate]):
         files = self.files
         refuse_equal_stems(files.test, "data.test")
 
-        def frames_of(path: Path, *, training: bool = False) -> Structures:
+        def frames_of(path: Path, *, training: bool = False, weights: FrameWeights | None = None) -> Structures:
             spins = self.baseline is not None
-            return read_structures(path, rejects, files.keys, spins=spins, training=training, readings=readings)
+            return read_structures(
+                path, rejects, files.keys, spins=spins, training=training, readings=readings, weights=weights
+            )
 
         start = len(readings)
-        frames = Structures.concatenate([frames_of(path, training=True) for path in files.train])
+        weights = FrameWeights(files.weights)
+        frames = Structures.concatenate([frames_of(path, training=True, weights=weights) for path in files.train])
+        weights.refuse_unused()
         valid = frames_of(files.valid) if isinstance(files.valid, Path) else None
         tests = {path: frames_of(path) for path in files.test}
         isolated, place = {}, start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Files:
         calibration: fraction of the training frames set aside to calibrate the interval of the energy.
         seed: seed of the choice of validation and calibration frames.
         keys: names of the entries of a frame that hold labels, charge and spin.
+        weights: kind of frame, by its entry `config_type` -> weight in the loss; see `frame_weights`.
     """
 
     train: tuple[Path, ...]
@@ -44,6 +46,14 @@ class Files:
     calibration: float = 0.0
     seed: int = 0
     keys: FrameKeys = field(default_factory=FrameKeys)
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WeightSettings:
+    """The keys of `data.weights`: kind of frame, by its entry `config_type` -> weight in the loss."""
+
+    config_type: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class PotentialData(KeySettings):
     seed: int = 0
     isolated_atoms: str | None = None
     calibration: float = 0.0
+    weights: WeightSettings = field(default_factory=WeightSettings)
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -82,6 +93,7 @@ class PotentialData(KeySettings):
             calibration=self.calibration,
             seed=self.seed,
             keys=self.keys("data."),
+            weights=dict(self.weights.config_type),
         )
 
 
@@ -99,6 +111,9 @@ def fingerprint(structures: Structures) -> str:
     # Fingerprints of older runs omit spins, so frames in their lowest spin still do.
     if not np.array_equal(structures.spins, structures.lowest_spins):
         arrays.append(structures.spins)
+    # Likewise for frames without weights.
+    if not np.array_equal(structures.weight, np.ones(len(structures))):
+        arrays.append(structures.weight)
     return content_hash([np.ascontiguousarray(a).tobytes().hex() for a in arrays])
 
 
@@ -136,8 +151,9 @@ def split_frames(
     if len(order) == 1:
         LOG.warning("there is only 1 training frame")
     rows["train"] = np.sort(np.concatenate([order, np.flatnonzero(alone)]))
-    valid = frames.take(rows["valid"]) if valid_file is None else valid_file
-    calibration = frames.take(rows["calibration"]) if files.calibration > 0 else None
+    # Scores and intervals count every frame alike.
+    valid = frames.take(rows["valid"]).unweighted() if valid_file is None else valid_file
+    calibration = frames.take(rows["calibration"]).unweighted() if files.calibration > 0 else None
     return frames.take(rows["train"]), valid, calibration, rows
 
 
