@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+import xarray as xr
 
-from data.sphere.weather_layout import LEAD
+from data.sphere.weather_layout import LEAD, WeatherLayout
 from experiments.forecasting.forecast_figures import heading, lead_hours, lead_words, units
 from experiments.forecasting.system_names import NAMES, OURS, PROBABILISTIC
 from experiments.pages.formatting import escape, table
 from surrogates.forecasts.block_bootstrap import RESAMPLES
 
-if TYPE_CHECKING:
-    from experiments.forecasting.forecast_page import Evaluation
 
-
-def certainty_section(evaluation: Evaluation) -> str:
+def certainty_section(scores: xr.Dataset, layout: WeatherLayout, shown: Sequence[int]) -> str:
     """Errors with intervals, and the ratio to the error of the best reference of each lead, for the shown channels."""
-    scores = evaluation.scores
     if "rmse_ratio" not in scores:
         return (
             "<p>There are no intervals: the forecasts span fewer than five times the longest lead and ten days. Score "
@@ -30,7 +27,7 @@ def certainty_section(evaluation: Evaluation) -> str:
     words = lead_words(lead_hours(scores))
     chosen = sorted({0, min(2, len(words) - 1), len(words) // 2, len(words) - 1})
     rows = []
-    for k in evaluation.shown:
+    for k in shown:
         one = scores.isel(region=0, channel=k)
         for lead in chosen:
             at = one.isel({LEAD: lead})
@@ -39,8 +36,8 @@ def certainty_section(evaluation: Evaluation) -> str:
             ratio, low, high = (float(at[n].sel(system=best)) for n in RATIO)
             rows.append(
                 [
-                    escape(f"{heading(evaluation.layout.channels[k], evaluation.layout)} "
-                           f"({units(evaluation.layout.channels[k], evaluation.layout)})") if lead == chosen[0] else "",
+                    escape(f"{heading(layout.channels[k], layout)} "
+                           f"({units(layout.channels[k], layout)})") if lead == chosen[0] else "",
                     words[lead],
                     f"{float(ours['rmse']):.4g} ({float(ours['rmse_low']):.4g} to {float(ours['rmse_high']):.4g})",
                     f"{float(ours['acc']):.3f}",

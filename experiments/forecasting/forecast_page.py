@@ -106,7 +106,11 @@ def render(evaluation: Evaluation) -> str:
     parts = [
         ("scorecard", "Errors by variable and lead", _scorecard(evaluation)),
         ("leads", "Error by lead", _leads(evaluation)),
-        ("intervals", "How certain the differences are", certainty_section(evaluation)),
+        (
+            "intervals",
+            "How certain the differences are",
+            certainty_section(evaluation.scores, evaluation.layout, evaluation.shown),
+        ),
     ]
     if evaluation.maps:
         parts.append(

@@ -27,11 +27,11 @@ from experiments.application.usage import cpu_seconds
 from experiments.prediction.table_output import MoleculeRows, write_table
 from experiments.prediction.truth import ProbabilityTruth, Truth, TruthScores
 from experiments.screening.candidate_chunks import Candidates, Reject
-from experiments.screening.candidate_sources import Piece
 from experiments.screening.carried import in_results
 from experiments.screening.cheaper_answers import in_small_chunks, stands_on_simulator
 from experiments.screening.ledger import REJECTS, Spent, Tally, result_parts
 from experiments.screening.library_screen import ScreenConfig, ScreenInput, Session
+from experiments.screening.pieces import Piece
 from experiments.screening.screen_summary import ScreenSummary
 from experiments.screening.sink import Sink
 from surrogates.learning.box import IN_DOMAIN

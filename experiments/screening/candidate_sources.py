@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Protocol, cast
+from typing import BinaryIO, ClassVar, Protocol
 
 import pyarrow as pa
 
@@ -21,8 +20,6 @@ from data.molecules.parquet_rows import bounded_text, parquet_batches, parquet_s
 from experiments.screening.candidate_chunks import (
     LONGEST_RECORD,
     ArrowChunk,
-    Candidates,
-    Chunk,
     Encoded,
     TextChunk,
     arrow_bytes,
@@ -31,44 +28,16 @@ from experiments.screening.candidate_chunks import (
 from experiments.screening.carried import (
     OF_A_LIST,
     CarriedBatch,
-    CarriedRows,
     CarriedText,
     carried_in_parquet,
     columns_of,
 )
-from experiments.screening.workers import ParserPool
+from experiments.screening.pieces import Piece
 
 #: Bytes of text of a chunk; it ends with the row that reaches this size.
 CHUNK_BYTES = 1 << 22
 #: First words that mark the header of a SMILES file; none of them is a molecule.
 HEADER_WORDS = frozenset({"smiles", "canonical_smiles", "smile", "structure"})
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A chunk of rows, raw or already parsed, and the position in the file after it.
-
-    Attributes:
-        chunk: rows as they are in the file, or already parsed.
-        end: position from which `pieces` continues (bytes of decompressed text, or rows).
-        line: number of the row at `end`.
-        done: share of the file up to `end`, for the progress bar.
-        carried: columns of the rows that results repeat; None if there are none.
-    """
-
-    chunk: Chunk | Candidates
-    end: int
-    line: int
-    done: float
-    carried: CarriedRows | None = None
-
-    def load(self, pool: ParserPool) -> Future[Candidates]:
-        """The parsed chunk; a raw one is parsed in one of the processes."""
-        if isinstance(self.chunk, TextChunk | ArrowChunk):
-            return cast("Future[Candidates]", pool.submit(self.chunk))
-        ready: Future[Candidates] = Future()
-        ready.set_result(self.chunk)
-        return ready
 
 
 class Source(Protocol):

@@ -24,7 +24,6 @@ from data.molecules.parquet_rows import parquet_batches, parquet_schema
 from data.rejects import KEPT_TEXT
 from experiments.screening.candidate_chunks import Reject, TextChunk, printable
 from experiments.screening.candidate_sources import (
-    Piece,
     TextSource,
     identity,
     kind_of,
@@ -32,6 +31,7 @@ from experiments.screening.candidate_sources import (
 )
 from experiments.screening.carried import CarriedBatch, carried_in_parquet, columns_of
 from experiments.screening.library_screen import ScreenInput
+from experiments.screening.pieces import Piece
 from simulators.requests import Range
 
 if TYPE_CHECKING:

@@ -38,11 +38,12 @@ from experiments.application.stage import show_readings
 from experiments.application.usage import PeakMemory, cpu_seconds
 from experiments.screening.best_rows import TopK
 from experiments.screening.candidate_chunks import Candidates, Reject
-from experiments.screening.candidate_sources import LibrarySource, Piece, Source, identity, open_source
+from experiments.screening.candidate_sources import LibrarySource, Source, identity, open_source
 from experiments.screening.cheaper_answers import answered, in_small_chunks, stands_on_simulator
 from experiments.screening.hit_selection import Diversity, hit_options, write_filtered
 from experiments.screening.ledger import Commit, Spent, Tally
 from experiments.screening.objective import Objective, hits, targets_of
+from experiments.screening.pieces import Piece
 from experiments.screening.readings import StandardForms, candidates_read, standard_of, standard_said
 from experiments.screening.screen_summary import ScreenSummary, show_summary
 from experiments.screening.sink import Sink, result_batch

@@ -13,8 +13,8 @@ import numpy as np
 from data.formats.text_files import TextFormat
 from data.structures.sdf_molecules import SdfMolecule, field_names, sdf_molecules
 from experiments.screening.candidate_chunks import TextChunk
-from experiments.screening.candidate_sources import Piece
 from experiments.screening.carried import CarriedLists, columns_of
+from experiments.screening.pieces import Piece
 
 #: Stands for a record without SMILES in a chunk, which rejects its line.
 NOTHING = "?"

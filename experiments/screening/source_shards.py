@@ -17,7 +17,8 @@ from data.files import write_json
 from data.json_files import parse_json, reading
 from data.plain import from_plain
 from data.shards import Shard, shards_directory
-from experiments.screening.candidate_sources import Piece, Source
+from experiments.screening.candidate_sources import Source
+from experiments.screening.pieces import Piece
 
 #: File beside the shards with the positions of all pieces, which the first shard writes and the others read.
 PIECES = "pieces.json"

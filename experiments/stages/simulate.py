@@ -218,7 +218,7 @@ def _takes_molecules(simulator: Simulator) -> bool:
 
 def _designs(simulator: Simulator, path: Path, settings: SimulateSettings, run_dir: Path) -> ShardRequests:
     """The rows of a table of designs, for a simulator that takes numbers; what is read is shown."""
-    from experiments.campaigns.design_requests import DesignRequests
+    from experiments.screening.design_requests import DesignRequests
 
     with RejectLog(rejects_path(run_dir)) as rejects:
         designs = DesignRequests(path, simulator, settings.limit).counted(rejects)
