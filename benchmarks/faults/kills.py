@@ -26,6 +26,7 @@ from typing import Any
 from benchmarks.faults.forks import HANG, End, forked
 from benchmarks.faults.trials import FaultTrial, State, difference
 from data.checksums import TABLE, read_table, sha256_of
+from data.store.owner import is_owner_file
 
 Operation = Callable[[Path], object]
 StateOf = Callable[[Path], dict[str, bytes]]
@@ -51,7 +52,9 @@ def tree(directory: Path) -> dict[str, bytes]:
     return {
         path.relative_to(directory).as_posix(): path.read_bytes() if path.is_file() else b"directory"
         for path in sorted(directory.rglob("*"))
-        if path.name not in NOT_COMPARED and (path.is_file() or not any(path.iterdir()))
+        if path.name not in NOT_COMPARED
+        and not is_owner_file(path.name)
+        and (path.is_file() or not any(path.iterdir()))
     }
 
 
