@@ -124,11 +124,12 @@ def _refuse_living(directory: Path, epoch: int) -> None:
     path = _owner_file(directory, epoch)
     try:
         facts = json.loads(path.read_text(encoding="utf-8") or "{}")
+        # A file without content is of a process that was killed while it made it.
+        if not isinstance(facts, dict) or facts.get("released") or facts.get("host") in (None, host_name()):
+            return
         # By the clock of the file server, which need not agree with that of this machine.
         age = _now_there(directory) - path.stat().st_mtime
     except (OSError, ValueError):
-        return
-    if not isinstance(facts, dict) or facts.get("released") or facts.get("host") == host_name():
         return
     if age < DEAD_S:
         raise InputError(
