@@ -25,6 +25,7 @@ from data.files import remove_listed, write_bytes, write_json
 from data.formats.damage import parsing
 from data.json_files import read_plain
 from data.plain import entry
+from simulators.precision import jit_float32
 from surrogates.saved import package_versions
 
 CARD = "export.json"
@@ -65,7 +66,7 @@ def write_programs(directory: Path, programs: Sequence[Program], card: Mapping[s
         remove_listed(directory / CARD)
         for program in programs:
             with jax.default_matmul_precision("float32"):
-                exported = jax.export.export(jax.jit(_flat(program)))(
+                exported = jax.export.export(jit_float32(_flat(program)))(
                     *(one for _, one in sorted(program.inputs.items()))
                 )
             content = bytes(exported.mlir_module_serialized)
@@ -167,7 +168,7 @@ def _exported(described: Mapping[str, Any], module: bytes) -> jax.export.Exporte
         return tuple(jnp.zeros(one.shape, one.dtype) for one in shapes(described["outputs"]))
 
     return replace(
-        jax.export.export(jax.jit(same_signature))(*shapes(described["inputs"])),
+        jax.export.export(jit_float32(same_signature))(*shapes(described["inputs"])),
         mlir_module_serialized=module,
         module_kept_var_idx=tuple(described["arguments_used"]),
         platforms=tuple(described["platforms"]),

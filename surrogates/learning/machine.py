@@ -102,10 +102,12 @@ def measure(*, one_core: bool = False) -> Peaks:
     import jax
     import jax.numpy as jnp
 
+    from simulators.precision import jit_float32
+
     sizes: tuple[int, ...] = SIZES
-    jit, timed, moved, uncached = jax.jit, best, 1 << 31, UNCACHED
+    jit, timed, moved, uncached = jit_float32, best, 1 << 31, UNCACHED
     if one_core:
-        jit = partial(jax.jit, compiler_options={"xla_cpu_multi_thread_eigen": False})
+        jit = partial(jit_float32, compiler_options={"xla_cpu_multi_thread_eigen": False})
         # Processor time, which other work on the machine does not lengthen.
         timed = partial(best, rounds=3, clock=time.process_time)
         sizes, moved, uncached = SIZES[:1], 1 << 28, UNCACHED >> 2
