@@ -101,7 +101,7 @@ REFUSED = {
         "train",
         ["task=fluids/drag", "data.file={}/a.csv", "data.target=drag"],
         {"a.csv": _numbers},
-        "is no store of a campaign",
+        "which of its columns decide the outputs",
     ),
     "train forecasts": Refused(
         "train",
