@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 RUN ?= runs/quickstart
 # Training molecules of the benchmark of QM9's gap, one or more numbers.
 TRAIN ?= 10000
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# Bytecode is written when a module is first imported: most modules of the packages never are.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-kinetics bench-weather faults docs peers peers-fluids openfoam build clean
