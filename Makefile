@@ -5,8 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/quickstart
 # Training molecules of the benchmark of QM9's gap, one or more numbers.
 TRAIN ?= 10000
-# Bytecode is written when a module is first imported: most modules of the packages never are.
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-kinetics bench-weather faults docs peers peers-fluids openfoam build clean
@@ -29,10 +28,11 @@ $(VENV)/.runtime: $(VENV)/.python requirements/lock.txt pyproject.toml
 	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
+# Bytecode of what the tests import is written when they do; most modules of these packages are never imported.
 dev: $(VENV)/.dev  ## add what the tests and checks need
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
-	@$(PIP) --require-hashes --no-deps -r requirements/dev.txt
+	@$(PIP) --no-compile --require-hashes --no-deps -r requirements/dev.txt
 	@touch $@
 
 quickstart: setup  ## the main job: a million candidates, labelled, learned, screened, re-checked, reported

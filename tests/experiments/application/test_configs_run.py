@@ -74,6 +74,7 @@ SMALLER = {
 EXPERIMENTS = {
     "study=fluids/apebench": ("fields", ["layers=1", "width=8", "modes=[4]"]),
     "study=fluids/darcy": ("darcy", ["layers=1", "width=8", "modes=[3]"]),
+    "task=fluids/cells": ("meshes", ["features=8", "blocks=1"]),
     "task=fluids/drag": ("parameters", []),
     "task=fluids/fields": ("fields", ["layers=1", "width=8"]),
     "task=fluids/meshes": ("meshes", ["features=8", "blocks=1"]),
