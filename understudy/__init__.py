@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from data.errors import CorruptStoreError, InputError
     from data.spec import SimulationError, Spec, Variable
     from simulators.adapter import Simulator
+    from surrogates.potentials.lammps import LammpsForces, lammps_session
     from surrogates.trained import Surrogate
     from understudy.campaigns import Campaign, records, simulator
     from understudy.fluids import SolverComparison, comparison, fields
@@ -49,6 +50,7 @@ _MODULES = {
     "Campaign": "understudy.campaigns",
     "CorruptStoreError": "data.errors",
     "InputError": "data.errors",
+    "LammpsForces": "surrogates.potentials.lammps",
     "Run": "understudy.stages",
     "SimulationError": "data.spec",
     "Simulator": "simulators.adapter",
@@ -64,6 +66,7 @@ _MODULES = {
     "fields": "understudy.fluids",
     "forecast": "understudy.stages",
     "grow": "understudy.stages",
+    "lammps_session": "surrogates.potentials.lammps",
     "load": "understudy.loading",
     "pipeline": "understudy.stages",
     "predict": "understudy.stages",
@@ -84,6 +87,7 @@ __all__ = [
     "Campaign",
     "CorruptStoreError",
     "InputError",
+    "LammpsForces",
     "Run",
     "SimulationError",
     "Simulator",
@@ -99,6 +103,7 @@ __all__ = [
     "fields",
     "forecast",
     "grow",
+    "lammps_session",
     "load",
     "pipeline",
     "predict",

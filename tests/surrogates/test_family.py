@@ -70,7 +70,7 @@ ABILITIES = {
     "meshes": set(),
     "parameters": {PredictsTables},
     "forecasts": set(),
-    "mixture": set(),
+    "mixture": {ForceField},
 }
 
 

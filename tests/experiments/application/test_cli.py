@@ -96,7 +96,7 @@ def make_workplace(path: Path) -> None:
         (path / name).write_text(table)
     (path / "conf" / "task").mkdir(parents=True)
     (path / "conf" / "task" / "old.yaml").write_text("# @package _global_\nsurrogate: {ensemble: 2}\n")
-    (path / "molecules.sdf").write_text("\n")
+    (path / "molecules.mol2").write_text("\n")
     (path / "file").write_text("")
     inputs = [Variable("charge", (), "e", "int32", "total charge")]
     outputs = [Variable("gap", (), "eV", "float64", "gap")]
@@ -113,7 +113,7 @@ SCREEN = ["screen", "surrogate=absent", "candidates=labels.csv", "out=out"]
 MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*PIPELINE, "targets=[nonsense]"], ["nonsense", "targets", "dipole_moment"]),
     ([*PIPELINE, "targets=[gap]"], ["objective", "dipole_moment"]),
-    ([*PIPELINE, "candidates=molecules.sdf"], ["molecules.sdf", ".smi"]),
+    ([*PIPELINE, "candidates=molecules.mol2"], ["molecules.mol2", ".smi"]),
     ([*PIPELINE, "candidates=labels.csv", "smiles=structure"], ["labels.csv", "structure"]),
     ([*PIPELINE, "expensive.train=abc"], ["expensive.train", "abc"]),
     ([*PIPELINE, "expensive.calibration=5"], ["expensive.calibration", "9 or more"]),

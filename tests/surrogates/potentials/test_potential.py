@@ -210,7 +210,8 @@ def test_the_spread_of_the_ensemble_grows_far_from_the_training_set(trained: Pot
         [0.6 * near.positions[a:b] for a, b in zip(near.atom_start, near.atom_start[1:], strict=False)],
     )
     inside, outside = trained.predict_structures(near), trained.predict_structures(squeezed)
-    assert np.median(outside.energy_std) > 3 * np.median(inside.energy_std)  # type: ignore[type-var]
+    # Energies of two members agree by chance here and there; their forces on all atoms do not.
+    assert np.median(outside.forces_std) > 3 * np.median(inside.forces_std)  # type: ignore[type-var]
 
 
 def test_the_interval_covers_new_energies(trained: PotentialSurrogate) -> None:
