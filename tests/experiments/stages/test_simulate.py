@@ -18,6 +18,7 @@ from data.errors import InputError
 from data.molecules.files import Row
 from data.molecules.writing import write_sdf
 from data.store.records import RecordStore
+from experiments.application.choices import CONF
 from experiments.pipelines.molecule_labelling import label
 from experiments.stages.pipeline import canonical
 from experiments.stages.simulate import simulate
@@ -87,8 +88,8 @@ def test_designs_of_a_table_are_simulated_and_rows_that_are_none_are_listed(tmp_
     header = "name,rate_1,rate_2,rate_3,initial_b,initial_c\n"
     rows = "a,0.04,1e4,3e7,0,0\nb,nothing,1e4,3e7,0,0\nc,0.05,1e4,3e7,0,0.1\nd,0.06,1e4,3e7,0,0.1\n"
     (tmp_path / "designs.csv").write_text(header + rows)
-    robertson = {"_target_": "simulators.kinetics.robertson.Robertson"}
-    run(tmp_path / "designs.csv", tmp_path / "run", simulator=robertson, limit=2)
+    kinetics = OmegaConf.load(CONF / "simulator" / "robertson.yaml")
+    run(tmp_path / "designs.csv", tmp_path / "run", simulator=kinetics, limit=2)
     with RecordStore.open(tmp_path / "run" / "labels.zarr") as store:
         dataset = store.dataset()
     assert sorted(dataset["rate_1"].values.tolist()) == [0.04, 0.05]
