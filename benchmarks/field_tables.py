@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from data.fields.files import SPACE
 from data.fields.layout import Layout
+from data.fields.sample_variables import SPACE
 from data.fields.samples import Fields
 from data.spec import Coordinate, Variable
 

@@ -15,10 +15,11 @@ from jaxtyping import Float
 
 from data.costs import core_seconds
 from data.errors import InputError
-from data.fields.files import INITIAL, SPACE, channels_of, open_samples, usable
+from data.fields.files import INITIAL, open_samples
 from data.fields.first_time import begin
 from data.fields.layout import Layout
 from data.fields.precision import narrow_precision
+from data.fields.sample_variables import SPACE, channels_of, usable
 from data.fields.samples import Fields
 from data.fields.suspects import missing_codes, seconds_of_dates
 from data.grouping import repeats_note

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,6 +19,7 @@ import xarray as xr
 from data.errors import InputError
 from data.fields.benchmark_layouts import open_benchmark
 from data.fields.formats import READ, is_plain_hdf5, refuse_unread
+from data.fields.sample_variables import ATTRS, DIMS, SPACE, is_requested, split_inputs
 from data.fields.vtk_fields import open_fields
 from data.formats.array_files import StoredArray, stored_arrays
 from data.formats.netcdf import open_netcdf
@@ -28,13 +28,8 @@ from data.formats.torch_file import read_torch
 from data.formats.zarr_files import open_zarr
 from data.formats.zip_files import is_zip
 
-SPACE = ("x", "y", "z")
-#: Every dim that a variable may have, in the order in which it is kept.
-DIMS = ("sample", "time", "channel", *SPACE)
 #: Fewest points along an axis that is inferred to be space; fewer may be channels.
 FEWEST_POINTS = 8
-#: Key of the attributes of a file beside its variables; no variable has an empty name.
-ATTRS = ""
 ARRAYS = (".pt", ".pth", ".npy", ".npz")
 #: Suffixes of files of arrays, and what these are called.
 KINDS = {
@@ -122,7 +117,7 @@ def open_samples(
     if (grids := None if dims is not None else open_fields(path)) is not None:
         data, said = grids
         named = {str(name): array for name, array in data.data_vars.items()}
-        return Opened(_split(named, output, inputs), "VTK", said)
+        return Opened(split_inputs(named, output, inputs), "VTK", said)
     if (known := None if dims is not None else open_benchmark(path, output, inputs)) is not None:
         return Opened(known.data, known.format, known.assumed, known.unused, known.output, known.inputs)
     if not holds_arrays(path):
@@ -131,7 +126,7 @@ def open_samples(
             raise InputError(
                 "a NetCDF or Zarr file names its dims itself", where="data.dims", remedy="Leave data.dims out"
             )
-        return Opened(_split(_named_dims(path, where), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
+        return Opened(split_inputs(_named_dims(path, where), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
     with _stored(path, alone) as stored:
         # An array that has the name of a dim would be taken for its coordinate.
         every = {f"field_{name}" if name in DIMS else name: array for name, array in stored.items()}
@@ -148,7 +143,7 @@ def open_samples(
         if to_predict and output not in every:
             requested = [name for name in requested if name != output]
         # Arrays that are not asked for may have axes that fit no dims, and need not be read.
-        places = [name for name in every if not requested or _is_requested(name, requested, every)]
+        places = [name for name in every if not requested or is_requested(name, requested, every)]
         if lacking := [n for n in requested if n not in every and not any(n.startswith(f"{p}_") for p in places)]:
             raise InputError(
                 f"no variable {' and no '.join(lacking)} in it", where=where, remedy=f"It has {', '.join(every)}"
@@ -156,7 +151,7 @@ def open_samples(
         asked = {name: every[name].read() for name in places}
     assigned, assumed = axes_of(asked, dims, where)
     try:
-        data = _split({name: xr.DataArray(a, dims=assigned[name]) for name, a in asked.items()}, output, inputs)
+        data = split_inputs({name: xr.DataArray(a, dims=assigned[name]) for name, a in asked.items()}, output, inputs)
     except ValueError as error:
         raise InputError(str(error).splitlines()[0], where=where, remedy=REMEDY) from error
     # Points of a unit domain, whose grid contains that of half as many points.
@@ -334,87 +329,3 @@ def _named_dims(path: Path, where: str) -> dict[str, xr.DataArray]:
     return {str(name): array.assign_attrs(dataset[name].attrs) for name, array in dataset.data_vars.items()} | {
         ATTRS: xr.DataArray(0).assign_attrs(dataset.attrs)
     }
-
-
-def _split(variables: dict[str, xr.DataArray], output: str | None, inputs: Sequence[str]) -> xr.Dataset:
-    """Variables as a Dataset in which inputs with channels are one field for each channel."""
-    attrs = variables.pop(ATTRS).attrs if ATTRS in variables else {}
-    parts: dict[str, xr.DataArray] = {}
-    for name, values in variables.items():
-        array = values.transpose(*(d for d in DIMS if d in values.dims), ...)
-        mine = _is_requested(name, inputs, variables)
-        is_state = name == "initial" and output in variables and "time" in variables[output or ""].dims
-        if name == output or is_state or not mine or not {"channel", "time"} & set(array.dims):
-            parts[name] = array
-            continue
-        if "time" in array.dims:
-            # Each time of an input is an input of its own, as are its channels.
-            parts |= _at_each_time(name, array)
-            continue
-        labels = array["channel"].values.tolist() if "channel" in array.coords else range(array.sizes["channel"])
-        for c, label in enumerate(labels):
-            one = array.isel(channel=c, drop=True)
-            parts[name if array.sizes["channel"] == 1 else f"{name}_{label}"] = one
-    return xr.Dataset(parts, attrs=attrs)
-
-
-def _at_each_time(name: str, array: xr.DataArray) -> dict[str, xr.DataArray]:
-    """An input along time as one input for each time, `NAME_0`, `NAME_1`, ..., and for each of its channels."""
-    parts: dict[str, xr.DataArray] = {}
-    for t in range(array.sizes["time"]):
-        now = array.isel(time=t, drop=True)
-        if "channel" not in now.dims:
-            parts[f"{name}_{t}"] = now
-            continue
-        for c in range(now.sizes["channel"]):
-            parts[f"{name}_{t}" if now.sizes["channel"] == 1 else f"{name}_{t}_{c}"] = now.isel(channel=c, drop=True)
-    return parts
-
-
-def _is_requested(name: str, requested: Sequence[str], variables: Container[str]) -> bool:
-    """Whether a variable, or one of its channels, is among those that are asked for."""
-    return name in requested or any(n not in variables and n.startswith(f"{name}_") for n in requested)
-
-
-def channels_of(name: str, data: xr.Dataset) -> list[str]:
-    """The variables that an input is: itself, or one for each of its channels."""
-    if name in data:
-        return [name]
-    return [str(n) for n in data.data_vars if str(n).startswith(f"{name}_")]
-
-
-def usable(data: xr.Dataset, output: str, inputs: Sequence[str], where: str) -> tuple[xr.Dataset, tuple[str, ...]]:
-    """Variables as real numbers along `sample`, and sentences about what was assumed.
-
-    Raises:
-        InputError: a variable is named twice, is no real number, or the output has no dim `sample`.
-    """
-    twice = [n for i, n in enumerate((output, *inputs)) if n in (output, *inputs)[:i]]
-    if twice:
-        raise InputError(f"{twice[0]} is named twice", where="data.inputs", remedy="Name each variable once")
-    assumed: list[str] = []
-    for name in (output, *inputs):
-        kind = data[name].dtype.kind
-        if kind == "c":
-            raise InputError(
-                f"{name} is complex", where=where, remedy="Give its real and imaginary parts as two channels"
-            )
-        if kind not in "biuf":
-            raise InputError(
-                f"{name} holds no numbers but {data[name].dtype}", where=where, remedy="Give numbers in its place"
-            )
-    space = [d for d in SPACE if d in data[output].dims]
-    if space and all(data.sizes[d] == 1 for d in space):
-        raise InputError(
-            f"{output} has one cell along {', '.join(space)}, so it is no field",
-            where=where,
-            remedy="Learn it as a number",
-        )
-    if "sample" not in data[output].dims:
-        raise InputError(f"{output} has no dim `sample`", where=where, remedy="Stack its samples along one")
-    for name in inputs:
-        if "sample" not in data[name].dims:
-            assumed.append(f"{name} is the same in all samples, as it has no dim `sample`")
-            shared: Any = data[name].expand_dims(sample=data.sizes["sample"])
-            data = data.assign({name: shared})
-    return data, tuple(assumed)

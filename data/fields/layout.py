@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data.fields.files import SPACE
+from data.fields.sample_variables import SPACE
 from data.plain import OMIT_DEFAULT
 from data.spec import Coordinate, Variable
 

@@ -33,8 +33,8 @@ from experiments.screening.ledger import (
     read_ledger,
     verify_rejects,
 )
-from experiments.screening.library_screen import molecule_keys_by
 from experiments.screening.readings import StandardForms
+from experiments.screening.repeated_molecules import molecule_keys_by
 from experiments.screening.screen_summary import ScreenSummary
 from experiments.screening.sink import Sink
 

@@ -13,7 +13,8 @@ import xarray as xr
 
 from data.errors import InputError
 from data.fields.batches import FieldBatch
-from data.fields.files import SPACE, holds_arrays, open_samples
+from data.fields.files import holds_arrays, open_samples
+from data.fields.sample_variables import SPACE
 from data.files import make_directory, remove_directory
 from data.reading_summary import Reading
 from data.rejects import RejectLog

@@ -15,7 +15,8 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
-from data.fields.files import SPACE, open_samples
+from data.fields.files import open_samples
+from data.fields.sample_variables import SPACE
 from data.files import atomic_directory, atomic_path
 from data.formats.vtk_file import (
     COLLECTION,

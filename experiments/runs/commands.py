@@ -25,15 +25,21 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(message, where=self.prog, remedy=f"See {self.prog} --help")
 
 
+def _parser(name: str, description: str) -> _Parser:
+    """The parser of a command, with the option that all of them have."""
+    parser = _Parser(prog=f"understudy {name}", description=description)
+    parser.add_argument("--json", action="store_true", help="print JSON in place of text")
+    return parser
+
+
 def status_command(arguments: Sequence[str]) -> int:
     """`understudy status DIR [--json]`."""
-    parser = _Parser(
-        prog="understudy status",
-        description="The state of a run: running, finished, stopped, failed or lost; share done, rate, time left, "
+    parser = _parser(
+        "status",
+        "The state of a run: running, finished, stopped, failed or lost; share done, rate, time left, "
         "failures by kind, cost, and the last lines of its log. Nothing is changed.",
     )
     parser.add_argument("directory", metavar="DIR", help="run.dir of the command")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def run(options: argparse.Namespace) -> None:
         status = run_status(options.directory)
@@ -47,12 +53,11 @@ def status_command(arguments: Sequence[str]) -> int:
 
 def runs_command(arguments: Sequence[str]) -> int:
     """`understudy runs [DIR] [--json]`."""
-    parser = _Parser(
-        prog="understudy runs",
-        description="The runs below a folder: stage, state, share done, headline metrics and cost.",
+    parser = _parser(
+        "runs",
+        "The runs below a folder: stage, state, share done, headline metrics and cost.",
     )
     parser.add_argument("directory", metavar="DIR", nargs="?", default="runs", help="a folder (default: runs)")
-    parser.add_argument("--json", action="store_true", help="print a JSON list of objects")
 
     def run(options: argparse.Namespace) -> None:
         lines = runs_below(Path(options.directory))
@@ -68,13 +73,12 @@ def runs_command(arguments: Sequence[str]) -> int:
 
 def merge_command(arguments: Sequence[str]) -> int:
     """`understudy merge OUT [--json]`."""
-    parser = _Parser(
-        prog="understudy merge",
-        description="Make one output of the shards of simulate, prepare or screen with shard=i/n. A shard that is "
+    parser = _parser(
+        "merge",
+        "Make one output of the shards of simulate, prepare or screen with shard=i/n. A shard that is "
         "missing or half-finished is named, and nothing is written.",
     )
     parser.add_argument("out", metavar="OUT", help="out of the commands; the shards lie in OUT.shards")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def run(options: argparse.Namespace) -> None:
         from experiments.merging.merge import merge

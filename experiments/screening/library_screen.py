@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +29,6 @@ import pyarrow as pa
 from data.claim import claim
 from data.errors import InputError
 from data.files import write_json
-from data.identity import molecule_keys
 from data.molecules.alerts import check_catalogues
 from data.reading_summary import Reading
 from data.shards import Shard, whole_of
@@ -45,6 +44,7 @@ from experiments.screening.ledger import Commit, Spent, Tally
 from experiments.screening.objective import Objective, hits, targets_of
 from experiments.screening.pieces import Piece
 from experiments.screening.readings import StandardForms, candidates_read, standard_of, standard_said
+from experiments.screening.repeated_molecules import molecule_keys_by
 from experiments.screening.screen_summary import ScreenSummary, show_summary
 from experiments.screening.sink import Sink, result_batch
 from experiments.screening.source_shards import shard_source
@@ -227,7 +227,10 @@ def screen_library(
         earlier = sink.last.tally().read if sink.last else 0
         try:
             options = hit_options(config.filters, config.diversity, config.top_k, library.named)
-            best = sink.top(keys=_candidate_keys(library) if config.distinct else None, **options)
+            best = sink.top(
+                keys=molecule_keys_by(library.named) if config.distinct and "smiles" in library.named else None,
+                **options,
+            )
             if sink.last is None or not sink.last.complete:
                 Session(surrogate, library, sink, config, began, best).run(progress)
             top, repeats, filtered = sink.write_top(best), best.repeats(), write_filtered(best.refused(), out)
@@ -395,22 +398,3 @@ class Session:
         self.sink.commit([], [], Commit.of(part, position, line, total, spent(), complete=True))
         self.sink.wait()
         bar.update(1)
-
-
-def _candidate_keys(library: ScreenInput) -> Callable[[pa.Table], list[str]] | None:
-    """The function whose keys identify molecules; None for designs, of which every row counts."""
-    return molecule_keys_by(library.named) if "smiles" in library.named else None
-
-
-def molecule_keys_by(named: Sequence[str]) -> Callable[[pa.Table], list[str]]:
-    """The function that gives the key of the molecule of each row of a table of results.
-
-    Args:
-        named: columns of SMILES, of which the last one that a row has counts.
-    """
-
-    def keys(table: pa.Table) -> list[str]:
-        asked = [table.column(name).to_pylist() for name in reversed(named)]
-        return molecule_keys([str(next(filter(None, forms), "")) for forms in zip(*asked, strict=True)])
-
-    return keys

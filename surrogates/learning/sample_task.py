@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -38,6 +38,15 @@ class SampleSets(Generic[S]):
 
     samples: S
     others: Mapping[str, S]
+
+    def answered(self, ask: Callable[[S, str], S]) -> SampleSets[S]:
+        """The samples with the answers of what the surrogate stands on.
+
+        Args:
+            ask: function (samples, name of the store for their answers) -> those that were answered.
+        """
+        others = {name: ask(other, f"on-{name}.zarr") for name, other in self.others.items()}
+        return SampleSets(ask(self.samples, "on.zarr"), others)
 
 
 @dataclass(frozen=True)

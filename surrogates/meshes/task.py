@@ -70,13 +70,8 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
 
     def split(self, data: SampleSets[MeshSamples], run_dir: Path, *, progress: bool = True) -> SampleParts[MeshSamples]:
         """Split the samples, of which those that the cheaper method does not answer are left out."""
-        if self.on is not None:
-            samples = asked(self.on, data.samples, run_dir / "on.zarr", progress=progress)
-            others = {
-                name: asked(self.on, other, run_dir / f"on-{name}.zarr", progress=progress)
-                for name, other in data.others.items()
-            }
-            data = SampleSets(samples, others)
+        if (on := self.on) is not None:
+            data = data.answered(lambda samples, name: asked(on, samples, run_dir / name, progress=progress))
         return super().split(data, run_dir, progress=progress)
 
     @staticmethod

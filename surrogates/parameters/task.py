@@ -88,13 +88,8 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
         self, data: SampleSets[ParameterTable], run_dir: Path, *, progress: bool = True
     ) -> SampleParts[ParameterTable]:
         """Split the samples, of which those that the cheaper simulator does not answer are left out."""
-        if self.on is not None:
-            samples = with_answers(self.on, data.samples, run_dir / "on.zarr", progress=progress)
-            others = {
-                name: with_answers(self.on, other, run_dir / f"on-{name}.zarr", progress=progress)
-                for name, other in data.others.items()
-            }
-            data = SampleSets(samples, others)
+        if (on := self.on) is not None:
+            data = data.answered(lambda samples, name: with_answers(on, samples, run_dir / name, progress=progress))
         return super().split(data, run_dir, progress=progress)
 
     def refuse_other(self, samples: ParameterTable, other: ParameterTable, name: str) -> None:

@@ -13,6 +13,8 @@ import small_meshes
 import xarray as xr
 from predicting import predicted_by
 from saved_files import unpack
+from vtkmodules import vtkIOXML
+from vtkmodules.util import numpy_support
 
 from data.errors import InputError
 from data.fields.field_reading import read_fields
@@ -23,14 +25,11 @@ from experiments.prediction import mesh_records
 from experiments.prediction.array_output import AnswerArray, AnswerStore, write_arrays
 from experiments.prediction.vtk_output import export_vtk, records_of, write_fields
 
-xml = pytest.importorskip("vtkmodules.vtkIOXML", reason="needs the extra `vtk`")
-numpy_support = pytest.importorskip("vtkmodules.util.numpy_support")
-
 
 def read(path: Path) -> Any:
     """A file as VTK's own reader for it reads it."""
     name = {".vti": "ImageData", ".vtr": "RectilinearGrid", ".vtu": "UnstructuredGrid"}[path.suffix]
-    reader = getattr(xml, f"vtkXML{name}Reader")()
+    reader = getattr(vtkIOXML, f"vtkXML{name}Reader")()
     reader.SetFileName(str(path))
     reader.Update()
     return reader.GetOutput()
