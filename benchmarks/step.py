@@ -78,11 +78,11 @@ def coarser(constants: Mapping[str, int], requests: Sequence[Any], truth: Sequen
         places = answer["nodes"].values
         for name, columns in (("U", slice(0, 2)), ("p", slice(2, 3))):
             values = answer[name].values.reshape(len(places), -1)
-            there = LinearNDInterpolator(places, values)(mesh.nodes)
-            outside = ~np.isfinite(there[:, 0])
-            there[outside] = NearestNDInterpolator(places, values)(mesh.nodes[outside])
+            interpolated = LinearNDInterpolator(places, values)(mesh.nodes)
+            outside = ~np.isfinite(interpolated[:, 0])
+            interpolated[outside] = NearestNDInterpolator(places, values)(mesh.nodes[outside])
             reference, volumes = mesh.fields[:, columns], mesh.volumes[:, None]
-            gap = (volumes * (there - reference) ** 2).sum() / (volumes * reference**2).sum()
+            gap = (volumes * (interpolated - reference) ** 2).sum() / (volumes * reference**2).sum()
             errors[name].append(float(np.sqrt(gap)))
     return {name: float(np.mean(e)) for name, e in errors.items()} | {"seconds": float(np.median(seconds))}
 

@@ -70,17 +70,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     rates: dict[str, list[float]] = {"windows": [], "sequential": []}
     for _ in range(options.rounds):
         drop(files)
-        began, got = time.perf_counter(), 0
+        began, total = time.perf_counter(), 0
         for file in files:
             with open(file, "rb", buffering=0) as handle:
                 buffer = bytearray(8 << 20)
                 while count := handle.readinto(buffer):
-                    got += count
-        rates["sequential"].append(got / (time.perf_counter() - began))
+                    total += count
+        rates["sequential"].append(total / (time.perf_counter() - began))
         drop(files)
         began = time.perf_counter()
-        got = sum(windows())
-        rates["windows"].append(got / (time.perf_counter() - began))
+        total = sum(windows())
+        rates["windows"].append(total / (time.perf_counter() - began))
     shutil.rmtree(folder)
     middle = {name: float(np.median(values)) / 1e6 for name, values in rates.items()}
     report(

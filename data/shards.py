@@ -80,8 +80,8 @@ def shards_in(out: Path) -> Sequence[Shard]:
         InputError: there are none, or their counts differ.
     """
     folder = shards_directory(out)
-    found = [_NAME.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ()) if path.is_dir()]
-    counts = sorted({int(match[2]) for match in found if match})
+    matches = [_NAME.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ()) if path.is_dir()]
+    counts = sorted({int(match[2]) for match in matches if match})
     if not counts:
         raise InputError(
             f"there are no shards of it in {folder}", where=str(out), remedy="Run the command with shard=1/2 and so on"

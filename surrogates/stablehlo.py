@@ -147,13 +147,15 @@ class LoadedPrograms:
         Raises:
             InputError: an array is missing, or has another shape than the program.
         """
-        wanted = next(one for one in self.card["programs"] if one["name"] == name)["inputs"]
-        given = {key: np.asarray(value) for key, value in arrays.items()}
-        for key, one in wanted.items():
-            if key not in given or list(given[key].shape) != one["shape"]:
-                found = given[key].shape if key in given else "none"
-                raise InputError(f"{key} has shape {found}, not {tuple(one['shape'])}", where=name)
-        answers = self._programs[name].call(*(given[key].astype(one["dtype"]) for key, one in sorted(wanted.items())))
+        declared = next(one for one in self.card["programs"] if one["name"] == name)["inputs"]
+        inputs = {key: np.asarray(value) for key, value in arrays.items()}
+        for key, one in declared.items():
+            if key not in inputs or list(inputs[key].shape) != one["shape"]:
+                shape = inputs[key].shape if key in inputs else "none"
+                raise InputError(f"{key} has shape {shape}, not {tuple(one['shape'])}", where=name)
+        answers = self._programs[name].call(
+            *(inputs[key].astype(one["dtype"]) for key, one in sorted(declared.items()))
+        )
         outputs = next(one for one in self.card["programs"] if one["name"] == name)["outputs"]
         return {key: np.asarray(value) for key, value in zip(sorted(outputs), answers, strict=True)}
 

@@ -87,7 +87,7 @@ def _well(path: Path, arrays: Mapping[str, StoredArray], output: str | None, inp
     import h5py  # type: ignore[import-untyped]
 
     with h5py.File(path, "r") as file, parsing(path):
-        given = [_text(name) for name in np.ravel(file["dimensions"].attrs["spatial_dims"])]
+        axes = [_text(name) for name in np.ravel(file["dimensions"].attrs["spatial_dims"])]
         count = int(file.attrs["n_trajectories"])
         kind = _text(file.attrs.get("grid_type", "cartesian"))
         parameters = {
@@ -101,18 +101,18 @@ def _well(path: Path, arrays: Mapping[str, StoredArray], output: str | None, inp
             f"{order}_{name}": (
                 bool(field.attrs.get("sample_varying", True)),
                 bool(field.attrs.get("time_varying", True)),
-                *(bool(v) for v in np.ravel(field.attrs.get("dim_varying", [True] * len(given)))),
+                *(bool(v) for v in np.ravel(field.attrs.get("dim_varying", [True] * len(axes)))),
             )
             for order in ORDERS
             for name, field in file.get(order, {}).items()
         }
-    if not 1 <= len(given) <= 3:
-        raise InputError(f"has {len(given)} dims of space", where=str(path))
-    space = SPACE[: len(given)]
+    if not 1 <= len(axes) <= 3:
+        raise InputError(f"has {len(axes)} dims of space", where=str(path))
+    space = SPACE[: len(axes)]
     said = [NO_UNITS]
-    if tuple(given) != space:
-        said.append(f"the axes {', '.join(given)} ({kind}) are called {', '.join(space)}")
-    coords = {d: _coordinate(arrays, f"dimensions_{name}", path) for d, name in zip(space, given, strict=True)}
+    if tuple(axes) != space:
+        said.append(f"the axes {', '.join(axes)} ({kind}) are called {', '.join(space)}")
+    coords = {d: _coordinate(arrays, f"dimensions_{name}", path) for d, name in zip(space, axes, strict=True)}
     coords["time"] = _coordinate(arrays, "dimensions_time", path)
     entries: dict[str, _Entry] = {}
     for rank, order in enumerate(ORDERS):
@@ -123,9 +123,9 @@ def _well(path: Path, arrays: Mapping[str, StoredArray], output: str | None, inp
                 entries[name.removeprefix(f"{order}_")] = _Entry(dims, labels, arrays[name], varying)
     for name, array in arrays.items():
         if name.startswith("scalars_"):
-            own = name.removeprefix("scalars_")
+            bare_name = name.removeprefix("scalars_")
             if array.shape == (count,) or array.shape == ():
-                entries[own] = _Entry(("sample",) if array.shape else (), (), array)
+                entries[bare_name] = _Entry(("sample",) if array.shape else (), (), array)
     for name, value in parameters.items():
         entries.setdefault(name, _Entry((), (), StoredArray((), lambda value=value: np.asarray(value))))  # type: ignore[misc]
     bounds = (
@@ -186,11 +186,11 @@ def _opened(
     if not inputs:
         # A number of the whole file is the same in all of its samples.
         inputs = [*(["initial"] if evolves else []), *(n for n in steady if n != output and entries[n].dims)]
-    known = {*entries, "initial", STATE}
+    readable = {*entries, "initial", STATE}
     # A vector that determines something is one field for each component.
     vectors = {n: e.labels for n, e in entries.items() if len(e.labels) > 1}
     parts = {f"{n}_{label}": (n, i) for n, labels in vectors.items() for i, label in enumerate(labels)}
-    if lacking := [n for n in (output, *inputs) if n not in known and n not in parts]:
+    if lacking := [n for n in (output, *inputs) if n not in readable and n not in parts]:
         raise InputError(
             f"no variable {' and no '.join(lacking)} in it", where=str(path), remedy=f"It has {', '.join(entries)}"
         )
@@ -219,9 +219,9 @@ def _opened(
         else:
             array = _read(entries[name], space, coords)
             for i, label in enumerate(entries[name].labels if "channel" in array.dims else ("",)):
-                own = f"{name}_{label}" if len(entries[name].labels) > 1 else name
-                variables[own] = array.isel(channel=i, drop=True) if "channel" in array.dims else array
-                resolved.append(own)
+                component = f"{name}_{label}" if len(entries[name].labels) > 1 else name
+                variables[component] = array.isel(channel=i, drop=True) if "channel" in array.dims else array
+                resolved.append(component)
     count = variables[output].sizes.get("sample", 1)
     order = ("sample", "time", "channel", *space)
     variables = {

@@ -118,8 +118,10 @@ def open_samples(
         data, said = grids
         named = {str(name): array for name, array in data.data_vars.items()}
         return Opened(split_inputs(named, output, inputs), "VTK", said)
-    if (known := None if dims is not None else open_benchmark(path, output, inputs)) is not None:
-        return Opened(known.data, known.format, known.assumed, known.unused, known.output, known.inputs)
+    if (benchmark := None if dims is not None else open_benchmark(path, output, inputs)) is not None:
+        return Opened(
+            benchmark.data, benchmark.format, benchmark.assumed, benchmark.unused, benchmark.output, benchmark.inputs
+        )
     if not holds_arrays(path):
         refuse_unread(path)
         if dims is not None:

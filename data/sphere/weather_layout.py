@@ -195,8 +195,8 @@ class WeatherLayout:
 
     def variable(self, name: str) -> WeatherVariable:
         """What a variable is; one that is not known at all has the unit 1."""
-        own = next((v for v in self.own if v.name == name), None)
-        return own or VARIABLES.get(name) or WeatherVariable(name, "1", "", name)
+        declared = next((v for v in self.own if v.name == name), None)
+        return declared or VARIABLES.get(name) or WeatherVariable(name, "1", "", name)
 
     @property
     def variables(self) -> tuple[str, ...]:

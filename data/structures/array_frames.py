@@ -45,8 +45,8 @@ def read_npz_frames(path: Path, columns: Sequence[str], keys: FrameKeys) -> Iter
         InputError: the arrays are not of this layout, or the units of labels are neither in the file nor in `keys`.
     """
     arrays = read_npz(path)
-    found = {what: next((n for n in names if n in arrays), None) for what, names in NAMES.items()}
-    numbers_name, positions_name = found["numbers"], found["positions"]
+    array_names = {what: next((n for n in names if n in arrays), None) for what, names in NAMES.items()}
+    numbers_name, positions_name = array_names["numbers"], array_names["positions"]
     if numbers_name is None or positions_name is None:
         raise InputError(
             f"has no atomic numbers and positions; its arrays are {', '.join(arrays)}",
@@ -65,9 +65,9 @@ def read_npz_frames(path: Path, columns: Sequence[str], keys: FrameKeys) -> Iter
             f"{numbers_name} has shape {numbers.shape} and type {numbers.dtype}, not integers (atom) or (frame, atom)",
             where=str(path),
         )
-    units, labels = _units(path, arrays, found, keys), {}
+    units, labels = _units(path, arrays, array_names, keys), {}
     for what, shape in (("energy", (frames,)), ("forces", positions.shape), ("cell", (frames, 3, 3))):
-        name = found[what]
+        name = array_names[what]
         if name is None:
             continue
         values = np.asarray(arrays[name])
@@ -79,7 +79,7 @@ def read_npz_frames(path: Path, columns: Sequence[str], keys: FrameKeys) -> Iter
             labels[what] = values.reshape(shape)
     if not keys.labels:
         labels.pop("forces", None)
-    taken = {numbers_name, positions_name, *(found[n] for n in labels), ENERGY_UNIT, LENGTH_UNIT}
+    taken = {numbers_name, positions_name, *(array_names[n] for n in labels), ENERGY_UNIT, LENGTH_UNIT}
     others = {
         name: values.reshape(frames)
         for name, values in arrays.items()
@@ -91,7 +91,7 @@ def read_npz_frames(path: Path, columns: Sequence[str], keys: FrameKeys) -> Iter
 
 
 def _units(
-    path: Path, arrays: Mapping[str, np.ndarray], found: Mapping[str, str | None], keys: FrameKeys
+    path: Path, arrays: Mapping[str, np.ndarray], array_names: Mapping[str, str | None], keys: FrameKeys
 ) -> FrameUnits:
     """The units that the file says.
 
@@ -103,14 +103,14 @@ def _units(
     named = {}
     if (energy := said.get(ENERGY_UNIT)) is not None:
         named = {"energy": energy, "forces": f"{energy}/{length}"}
-    needed = [label for label in ("energy", "forces") if found[label] and label not in named and keys.labels]
+    needed = [label for label in ("energy", "forces") if array_names[label] and label not in named and keys.labels]
     lacking = [label for label in needed if label not in keys.units]
     if lacking:
-        wanted = " ".join(f"{keys.prefix}units.{x}={'kcal/mol' + '/Angstrom' * (x == 'forces')}" for x in lacking)
+        example = " ".join(f"{keys.prefix}units.{x}={'kcal/mol' + '/Angstrom' * (x == 'forces')}" for x in lacking)
         raise InputError(
             f"does not say the unit of its {' and '.join(lacking)}",
             where=str(path),
-            remedy=f"Say it, such as {wanted} for the files of MD17 and rMD17",
+            remedy=f"Say it, such as {example} for the files of MD17 and rMD17",
         )
     return FrameUnits.of_metadata({"_distance_unit": length, "_property_unit_dict": named}, str(path))
 
@@ -244,11 +244,11 @@ def _set(
     if kinds.max(initial=-1) >= len(elements):
         raise InputError(f"has types of {len(elements)} or more", where=str(folder / "real_atom_types.npy"))
     numbers = np.where(kinds < 0, 0, elements[np.maximum(kinds, 0)])
-    known = {"coord.npy", "box.npy", "virial.npy", "real_atom_types.npy", *DEEPMD_FILES}
+    standard = {"coord.npy", "box.npy", "virial.npy", "real_atom_types.npy", *DEEPMD_FILES}
     others = {}
     for extra in sorted(set(folder.glob("*.npy"))):
-        if extra.name not in known and (found := read_npy(extra)).size == frames and found.dtype.kind in "fiu":
-            others[extra.stem] = found.reshape(frames)
+        if extra.name not in standard and (column := read_npy(extra)).size == frames and column.dtype.kind in "fiu":
+            others[extra.stem] = column.reshape(frames)
     rows = _rows(
         folder, coordinates.reshape(frames, atoms, 3), numbers, labels, others, columns, keys,
         FrameUnits("Angstrom", USUAL_UNITS), first,

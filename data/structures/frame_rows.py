@@ -148,9 +148,9 @@ def checked_row(
         value = _label(label, everything[chosen], len(numbers))
         if isinstance(value, str):
             return Bad(line, text, value)
-        given = keys.units.get(label)
-        scale, reads = (units or FrameUnits()).of(chosen, USUAL_UNITS[label], where, given)
-        if keys.units and given is None and reads == USUAL_UNITS[label]:
+        declared = keys.units.get(label)
+        scale, reads = (units or FrameUnits()).of(chosen, USUAL_UNITS[label], where, declared)
+        if keys.units and declared is None and reads == USUAL_UNITS[label]:
             return Bad(line, text, f"the unit of its {label} is not given, as that of others is: say "
                        f"{keys.prefix}units.{label}")  # fmt: skip
         if label == "stress" and "virial" in chosen.lower():

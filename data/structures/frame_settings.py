@@ -19,7 +19,7 @@ class LabelUnits:
     forces: str | None = None
     stress: str | None = None
 
-    def given(self, prefix: str) -> dict[str, str]:
+    def as_mapping(self, prefix: str) -> dict[str, str]:
         """The units that are set, by label.
 
         Raises:
@@ -69,6 +69,6 @@ class KeySettings:
             charge=self.charge_key,
             spin=self.spin_key,
             spin_convention=self.spin_convention,
-            units=self.units.given(prefix),
+            units=self.units.as_mapping(prefix),
             prefix=prefix,
         )

@@ -101,33 +101,35 @@ class FrameUnits:
         """Angstrom of one unit of distance."""
         return 1.0 if self.distance is None else float(factor(self.distance) or 1.0)
 
-    def of(self, name: str, usual: str, where: str, given: str | None = None) -> tuple[float, str]:
+    def of(self, name: str, usual: str, where: str, declared: str | None = None) -> tuple[float, str]:
         """The factor that converts the entry `name` to the unit `usual`, and a phrase that says so.
 
         Args:
             name: entry of the file.
             usual: unit that is used here.
             where: the file, for messages.
-            given: unit that the settings name; None for none.
+            declared: unit that the settings name; None for none.
 
         Raises:
             InputError: the metadata names a unit that is not known, or another one than the settings.
         """
         unit = self.properties.get(name)
-        if unit is None and given is None:
+        if unit is None and declared is None:
             return 1.0, usual
         said = unit is not None
-        scale = factor(unit) if unit is not None else factor(str(given))
+        scale = factor(unit) if unit is not None else factor(str(declared))
         if scale is None:
             raise InputError(
                 f"its metadata gives {name} in {unit!r}, a unit that is not known",
                 where=where,
                 remedy=f"Convert the database to {usual}",
             )
-        if said and given is not None and abs((factor(given) or 0.0) / scale - 1) > SAME_UNIT:
+        if said and declared is not None and abs((factor(declared) or 0.0) / scale - 1) > SAME_UNIT:
             raise InputError(
-                f"says that {name} is in {unit}, and the settings say {given}", where=where, remedy="Leave the unit out"
+                f"says that {name} is in {unit}, and the settings say {declared}",
+                where=where,
+                remedy="Leave the unit out",
             )
         if scale == 1.0:
             return scale, f"{usual}, as {'the file says' if said else 'given'}"
-        return scale, f"{usual}, converted from {unit or given}"
+        return scale, f"{usual}, converted from {unit or declared}"

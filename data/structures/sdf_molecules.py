@@ -67,8 +67,8 @@ def sdf_molecules(path: Path, first: int = 0, *, parse: bool = True) -> Iterator
 
     def answer(some: list[tuple[int, Record]]) -> Iterator[SdfMolecule]:
         answers = each(structure, [record.problem or record.text for _, record in some])
-        for (number, record), found in zip(some, answers, strict=True):
-            smiles, reason = ("", found.reason) if isinstance(found, Lost) else found
+        for (number, record), answer in zip(some, answers, strict=True):
+            smiles, reason = ("", answer.reason) if isinstance(answer, Lost) else answer
             reason = record.problem or reason
             yield SdfMolecule(number, record.text, fields_of(record.text), None if reason else smiles, reason)
 

@@ -99,14 +99,14 @@ def judged(work: AnswerWork, cost: MeasuredCost | None) -> AnswerWork:
 
     peaks = peaks_of_a_core()
     bound, share = cost.bound(peaks, work.core_us * 1e-6)
-    known = jax.default_backend() == "cpu" and not work.declared and work.core_us > 0
+    measured = jax.default_backend() == "cpu" and not work.declared and work.core_us > 0
     return replace(
         work,
         operations=cost.flops,
         transcendentals=cost.transcendentals,
         bytes_moved=cost.bytes,
         bound=bound,
-        share=share if known else None,
+        share=share if measured else None,
     )
 
 

@@ -112,14 +112,14 @@ def _in_state(row: Row, charge: int | None, spin: int | None) -> tuple[Row, str 
     """A frame with a charge and a spin that settings give, and why its state is not certain or not possible."""
     if row.numbers is None:
         return row, None
-    given = {name: value for name, value in (("charge", charge), ("spin", spin)) if value is not None}
-    for name, value in given.items():
+    state = {name: value for name, value in (("charge", charge), ("spin", spin)) if value is not None}
+    for name, value in state.items():
         stated = row.properties.get(name, value)
         if stated != value:
             return row, f"its {name} is {stated}, and the command says {name}={value}"
-    row = replace(row, properties={**row.properties, **given})
+    row = replace(row, properties={**row.properties, **state})
     count = row.properties.get("spin")
-    if not given or count is None:
+    if not state or count is None:
         return row, row.notes.spin_problem
     electrons = int(np.asarray(row.numbers).sum()) - int(row.properties.get("charge", 0))
     repeats = np.any(row.properties.get("pbc", False))

@@ -166,10 +166,10 @@ class ExternalForecasts:
             array = array.transpose(MEMBER, LEAD, LATITUDE, LONGITUDE, LEVEL)
             needed, raw = self.layout.variable(name).units, array.values.astype(np.float32)
             units = str(array.attrs.get("units") or needed)
-            known = name in VARIABLES
+            standard = name in VARIABLES
             values = (
                 convert_units(raw, name, units, self.source)
-                if known
+                if standard
                 else convert_own(raw, name, units, needed, self.source)
             )
             parts.append(np.asarray(values))

@@ -96,28 +96,42 @@ def scorecard(scores: xr.Dataset, layout: WeatherLayout, system: str, reference:
     )  # fmt: skip
 
 
-def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, names: Mapping[str, str]) -> Drawing:
-    """Root mean square error of every system by lead; that of the first has its interval, if there is one."""
-    hours = lead_hours(scores)
+def _draw_curves(
+    axes: Axes,
+    hours: Float[np.ndarray, " lead"],
+    curves: Mapping[str, Float[np.ndarray, " lead"]],
+    order: Sequence[str],
+    names: Mapping[str, str],
+) -> Float[np.ndarray, " lead"]:
+    """Draw a line a system over the lead, the first of `order` with dots; return the leads in the unit of the axis."""
     days = (hours % 24 == 0).all()
     x = hours / 24 if days else hours
-
-    def paint(axes: Axes) -> None:
-        for place, system in enumerate(scores["system"].values):
-            values = scores["rmse"].isel(region=0, channel=channel).sel(system=system).values
+    for place, system in enumerate(order):
+        if system in curves:
             first = place == 0
             axes.plot(
-                x, values, "o-" if first else "-", color=COLOURS[place % len(COLOURS)], label=names.get(system, system),
-                linewidth=2.0 if first else 1.4, markersize=3.5, zorder=3 if first else 2,
+                x, curves[system], "o-" if first else "-", color=COLOURS[place % len(COLOURS)],
+                label=names.get(system, system), linewidth=2.0 if first else 1.4, markersize=3.5,
+                zorder=3 if first else 2,
             )  # fmt: skip
-            if first and "rmse_low" in scores:
-                one = scores.isel(region=0, channel=channel).sel(system=system)
-                low, high = one["rmse_low"].values, one["rmse_high"].values
-                axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.18, linewidth=0)
-        axes.set_xlabel("lead (days)" if days else "lead (h)")
+    axes.set_xlabel("lead (days)" if days else "lead (h)")
+    axes.legend(loc="best")
+    return x
+
+
+def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, names: Mapping[str, str]) -> Drawing:
+    """Root mean square error of every system by lead; that of the first has its interval, if there is one."""
+    one = scores.isel(region=0, channel=channel)
+    systems = [str(system) for system in scores["system"].values]
+
+    def paint(axes: Axes) -> None:
+        curves = {system: one["rmse"].sel(system=system).values for system in systems}
+        x = _draw_curves(axes, lead_hours(scores), curves, systems, names)
+        if "rmse_low" in scores:
+            low, high = (one[bound].sel(system=systems[0]).values for bound in ("rmse_low", "rmse_high"))
+            axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.18, linewidth=0)
         axes.set_ylabel(f"RMSE ({units(layout.channels[channel], layout)})")
         axes.set_ylim(bottom=0)
-        axes.legend(loc="best")
 
     return draw(
         paint, name=f"leads-{channel}", label=f"error by lead of {title(layout.channels[channel], layout)}", height=3.3
@@ -126,24 +140,14 @@ def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, name
 
 def correlation_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, names: Mapping[str, str]) -> Drawing:
     """Anomaly correlation of every system by lead; a forecast of the climatology, which has none, is left out."""
-    hours = lead_hours(scores)
-    days = (hours % 24 == 0).all()
-    x = hours / 24 if days else hours
+    one = scores["acc"].isel(region=0, channel=channel)
+    systems = [str(system) for system in scores["system"].values]
 
     def paint(axes: Axes) -> None:
-        for place, system in enumerate(scores["system"].values):
-            values = scores["acc"].isel(region=0, channel=channel).sel(system=system).values
-            if not np.any(values):
-                continue
-            first = place == 0
-            axes.plot(
-                x, values, "o-" if first else "-", color=COLOURS[place % len(COLOURS)], label=names.get(system, system),
-                linewidth=2.0 if first else 1.4, markersize=3.5, zorder=3 if first else 2,
-            )  # fmt: skip
+        curves = {system: one.sel(system=system).values for system in systems}
+        _draw_curves(axes, lead_hours(scores), {k: v for k, v in curves.items() if np.any(v)}, systems, names)
         axes.axhline(USEFUL, color=INK, linestyle=":", linewidth=0.9)
-        axes.set_xlabel("lead (days)" if days else "lead (h)")
         axes.set_ylabel("anomaly correlation")
-        axes.legend(loc="best")
 
     label = f"anomaly correlation by lead of {title(layout.channels[channel], layout)}"
     return draw(paint, name=f"acc-{channel}", label=label, height=3.3)

@@ -106,10 +106,10 @@ def selected(source: Any, layout: Any) -> Any:
     leveled = {name: list(layout.levels(name)) for name in layout.variables if layout.levels(name)}
     if source.levels is None and leveled and layout.level_units == PRESSURE_UNITS:
         changes["levels"] = leveled
-    own = {v.name: v.units for v in layout.own}
-    if own:
+    declared_units = {v.name: v.units for v in layout.own}
+    if declared_units:
         # Values are converted to the units of the training from those that the file states.
-        changes["units"] = {**own, **source.units}
+        changes["units"] = {**declared_units, **source.units}
     if source.step_hours is None:
         changes["step_hours"] = layout.step_hours
     return replace(source, static=[], **changes)

@@ -64,7 +64,7 @@ class ReferenceStates:
         kept: references that were saved with the surrogate, or None.
         notes: choices that were made, and warnings, in sentences.
         free: [start, stop) of the longest run of `test` that was not learned from, if some of `test` was.
-        own: whether the climatology is that of the scored states themselves, because no others were named.
+        from_scored_states: whether the climatology is that of the scored states, because no others were named.
     """
 
     climatology: Climatology
@@ -76,7 +76,7 @@ class ReferenceStates:
     kept: TrainingReferences | None = None
     notes: list[str] = field(default_factory=list)
     free: Part | None = None
-    own: bool = False
+    from_scored_states: bool = False
 
     @property
     def precipitation(self) -> Sequence[PrecipitationClimate]:
@@ -129,7 +129,7 @@ class ReferenceStates:
             return Persistence()
         if name == "climatology":
             return ClimatologyForecast(layout, self.climatology)
-        if self.own:
+        if self.from_scored_states:
             return "no states but the scored ones are named, and it would be fitted to them; give forecasts.training"
         away = "the windows of the training are not available; name them by forecasts.training"
         windows = self.windows
@@ -195,7 +195,7 @@ def reference_states(
             "are from the scored states themselves, so that climatology errs less than one of earlier years would."
         )
         return ReferenceStates(
-            truth.climatology(whole), truth.times, truth, whole, (0, 0), whole, notes=[note], own=True
+            truth.climatology(whole), truth.times, truth, whole, (0, 0), whole, notes=[note], from_scored_states=True
         )
     kept = None if forecaster is None or directory is None else TrainingReferences.load(directory, forecaster.layout)
     windows = _windows(asked, truth, forecaster, kept)

@@ -48,8 +48,8 @@ def _shared(source: Reanalysis, forecasts: xr.Dataset) -> Reanalysis:
     for name in layout.variables:
         if name not in forecasts:
             continue
-        there = forecasts[name][LEVEL].values.tolist() if LEVEL in forecasts[name].dims else []
-        both = [v for v in layout.levels(name) if any(abs(v - float(w)) <= 1e-5 * abs(v) for w in there)]
+        stored_levels = forecasts[name][LEVEL].values.tolist() if LEVEL in forecasts[name].dims else []
+        both = [v for v in layout.levels(name) if any(abs(v - float(w)) <= 1e-5 * abs(v) for w in stored_levels)]
         if layout.levels(name) and not both:
             continue
         variables.append(name)

@@ -130,10 +130,10 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     jobs = [ShardJob(stage, rest, tuple(map(str, group)), os.getcwd()) for group in settings.groups()]
     submitted = executor.submit_array(jobs)
     numbers = f"{submitted[0].job_id}" + (f" to {submitted[-1].job_id}" if len(submitted) > 1 else "")
-    told = {"jobs": f"{len(submitted)} for {settings.shards} shards: {numbers}", "logs": str(folder)}
+    summary = {"jobs": f"{len(submitted)} for {settings.shards} shards: {numbers}", "logs": str(folder)}
     if not settings.wait:
         follow = {"follow": f"understudy runs {shards_directory(out)}", "then": f"understudy merge {out}"}
-        show_pairs("Submitted", told | follow)
+        show_pairs("Submitted", summary | follow)
         return 0
     with progress_bar("jobs", len(submitted)) as bar:
         while (done := sum(job.done() for job in submitted)) < len(submitted):
@@ -141,13 +141,13 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
             time.sleep(POLL_S)
     unfinished = [str(s) for group in settings.groups() for s in group if _state(s.directory(out)) != "finished"]
     then = "see the logs, and run the same command again: shards resume" if unfinished else f"understudy merge {out}"
-    show_pairs("Shards", told | {"not finished": ", ".join(unfinished) or "none", "then": then})
+    show_pairs("Shards", summary | {"not finished": ", ".join(unfinished) or "none", "then": then})
     return 1 if unfinished else 0
 
 
 def _settings(arguments: Sequence[str]) -> LauncherSettings:
-    given = [a.lstrip("+").removeprefix("launcher.") for a in arguments if a.lstrip("+").startswith("launcher.")]
-    config = OmegaConf.merge(OmegaConf.load(CONF / "launcher" / "submitit.yaml"), OmegaConf.from_dotlist(given))
+    assignments = [a.lstrip("+").removeprefix("launcher.") for a in arguments if a.lstrip("+").startswith("launcher.")]
+    config = OmegaConf.merge(OmegaConf.load(CONF / "launcher" / "submitit.yaml"), OmegaConf.from_dotlist(assignments))
     plain: Any = OmegaConf.to_container(config)
     refuse_out_of_range(plain, "launcher")
     return build(LauncherSettings, plain, where="launcher")

@@ -40,7 +40,7 @@ def regions(
     """
     spread = truth.std(axis=tuple(range(truth.ndim - 1)))
     error = np.square((mean - truth) / np.where(spread > 0, spread, np.inf)).mean(axis=-1)
-    found: list[tuple[str, Bool[np.ndarray, "sample time *space"]]] = [("everywhere", np.ones(error.shape, bool))]
+    parts: list[tuple[str, Bool[np.ndarray, "sample time *space"]]] = [("everywhere", np.ones(error.shape, bool))]
     points = truth.shape[2:-1]
     if not all(periodic):
         near = np.zeros(points, bool)
@@ -49,7 +49,7 @@ def regions(
                 place = (np.arange(count) + 0.5) / count
                 at_end = np.minimum(place, 1 - place) < EDGE
                 near |= at_end.reshape([-1 if a == axis else 1 for a in range(len(points))])
-        found += [
+        parts += [
             (f"within {EDGE:.0%} of the boundary", np.broadcast_to(near, error.shape)),
             ("further inside", np.broadcast_to(~near, error.shape)),
         ]
@@ -57,11 +57,11 @@ def regions(
     scaled = truth / np.where(spread > 0, spread, np.inf)
     steep = sum(np.square(np.gradient(scaled, axis=a)).sum(axis=-1) for a in axes)
     limit = np.quantile(steep, 1 - STEEP)
-    found += [
+    parts += [
         (f"where the truth is steepest ({STEEP:.0%} of the points)", steep > limit),
         ("where it is less steep", steep <= limit),
     ]
-    return [(name, float(part.mean()), float(np.sqrt(error[part].mean()))) for name, part in found if part.any()]
+    return [(name, float(part.mean()), float(np.sqrt(error[part].mean()))) for name, part in parts if part.any()]
 
 
 def shells(values: Float[np.ndarray, "sample time *space channel"], dims: int) -> Float[np.ndarray, " wave"]:

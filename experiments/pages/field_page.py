@@ -301,9 +301,9 @@ def _other_grid(surrogate: FieldSurrogate, some: Fields) -> str:
         error = _relative(surrogate, coarse.take(few))
     except (InputError, ValueError, TypeError) as refusal:
         return f"<p>This network answers on the grid that it was trained on alone: {escape(str(refusal).splitlines()[0])}</p>"
-    own = _relative(surrogate, replace(some, reading=None).take(few))
+    error_as_trained = _relative(surrogate, replace(some, reading=None).take(few))
     grids = [" x ".join(map(str, f.layout.points)) for f in (some, coarse)]
-    rows = [[grids[0], "trained on", percent(own)], [grids[1], "half as many points", percent(error)]]
+    rows = [[grids[0], "trained on", percent(error_as_trained)], [grids[1], "half as many points", percent(error)]]
     return (
         f"<p>The same {len(few)} samples, as every second point of a periodic dim and means of two points of others; the "
         "answers are compared with the truth on that grid.</p>" + table(["Points", "Grid", "relative L2 error"], rows)

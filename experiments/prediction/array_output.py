@@ -158,11 +158,11 @@ def write_arrays(store: AnswerStore, out: Path, attrs: Mapping[str, str], main: 
 def _samples(store: AnswerStore) -> Iterator[xr.Dataset]:
     """Each sample as a Dataset with the coordinates of all, a chunk of samples in memory at a time."""
     coords = {a.name: (a.dims, a.values, dict(a.attrs)) for a in store.arrays if a.values is not None}
-    own = coords.pop(SAMPLE, None)
+    sample_labels = coords.pop(SAMPLE, None)
     shared = {name: entry for name, entry in coords.items() if entry[0] == (name,)}
     numbers = {name: entry for name, entry in coords.items() if entry[0] == (SAMPLE,)}
     answers = [a for a in store.arrays if a.values is None]
-    count = 0 if own is None or own[1] is None else len(own[1])
+    count = 0 if sample_labels is None or sample_labels[1] is None else len(sample_labels[1])
     start = 0
     for blocks in zip(*(store.blocks(a) for a in answers), strict=True):
         size = len(blocks[0])

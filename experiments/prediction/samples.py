@@ -201,8 +201,12 @@ def _arrays(surrogate: FieldSurrogate, data: xr.Dataset, count: int, truth: str 
         if data[name].dims == (SAMPLE,) and data[name].dtype.kind in "fiub":
             attrs = {k: str(v) for k, v in data[name].attrs.items() if k in ("units", "long_name")}
             # Answers of before may be inputs again, and keep their numbers under another name.
-            own = f"{name}_input" if name in {"status", IN_DOMAIN, *(v.name for v in surrogate.spec.outputs)} else name
-            arrays.append(AnswerArray(own, (SAMPLE,), (count,), "float64", attrs, np.asarray(data[name].values, float)))
+            column = (
+                f"{name}_input" if name in {"status", IN_DOMAIN, *(v.name for v in surrogate.spec.outputs)} else name
+            )
+            arrays.append(
+                AnswerArray(column, (SAMPLE,), (count,), "float64", attrs, np.asarray(data[name].values, float))
+            )
     for v in surrogate.spec.outputs:
         if v.name != IN_DOMAIN:
             shape = tuple(sizes[d] for d in v.dims)
@@ -272,10 +276,10 @@ def _answers(
             if name in named:
                 named[name][good[finite]] = values[finite]
     if truth is not None:
-        known = some[truth]
-        if "channel" in layout.output.dims and "channel" not in known.dims:
-            known = known.expand_dims("channel")
-        true = known.transpose(SAMPLE, *layout.output.dims).values
+        labels = some[truth]
+        if "channel" in layout.output.dims and "channel" not in labels.dims:
+            labels = labels.expand_dims("channel")
+        true = labels.transpose(SAMPLE, *layout.output.dims).values
         if true.shape[1:] == named[f"{truth}_true"].shape[1:]:
             named[f"{truth}_true"][:] = true
     return {**named, "status": status}

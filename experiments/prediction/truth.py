@@ -132,9 +132,9 @@ class ProbabilityTruth:
         high: Float[np.ndarray, " row"] | None = None,
     ) -> None:
         """Count more rows; those without a finite truth or prediction are passed over."""
-        known = np.isfinite(truth) & np.isfinite(value)
-        binary = known & np.isin(truth, (0, 1))
-        self.strange += int(known.sum() - binary.sum())
+        present = np.isfinite(truth) & np.isfinite(value)
+        binary = present & np.isin(truth, (0, 1))
+        self.strange += int(present.sum() - binary.sum())
         label, probability = truth[binary].astype(int), np.asarray(value[binary], np.float64)
         self.pairs += len(label)
         place = np.minimum((probability * BINS).astype(int), BINS - 1)
@@ -144,9 +144,9 @@ class ProbabilityTruth:
             self.sums[kind] += np.bincount(place[of_kind], probability[of_kind], minlength=BINS)
         if low is not None and high is not None:
             ends = np.isfinite(low[binary]) & np.isfinite(high[binary])
-            bottom, top, held = low[binary][ends], high[binary][ends], label[ends]
-            self._bounded += len(held)
-            self._inside += int(((bottom <= held) & (held <= top)).sum())
+            bottom, top, labels = low[binary][ends], high[binary][ends], label[ends]
+            self._bounded += len(labels)
+            self._inside += int(((bottom <= labels) & (labels <= top)).sum())
             self._undecided += int((bottom < top).sum())
 
     def metrics(self) -> dict[str, float]:

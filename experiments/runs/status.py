@@ -91,12 +91,12 @@ def run_status(directory: Path | str) -> RunStatus:
             where=str(directory),
             remedy="Name the run.dir of a command; understudy runs DIR lists those below a folder",
         )
-    held = lock_is_held(path)
+    locked = lock_is_held(path)
     log = tuple(_last_lines(path / "log.txt"))
     if facts is None:
         ended = FINISHED if (path / "metrics.json").is_file() else UNKNOWN
-        return RunStatus(str(directory), stage, RUNNING if held else ended, log=log)
-    state = _state(facts, held)
+        return RunStatus(str(directory), stage, RUNNING if locked else ended, log=log)
+    state = _state(facts, locked)
     numbers = {
         name: _number(facts.get(name))
         for name in ("done", "total", "share", "rate_per_s", "left_s", "core_seconds", "seconds", "updated")
@@ -121,9 +121,9 @@ def run_status(directory: Path | str) -> RunStatus:
     )
 
 
-def _state(facts: Mapping[str, Any], held: bool) -> str:
+def _state(facts: Mapping[str, Any], locked: bool) -> str:
     state = str(facts.get("state"))
-    if held:
+    if locked:
         return RUNNING
     if state != RUNNING:
         return state if state in STATES else UNKNOWN
@@ -138,8 +138,8 @@ def _progress(path: Path) -> dict[str, Any] | None:
         facts: Any = parse_json((path / FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    known = isinstance(facts, dict) and facts.get("format") == FORMAT and "state" in facts
-    return facts if known else None
+    readable = isinstance(facts, dict) and facts.get("format") == FORMAT and "state" in facts
+    return facts if readable else None
 
 
 def _stage(path: Path, facts: Mapping[str, Any] | None) -> str | None:

@@ -369,10 +369,10 @@ def _skip(stream: BinaryIO, count: int, path: Path, *, seekable: bool) -> None:
         stream.seek(count)
         return
     while count:
-        got = len(stream.read(min(count, 1 << 20)))
-        if not got:
+        length = len(stream.read(min(count, 1 << 20)))
+        if not length:
             raise InputError("the file is shorter than when the run began", where=str(path), remedy="Start anew")
-        count -= got
+        count -= length
 
 
 def _parquet(path: Path, smiles: str, columns: Sequence[str] | None, without: Collection[str]) -> ParquetSource:

@@ -45,8 +45,8 @@ class DesignRequests:
 
     def __post_init__(self) -> None:
         spec = self.simulator.spec
-        known = {coord.name for coord in spec.coords} - set(SPACE)
-        if fields := [v.name for v in spec.inputs if set(v.dims) - known or v.dtype == "str"]:
+        supplied = {coord.name for coord in spec.coords} - set(SPACE)
+        if fields := [v.name for v in spec.inputs if set(v.dims) - supplied or v.dtype == "str"]:
             raise InputError(
                 f"it is a table of designs, and {self.simulator.name} takes {fields[0]}, which is no number",
                 where="inputs",

@@ -145,10 +145,10 @@ def known_pieces(source: Source, out: Path, rows: int, identity: Mapping[str, An
     """Where the pieces of a source end: from the file beside the shards, or by reading the source once."""
     path = shards_directory(out) / PIECES
     if path.is_file():
-        known = Pieces.read(path)
-        if known.identity == dict(identity) and known.rows == rows:
-            return known
+        stored = Pieces.read(path)
+        if stored.identity == dict(identity) and stored.rows == rows:
+            return stored
     bounds = source.bounds(rows)
-    found = Pieces(dict(identity), rows, [end for end, _ in bounds], [line for _, line in bounds])
-    write_json(path, seal(asdict(found)), indent=None, listed=False)
-    return found
+    pieces = Pieces(dict(identity), rows, [end for end, _ in bounds], [line for _, line in bounds])
+    write_json(path, seal(asdict(pieces)), indent=None, listed=False)
+    return pieces

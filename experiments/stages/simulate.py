@@ -117,11 +117,11 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         raise InputError("no input is named", where="inputs", remedy=remedy)
     campaign = build(CampaignConfig, config.campaign, where="campaign")
     if settings.sampling is None and isinstance(simulator, HoldsRequests) and settings.inputs is None:
-        held = simulator.requests()
+        listed = simulator.requests()
         if isinstance(simulator, ReadsFiles) and (reading := simulator.reading()) is not None:
             show_readings([reading], run_dir)
-        part = ShardRequests.of(settings.shard, held, run_dir)
-        total = part.about(len(held))
+        part = ShardRequests.of(settings.shard, listed, run_dir)
+        total = part.about(len(listed))
         _end(
             run_campaign(simulator, part, Path(settings.out), campaign, total=total, none_answered=True), run_dir, part
         )

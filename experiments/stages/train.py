@@ -198,8 +198,8 @@ def closing_rows(metrics: Mapping[str, float]) -> dict[str, str]:
     ]
     rows = {name: f"{metrics[name]:.6g}" for name in shown}
     if EPOCHS[0] in metrics:
-        made, asked = (metrics[name] for name in EPOCHS)
-        rows["epochs"] = f"{made:.3g} of {asked:g}" + ("" if made >= asked else ", ended by time or patience")
+        completed, asked = (metrics[name] for name in EPOCHS)
+        rows["epochs"] = f"{completed:.3g} of {asked:g}" + ("" if completed >= asked else ", ended by time or patience")
     if not any(name.startswith("test/") for name in metrics):
         validated = any(name.startswith(f"{VALIDATION}/") for name in metrics)
         rows["held-out scores"] = (

@@ -66,14 +66,14 @@ def intervals(
         return {}
     shares = drawn(len(times), block)
     tails = (1 - COVERAGE) / 2, (1 + COVERAGE) / 2
-    found: dict[str, dict[str, np.ndarray]] = {}
+    bounds: dict[str, dict[str, np.ndarray]] = {}
 
     def resampled(values: np.ndarray) -> np.ndarray:
         return (shares @ values.reshape(len(values), -1)).reshape(len(shares), *values.shape[1:])
 
     def note(score: str, system: str, draws: np.ndarray) -> None:
         for end, values in zip(("low", "high"), np.quantile(draws, tails, axis=0), strict=True):
-            found.setdefault(f"{score}_{end}", {})[system] = values
+            bounds.setdefault(f"{score}_{end}", {})[system] = values
 
     first = next(iter(squares))
     ours, our_mean = np.sqrt(resampled(squares[first])), np.sqrt(squares[first].mean(axis=0))
@@ -81,8 +81,8 @@ def intervals(
         theirs, their_mean = np.sqrt(resampled(values)), np.sqrt(values.mean(axis=0))
         note("rmse", system, theirs)
         if system != first:
-            found.setdefault("rmse_ratio", {})[system] = our_mean / np.maximum(their_mean, 1e-300)
+            bounds.setdefault("rmse_ratio", {})[system] = our_mean / np.maximum(their_mean, 1e-300)
             note("rmse_ratio", system, ours / np.maximum(theirs, 1e-300))
     for system, values in absolute.items():
         note("crps", system, resampled(values))
-    return found
+    return bounds

@@ -160,8 +160,8 @@ def score(
     attrs: dict[str, Any] = {"forecasts": len(starts)}
     if layout.calendar:
         attrs |= {k: str(store.times[starts[at]])[:16] for k, at in (("first_start", 0), ("last_start", -1))}
-    if bounds and (found := intervals(squares, crps, store.times[starts], protocol.lead_times[-1])):
-        for key, by in found.items():
+    if bounds and (limits := intervals(squares, crps, store.times[starts], protocol.lead_times[-1])):
+        for key, by in limits.items():
             for name, values in by.items():
                 # In the first region alone, as the page shows it.
                 whole = np.full((len(regions), *values.shape), np.nan)

@@ -53,6 +53,6 @@ def masked_cross_entropy(
         The cross-entropies, -log p(label), 0 where the label is missing, and the mask, 1 where it is present.
     """
     present = jnp.isfinite(label)
-    known = jnp.where(present, label, 0.0)
-    error = jnp.where(present, jax.nn.softplus(logit) - known * logit, 0.0)
+    target = jnp.where(present, label, 0.0)
+    error = jnp.where(present, jax.nn.softplus(logit) - target * logit, 0.0)
     return error, present.astype(logit.dtype)

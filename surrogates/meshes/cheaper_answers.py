@@ -58,12 +58,12 @@ def refuse_unfit(simulator: Simulator, layout: MeshLayout) -> list[Variable]:
         _refuse_unlike(simulator, "takes", variable, mine)
     theirs = {v.name: v for v in simulator.spec.outputs}
     for variable in (*layout.fields, *layout.scalars):
-        given = theirs.get(variable.name)
-        if given is None:
+        answer = theirs.get(variable.name)
+        if answer is None:
             raise InputError(
                 f"{simulator.name} gives no {variable.name}", where="on", remedy=f"It gives {', '.join(theirs)}"
             )
-        _refuse_unlike(simulator, "gives", given, variable)
+        _refuse_unlike(simulator, "gives", answer, variable)
     return [theirs[name] for name in answers_wanted(layout)]
 
 

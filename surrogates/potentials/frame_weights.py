@@ -65,8 +65,8 @@ class FrameWeights:
         """
         unused = [kind for kind in self.weights if kind != OTHERS and not self.counts[kind]]
         if unused:
-            there = ", ".join(sorted(kind for kind in self.counts if kind != OTHERS)) or "none"
+            kinds = ", ".join(sorted(kind for kind in self.counts if kind != OTHERS)) or "none"
             raise InputError(
                 f"no training frame has {ENTRY}={unused[0]}", where=f"data.weights.{ENTRY}",
-                remedy=f"The frames have {there}",
+                remedy=f"The frames have {kinds}",
             )  # fmt: skip

@@ -77,8 +77,8 @@ def programs(surrogate: PropertySurrogate, sizes: Sequence[int], batch: int) -> 
         "value": f"predictions: {targets}",
         "std": f"standard deviation over the members, before calibration: {targets}",
     }
-    made = [Program(f"atoms-{b.atoms}-bonds-{b.bonds}", function, shapes(b), meanings) for b in chosen]
-    return made, {"targets": list(surrogate.targets), "units": dict(facts.units)}
+    programs = [Program(f"atoms-{b.atoms}-bonds-{b.bonds}", function, shapes(b), meanings) for b in chosen]
+    return programs, {"targets": list(surrogate.targets), "units": dict(facts.units)}
 
 
 def _on_device(member: nnx.Module) -> Any:

@@ -30,7 +30,7 @@ ERA5_LEVELS = (
 ROUNDED = 0.02
 
 
-def rename_to_weatherbench(data: xr.Dataset, where: str, given: Mapping[str, str] | None = None) -> xr.Dataset:
+def rename_to_weatherbench(data: xr.Dataset, where: str, chosen: Mapping[str, str] | None = None) -> xr.Dataset:
     """Rename variables and dims to those of WeatherBench 2; unknown variables keep their names.
 
     Other dims of length 1 are removed; a scalar time or level becomes a dim of length 1.
@@ -38,13 +38,13 @@ def rename_to_weatherbench(data: xr.Dataset, where: str, given: Mapping[str, str
     Args:
         data: Dataset of a file.
         where: name of the file, for errors.
-        given: name of a variable or dim of the file -> its name, whatever the tables say; others are left out.
+        chosen: name of a variable or dim of the file -> its name, whatever the tables say; others are left out.
 
     Raises:
         InputError: two variables would have one name.
     """
     dataset = data
-    fixed = {k: v for k, v in (given or {}).items() if k in data.variables or k in data.dims}
+    fixed = {k: v for k, v in (chosen or {}).items() if k in data.variables or k in data.dims}
     if taken := [v for k, v in fixed.items() if v != k and v in data.variables and v not in fixed]:
         raise InputError(
             f"two variables would be called {taken[0]}", where=where, remedy="Give the other one a name in source.names"

@@ -119,8 +119,8 @@ class ReanalysisSelection(ReanalysisSettings):
     @cached_property
     def _chosen(self) -> tuple[str, ...]:
         data = self.source
-        known = {*VARIABLES, *self.own}
-        available = [str(n) for n in data.data_vars if str(n) in known and TIME in data[n].dims]
+        recognised = {*VARIABLES, *self.own}
+        available = [str(n) for n in data.data_vars if str(n) in recognised and TIME in data[n].dims]
         lacking = [v for v in self.variables if v not in available and not (v in SUMMED and HOURLY in available)]
         if lacking or not available:
             reasons = [] if lacking else [f"{name} is {reason}" for name, reason in unknown_variables(data).items()]

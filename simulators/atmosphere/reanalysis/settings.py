@@ -80,11 +80,11 @@ class ReanalysisSettings:
         targets = list(self.names.values())
         if twice := sorted({v for v in targets if targets.count(v) > 1}):
             raise ValueError(f"names gives {twice[0]} to two variables")
-        known = {*VARIABLES, *self.own}
+        recognised = {*VARIABLES, *self.own}
         levels = self.levels or ()
         if isinstance(levels, Mapping):
             levels = {str(k): tuple(float(v) for v in values) for k, values in levels.items()}
-            strange = [v for v in levels if v not in known or (self.variables and v not in self.variables)]
+            strange = [v for v in levels if v not in recognised or (self.variables and v not in self.variables)]
             if strange:
                 raise ValueError(f"levels names {strange[0]!r}, which is no variable that is wanted")
         else:
@@ -103,7 +103,7 @@ class ReanalysisSettings:
             raise ValueError(f"step_hours must be above 0, got {self.step_hours}")
         for name in ("variables", "static"):
             object.__setattr__(self, name, tuple(SHORT_NAMES.get(v, v) for v in getattr(self, name)))
-        strange = [v for v in (*self.variables, *self.static) if v not in known]
+        strange = [v for v in (*self.variables, *self.static) if v not in recognised]
         if strange:
             near = get_close_matches(strange[0], [*VARIABLES, *SHORT_NAMES], n=1)
             hint = f", did you mean {near[0]}?" if near else ""

@@ -63,16 +63,16 @@ def mesh_folder(case: Path, time: float | None) -> Path:
     Raises:
         InputError: the mesh moves, so that results lie on another mesh at each time.
     """
-    found = case / "constant" / "polyMesh"
+    mesh = case / "constant" / "polyMesh"
     for written, path in times(case).items():
         if time is not None and written > time * (1 + 1e-9):
             continue
         files = {p.name.removesuffix(".gz") for p in (path / "polyMesh").glob("*")}
         if "owner" in files:
-            found = path / "polyMesh"
+            mesh = path / "polyMesh"
         elif "points" in files:
             raise InputError("the mesh moves, which is not read", where=str(path / "polyMesh"))
-    return found
+    return mesh
 
 
 def read_cells(folder: Path, axes: Sequence[str], patches: Sequence[str]) -> dict[str, Any]:

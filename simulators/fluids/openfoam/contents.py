@@ -191,8 +191,8 @@ def _text(path: Path, content: bytes) -> str:
 
 def _entry(header: bytes, name: bytes) -> bytes:
     """Value of an entry of the header; empty if there is none."""
-    found = re.search(_ENTRY % name, header)
-    return b"" if found is None else found[1]
+    entry = re.search(_ENTRY % name, header)
+    return b"" if entry is None else entry[1]
 
 
 def _raw(

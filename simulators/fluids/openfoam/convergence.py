@@ -56,7 +56,7 @@ class Plateau:
             if not 0 < getattr(self, name) < np.inf:
                 raise InputError(f"{name} must be above 0 and finite, got {getattr(self, name)}", where=where)
 
-    def found(self, said: str) -> tuple[dict[str, Any], str]:
+    def verdict(self, said: str) -> tuple[dict[str, Any], str]:
         """What the log of a solver says of a plateau.
 
         Returns:
@@ -134,7 +134,7 @@ def convergence(program: str, said: str, *, transient: bool = False, plateau: Pl
     if done := _DONE.search(said):
         return {**facts, "iterations": int(done[1])}
     steps = len(_TIME.findall(said))
-    stalled, why = (plateau or Plateau()).found(said)
+    stalled, why = (plateau or Plateau()).verdict(said)
     if not why:
         return {**facts, "iterations": steps, "plateau": stalled}
     if stalled:

@@ -110,14 +110,14 @@ class Directory:
         if self.patches is not None:
             return self.patches
         place = self._place(self.fields[0])
-        found = patches_of_field(without_comments(self.template.text(place)))
-        if found is None:
+        patches = patches_of_field(without_comments(self.template.text(place)))
+        if patches is None:
             raise InputError(
                 "the names of its patches cannot be told from its boundaryField",
                 where=f"{self.path}/{place}",
                 remedy="Name them: simulator.case.patches=[inlet,outlet,walls]",
             )
-        return found
+        return patches
 
     @property
     def label(self) -> str:

@@ -103,9 +103,9 @@ class FinishedCases:
                 remedy="Give simulator.table=FILE or simulator.places={NAME: FILE:ENTRY}",
             )
         left_out: dict[str, int] = {}
-        found = self._in_table(folder, left_out) if self.table is not None else self._in_cases(folder, left_out)
+        runs = self._in_table(folder, left_out) if self.table is not None else self._in_cases(folder, left_out)
         values: dict[tuple[float, ...], str] = {}
-        for case, numbers in found:
+        for case, numbers in runs:
             if numbers in values:
                 raise InputError(
                     f"{values[numbers]} and {case} have the same parameters",
@@ -125,16 +125,16 @@ class FinishedCases:
         if not path.is_file():
             raise InputError(f"no such file: {path}", where="simulator.table", remedy="Check the path")
         lines = path.read_text("utf-8-sig", errors="replace").splitlines()
-        wanted = [CASE, *self.parameters]
-        delimiter = choose_delimiter(lines[0] if lines else "", DELIMITERS.get(path.suffix.lower(), ","), wanted)
+        columns = [CASE, *self.parameters]
+        delimiter = choose_delimiter(lines[0] if lines else "", DELIMITERS.get(path.suffix.lower(), ","), columns)
         names = header_names(lines[0], delimiter) if lines else []
-        if lacking := [name for name in wanted if name not in names]:
+        if lacking := [name for name in columns if name not in names]:
             raise InputError(
                 f"no column {' and no '.join(lacking)}; there are {', '.join(names[:20])}",
                 where=str(path),
                 remedy=f"Give a column {CASE} with the folder of each case, and one for each parameter",
             )
-        found = []
+        runs = []
         rows = csv.reader(lines[1:], delimiter=delimiter)
         for row in rows:
             if not row:
@@ -147,10 +147,10 @@ class FinishedCases:
             elif len(row) != len(names) or any(n is None for n in numbers):
                 reason = "a parameter that is no finite number"
             else:
-                found.append((case, tuple(float(n) for n in numbers if n is not None)))
+                runs.append((case, tuple(float(n) for n in numbers if n is not None)))
                 continue
             left_out[f"line {rows.line_num + 1}, {case or 'without a case'}: {reason}"] = 1
-        return found
+        return runs
 
     def _in_cases(self, folder: Path, left_out: dict[str, int]) -> list[tuple[str, tuple[float, ...]]]:
         places = dict(self.places or {})
@@ -160,15 +160,15 @@ class FinishedCases:
                 where="simulator.places",
                 remedy="Give a place for each parameter",
             )
-        found = []
+        runs = []
         for case in sorted(p for p in folder.iterdir() if (p / "system" / "controlDict").is_file()):
             try:
                 numbers = tuple(number_at(case, places[name]) for name in self.parameters)
             except InputError as error:
                 left_out[f"{case.name}: {str(error).replace(f'{case}/', '')}"] = 1
                 continue
-            found.append((case.name, numbers))
-        return found
+            runs.append((case.name, numbers))
+        return runs
 
     @cached_property
     def _cells(self) -> CellResults | None:
@@ -335,9 +335,9 @@ def cost_in_logs(case: Path) -> float:
     """Core-seconds that the logs of a case state: ExecutionTime of each program times its processes; 0 without logs."""
     total = 0.0
     for _, said in _logs(case):
-        if found := _TIME_USED.findall(said):
+        if times := _TIME_USED.findall(said):
             processes = _PROCESSES.search(said)
-            total += (finite(found[-1]) or 0.0) * (int(processes[1]) if processes else 1)
+            total += (finite(times[-1]) or 0.0) * (int(processes[1]) if processes else 1)
     return total
 
 

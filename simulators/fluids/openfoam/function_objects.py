@@ -128,32 +128,32 @@ def column_of(
     root = folder / FOLDER / name
     where = f"{FOLDER}/{name}"
     if not root.is_dir():
-        there = sorted(p.name for p in (folder / FOLDER).iterdir()) if (folder / FOLDER).is_dir() else []
+        folders = sorted(p.name for p in (folder / FOLDER).iterdir()) if (folder / FOLDER).is_dir() else []
         raise InputError(
-            f"no function object {name!r} has written results; {', '.join(there) or 'none'} did",
+            f"no function object {name!r} has written results; {', '.join(folders) or 'none'} did",
             where=FOLDER,
             remedy="Name it in system/controlDict, with writeControl timeStep or onEnd",
         )
     tables = _tables(root, file)
     if not tables:
         raise InputError(f"holds no table{'' if file is None else f' {file}'}", where=where)
-    found: list[tuple[str, np.ndarray]] = []
-    known: list[str] = []
+    matches: list[tuple[str, np.ndarray]] = []
+    columns: list[str] = []
     for stem, paths in sorted(tables.items()):
         names, rows = _joined([read_columns(path) for path in paths])
-        known += [n for n in names[1:] if n not in known]
+        columns += [n for n in names[1:] if n not in columns]
         if (place := _place(names, column)) is not None:
-            found.append((stem, rows[:, [0, place]]))
-    if not found:
-        remedies = [did_you_mean(column, known), f"It has {', '.join(known[:30])}"]
+            matches.append((stem, rows[:, [0, place]]))
+    if not matches:
+        remedies = [did_you_mean(column, columns), f"It has {', '.join(columns[:30])}"]
         raise InputError(f"no column {column!r}", where=where, remedy=" ".join(filter(None, remedies)))
-    if len(found) > 1:
+    if len(matches) > 1:
         raise InputError(
-            f"{' and '.join(stem for stem, _ in found)} have a column {column!r}",
+            f"{' and '.join(stem for stem, _ in matches)} have a column {column!r}",
             where=where,
-            remedy=f"Name one of them: file: {found[0][0]}",
+            remedy=f"Name one of them: file: {matches[0][0]}",
         )
-    rows = found[0][1]
+    rows = matches[0][1]
     return rows[:, 0], rows[:, 1]
 
 
@@ -266,8 +266,8 @@ def _joined(
 
 def _place(names: Sequence[str], column: str) -> int | None:
     """Index of a column behind the time; None if there is none, or several that differ in capitals alone."""
-    for wanted, given in ((column, list(names)), (column.lower(), [n.lower() for n in names])):
-        places = [k for k, name in enumerate(given) if k and name == wanted]
+    for spelling, candidates in ((column, list(names)), (column.lower(), [n.lower() for n in names])):
+        places = [k for k, name in enumerate(candidates) if k and name == spelling]
         if len(places) == 1:
             return places[0]
     return None

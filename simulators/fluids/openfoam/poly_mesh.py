@@ -91,14 +91,14 @@ class PolyMesh:
         here = self.points[self.face_points]
         following = np.arange(len(face)) + 1
         following[self.face_starts[1:] - 1] = self.face_starts[:-1]
-        there = here[following]
+        end = here[following]
         middle = _summed(here, face, len(counts)) / counts[:, None]
-        normals = np.cross(there - here, middle[face] - here) / 2
+        normals = np.cross(end - here, middle[face] - here) / 2
         areas = _summed(normals, face, len(counts))
         # Triangles count by their area along the normal of the face, so that folds cancel.
         unit = areas / np.maximum(np.linalg.norm(areas, axis=1), 1e-300)[:, None]
         weights = np.einsum("ij,ij->i", normals, unit[face])
-        moments = _summed(weights[:, None] * (here + there + middle[face]) / 3, face, len(counts))
+        moments = _summed(weights[:, None] * (here + end + middle[face]) / 3, face, len(counts))
         total = _summed(weights[:, None], face, len(counts))
         return areas, np.where(total > 1e-300, moments / np.where(total > 1e-300, total, 1), middle)
 
@@ -206,11 +206,11 @@ def _read_faces(path: Path) -> tuple[Int64[np.ndarray, " faces_and_one"], Int64[
     listing = _LIST.match(body)
     if listing is None:
         raise InputError("no list", where=str(path))
-    found = re.findall(r"(\d+)\s*\(([\d\s]*)\)", body[listing.end() :])
-    if len(found) != int(listing[1]):
-        raise InputError(f"{listing[1]} faces expected, {len(found)} found", where=str(path))
-    counts = np.array([n for n, _ in found], np.int64)
-    flat = np.array(" ".join(inner for _, inner in found).split(), np.int64)
+    faces = re.findall(r"(\d+)\s*\(([\d\s]*)\)", body[listing.end() :])
+    if len(faces) != int(listing[1]):
+        raise InputError(f"{listing[1]} faces expected, {len(faces)} found", where=str(path))
+    counts = np.array([n for n, _ in faces], np.int64)
+    flat = np.array(" ".join(inner for _, inner in faces).split(), np.int64)
     if counts.sum() != len(flat):
         raise InputError("a face that does not have the number of points that it states", where=str(path))
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), flat

@@ -123,8 +123,8 @@ class ConditionalNorm(nnx.Module):
         """
         if (self.map is None) != (conditions is None):
             expected = f"a vector of {self.map.in_features} conditions" if self.map is not None else "no conditions"
-            got = "none" if conditions is None else f"{conditions.shape[-1]}"
-            raise ValueError(f"the network takes {expected}, got {got}")
+            received = "none" if conditions is None else f"{conditions.shape[-1]}"
+            raise ValueError(f"the network takes {expected}, got {received}")
         normalised = self.norm(h.astype(jnp.float32)).astype(h.dtype)
         if self.map is None or conditions is None:
             return normalised
