@@ -5,7 +5,8 @@ the processor time of the rung, asked once a sample, allows.
 
 Forecasts: daily fields over Iberia in 20 winters, on a linear model and on damped persistence, beside the linear
 autoregression, damped persistence and climatology alone. Parameters: the curves of Robertson's problem, on a line
-through the inputs. Drag: bodies in a channel, on NGSolve with a coarse mesh and order 2. Potentials: frames of ethanol,
+through the inputs. Drag: bodies in a channel, on NGSolve with a coarse mesh and order 2. Meshes: the flow around such
+bodies at the vertices of their meshes, on NGSolve at order 1 and 2 on the same meshes. Potentials: frames of ethanol,
 on GFN2-xTB. A training that is finished in `--out` is not repeated. `benchmarks.rungs` is the same for molecular
 properties.
 """
@@ -25,6 +26,8 @@ from data.spec import content_hash
 
 #: Leads of forecasts that are reported, in days.
 LEADS = (1, 2, 3, 5, 10)
+#: Store of the flows on meshes.
+FLOWS = "flows.zarr"
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,60 @@ def _line(folder: Path) -> float:
     return float(100 * np.abs(surrogate.facts.quantities.outputs(first) / test.labels - 1).mean())
 
 
+def meshes(options: Namespace, folder: Path) -> list[Pair]:
+    """Flows around bodies by NGSolve at its defaults, on lower orders of the same mesh; 84 are learned from."""
+    from understudy.stages import simulate
+
+    where = {"sampling.count": 120, "out": str(folder / FLOWS), "run.dir": str(folder / "flows")}
+    simulate("simulator=ngsolve", "simulator.fields=true", "sampling=drag", **where)
+    errors = {
+        **{f"relative L2 of the {name}": (f"test/{name}/relative_l2", "%", 100.0) for name in ("velocity", "pressure")},
+        "mean error over mean size of the drag": ("test/drag/mean_relative_error", "%", 100.0),
+    }
+    settings = ["task=fluids/meshes", f"data.file={folder / FLOWS}", "data.parts=[0.7,0,0.1,0.2]"]
+    return [
+        Pair(
+            f"Flow around bodies, order {order}",
+            "ngsolve_mesh",
+            options.epochs or 40,
+            settings,
+            errors,
+            rung=[f'rung.settings=["simulator.order={order}"]'],
+            line=_mesh_line,
+        )
+        for order in (1, 2)
+    ]
+
+
+def _mesh_line(folder: Path) -> float:
+    """Relative L2 of the velocity, in %, of the lines through the answers of the rung on the test part."""
+    import numpy as np
+
+    from data.json_files import read_plain
+    from data.meshes.graphs import node_areas
+    from data.meshes.mesh_samples import read_meshes
+    from simulators.rebuild import rebuild
+    from surrogates.learning.rung import ask_here
+    from surrogates.meshes.cheaper_answers import answers_wanted, first_estimate, requests_of, with_answers
+    from surrogates.meshes.surrogate import MeshSurrogate
+
+    surrogate = MeshSurrogate.load(folder / "surrogate")
+    layout, standing = surrogate.facts.layout, surrogate.facts.on
+    assert standing is not None
+    names = [[v.name for v in group] for group in (layout.fields, layout.scalars)]
+    samples, _ = read_meshes(folder.parent.parent / FLOWS, *names)
+    rows = read_plain(folder / "split.json", dict[str, list[int]], remedy="Remove the folder")["test"]
+    test, rung = samples.take(np.array(rows)), rebuild(standing.simulator)
+    answers = ask_here(rung, requests_of(rung, layout, test.meshes), answers_wanted(layout))
+    errors = []
+    for mesh in with_answers(test, answers, rung)[0].meshes:
+        assert mesh.fields is not None
+        area, truth = node_areas(mesh)[:, None], mesh.fields[:, :2]
+        gap = first_estimate(standing, mesh, len(layout.channels))[0][:, :2] - truth
+        errors.append(float(np.sqrt((area * gap**2).sum() / (area * truth**2).sum())))
+    return float(100 * np.mean(errors))
+
+
 def potentials(options: Namespace, folder: Path) -> list[Pair]:
     """Some frames of ethanol."""
     frames = {}
@@ -154,6 +211,7 @@ def potentials(options: Namespace, folder: Path) -> list[Pair]:
 KINDS: Mapping[str, Callable[[Namespace, Path], list[Pair]]] = {
     "drag": drag,
     "forecasts": forecasts,
+    "meshes": meshes,
     "parameters": parameters,
     "potentials": potentials,
 }
@@ -178,7 +236,8 @@ def spent(metrics: Mapping[str, float]) -> float:
 
 def compare(pair: Pair, folder: Path) -> list[Result]:
     """Train both sides and compare them with each other and with the references."""
-    above = trained(pair, pair.on, pair.epochs, folder / f"on_{pair.on}_{pair.epochs}")
+    standing = folder / f"on_{pair.on}_{content_hash(list(pair.rung))[:6]}_{pair.epochs}"
+    above = trained(pair, pair.on, pair.epochs, standing)
     longer = math.ceil(pair.epochs * spent(above) / above["train/core_seconds"])
     alone = trained(pair, None, longer, folder / f"alone_{longer}")
     results = []
@@ -189,7 +248,7 @@ def compare(pair: Pair, folder: Path) -> list[Result]:
             results.append(Result.against(head, value, unit, system, by_name[name]))
     if pair.line is not None:
         name, (metric, unit, factor) = next(iter(pair.errors.items()))
-        line = pair.line(folder / f"on_{pair.on}_{pair.epochs}")
+        line = pair.line(standing)
         results.append(
             Result.against(f"{pair.name}, on {pair.on}: {name}", factor * above[metric], unit, "line through it", line)
         )

@@ -21,6 +21,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "xtb:": ("simulators.chemistry.xtb", "XTB"),
     "pyscf:": ("simulators.chemistry.pyscf", "PySCF"),
     "ngsolve:": ("simulators.fluids.ngsolve.flow", "NGSolveFlow"),
+    "ngsolve-mesh:": ("simulators.fluids.ngsolve.mesh_flow", "NGSolveMeshFlow"),
     "dinosaur:T": ("simulators.atmosphere.core.dycore", "DynamicalCore"),
     "dinosaur:shallow-water": ("simulators.atmosphere.shallow_water.simulator", "ShallowWater"),
 }

@@ -152,14 +152,14 @@ class NGSolveFlow:
             tuple(v for v in INPUTS if v.name in self.varied),
             NUMBERS + FIELDS * self.fields,
             tuple(coords),
-            {"boundary_conditions": BOUNDARY_CONDITIONS, "solver": f"NGSolve {_version()}, {self.name}"},
+            {"boundary_conditions": BOUNDARY_CONDITIONS, "solver": f"NGSolve {ngsolve_version()}, {self.name}"},
         )
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Program, version and settings."""
         settings = json.loads(json.dumps(asdict(self)))
-        return {"simulator": self.name, "version": f"ngsolve {_version()}", "settings": settings}
+        return {"simulator": self.name, "version": f"ngsolve {ngsolve_version()}", "settings": settings}
 
     @property
     def fingerprint(self) -> str:
@@ -213,7 +213,7 @@ class NGSolveFlow:
             SimulationError: as `simulate`.
         """
         body, _ = self._shape(inputs)
-        _installed()
+        check_that_it_is_installed()
         vertices = mesh_vertices(channel_mesh(self.channel, body, self.sizes))
         return replace(self, fields=True).spec.answer(vertices)
 
@@ -244,7 +244,7 @@ class NGSolveFlow:
 
     def flow(self, body: Body, reynolds: float) -> SteadyFlow:
         """Solve for a body; the solution consists of functions on the mesh."""
-        _installed()
+        check_that_it_is_installed()
         mesh = channel_mesh(self.channel, body, self.sizes)
         diameter = 2 * body.radius
         viscosity = self.channel.mean * diameter / reynolds
@@ -260,7 +260,7 @@ class NGSolveFlow:
         return {"drag": scale * flow.force[0], "lift": scale * flow.force[1], "pressure_difference": ahead - behind}
 
 
-def _installed() -> None:
+def check_that_it_is_installed() -> None:
     """Raise SimulationError `missing_component` if NGSolve cannot be loaded."""
     try:
         import ngsolve  # noqa: F401
@@ -268,7 +268,7 @@ def _installed() -> None:
         raise SimulationError("missing_component", f"NGSolve cannot be loaded: {error}. {INSTALL}") from error
 
 
-def _version() -> str:
+def ngsolve_version() -> str:
     """Version of the installed NGSolve; raises SimulationError `missing_component` if there is none."""
     try:
         return version("ngsolve")

@@ -9,11 +9,12 @@ tested with functions that are 1 on the body, which converge at twice the rate o
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float, Float32, Float64, Int, Int32
 
 from data.spec import SimulationError
 from simulators.fluids.shapes import Body, Channel
@@ -144,6 +145,28 @@ def channel_mesh(channel: Channel, body: Body | None, sizes: MeshSizes) -> Any:
         curvature *= 2
 
 
+def triangle_mesh(
+    nodes: Float[np.ndarray, "N 2"], elements: Int[np.ndarray, "E 3"], sides: Mapping[str, Int[np.ndarray, "S 2"]]
+) -> Any:
+    """An `ngsolve.Mesh` of straight triangles, whose vertices have the order of `nodes`.
+
+    Args:
+        nodes: vertices, m.
+        elements: vertices of each triangle, anticlockwise, from 0.
+        sides: name of a boundary -> the two vertices of each of its sides, with the triangle on their left.
+    """
+    import ngsolve as ng
+    from netgen.meshing import Mesh
+
+    raw = Mesh(dim=2)
+    raw.AddPoints(np.column_stack([nodes, np.zeros(len(nodes))]))
+    raw.AddElements(dim=2, index=raw.AddRegion("fluid", dim=2), data=np.asarray(elements, np.int32), base=0)
+    for name, ends in sides.items():
+        if len(ends):
+            raw.AddElements(dim=1, index=raw.AddRegion(name, dim=1), data=np.asarray(ends, np.int32), base=0)
+    return ng.Mesh(raw)
+
+
 def _solid(body: Body) -> Any:
     from netgen import occ
 
@@ -191,7 +214,7 @@ def solve(
         mesh: mesh of `channel_mesh`.
         channel: channel that defines the inflow.
         viscosity: kinematic viscosity, m2/s.
-        order: polynomial order of velocity, 2 or more; that of pressure is one lower.
+        order: polynomial order of velocity; that of pressure is one lower, or 1 as well with order 1.
         tolerance: norm of the residual relative to the first one.
         max_steps: largest number of Newton steps at each Reynolds number.
         size: length in the Reynolds number, m.
@@ -228,12 +251,18 @@ class _Problem:
 
         self.mesh, self.nu = mesh, ng.Parameter(1.0)
         V = ng.VectorH1(mesh, order=order, dirichlet="inflow|wall|body")
-        self.X = X = V * ng.H1(mesh, order=order - 1)
+        self.X = X = V * ng.H1(mesh, order=max(order - 1, 1))
         (u, p), (v, q) = X.TnT()
         self.form = ng.BilinearForm(X, condense=True)
         # Two integrals, as the linearisation of the second one is more expensive.
         self.form += (self.nu * ng.InnerProduct(ng.Grad(u), ng.Grad(v)) - p * ng.div(v) - q * ng.div(u)) * ng.dx
         self.form += ng.InnerProduct(ng.Grad(u) * u, v) * ng.dx
+        if order == 1:
+            # Linear velocity and pressure lack inf-sup stability; the time scale is Tezduyar's (1991), equation 3.13,
+            # with the channel's mean velocity. The second derivatives of the residual vanish in each triangle.
+            h = ng.specialcf.mesh_size
+            scale = 1 / ng.sqrt((2 * channel.mean / h) ** 2 + (4 * self.nu / h**2) ** 2)
+            self.form += -scale * ng.InnerProduct(ng.Grad(p) + ng.Grad(u) * u, ng.Grad(q)) * ng.dx
         self.solution, self.start = ng.GridFunction(X), ng.GridFunction(X)
         # The initial guess is the empty channel's flow, set to 0 on the body: better than Stokes flow, and free.
         inflow = ng.CF((4 * channel.peak * ng.y * (channel.height - ng.y) / channel.height**2, 0))
