@@ -8,7 +8,7 @@ TRAIN ?= 10000
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-kinetics bench-weather faults docs peers peers-fluids openfoam build clean
+.PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-gpu bench-kinetics bench-weather faults docs peers peers-fluids openfoam build clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ bench-potentials: dev peers  ## potentials beside MACE: errors, speed, roofline,
 
 bench-fluids: dev peers-fluids  ## operators beside neuraloperator, and solvers beside operators at equal error
 	$(BIN)/python -m benchmarks --suite fluids
+
+bench-gpu: setup  ## eight minutes on an accelerator, or on a CPU with small sizes: correctness, rates, precisions
+	$(BIN)/python -m benchmarks.accelerator
 
 bench-kinetics: dev  ## surrogates of reactor kinetics beside integrators at equal error
 	$(BIN)/python -m benchmarks --suite kinetics
