@@ -94,13 +94,15 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from experiments.application.shard_arguments import with_shard_places
     from experiments.application.stage import fail
     from experiments.launching.array import asks_launcher, launch
+    from experiments.sweeps.sweep import asks_sweep, sweep
 
+    sweeps = asks_sweep(arguments)
     try:
         refuse_unsafe(arguments)
         refuse_moved(name, arguments)
-        if asks_launcher(name, arguments):
+        if not sweeps and asks_launcher(name, arguments):
             return launch(name, arguments)
-        arguments = with_shard_places(name, arguments)
+        arguments = list(arguments) if sweeps else with_shard_places(name, arguments)
     except InputError as error:
         return fail(error)
     # Hydra then raises what it would otherwise print with a traceback.
@@ -108,6 +110,8 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     # Hydra reads its overrides here.
     sys.argv = [f"understudy {name}", *arguments]
     try:
+        if sweeps:
+            return sweep(name, arguments)
         importlib.import_module(STAGES[name].module).main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return fail(error, arguments)

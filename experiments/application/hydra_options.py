@@ -22,6 +22,13 @@ VALUED = frozenset({"--cfg", "-c", "--package", "-p", "--config-dir", "-cd"})
 OPTIONAL = frozenset({"--info", "-i", "--shell-completion", "-sc"})
 #: Keys of Hydra that choose where and how often a stage runs.
 HYDRA_KEYS = re.compile(r"hydra\.(verbose|sweep\.(dir|subdir)|run\.dir|sweeper\.max_batch_size)=")
+#: Launchers of a sweep, and the keys that say what each of its jobs gets. Keys that hold lines of a script, such as
+#: `setup`, and values that could end such a line, are not among them.
+LAUNCHERS = re.compile(r"hydra/launcher=(basic|submitit_local|submitit_slurm)")
+LAUNCHER_KEYS = re.compile(
+    r"hydra\.launcher\.(timeout_min|cpus_per_task|gpus_per_node|mem_gb|name|partition|qos|comment|constraint|exclude|gres"
+    r"|cpus_per_gpu|mem_per_gpu|mem_per_cpu|account|signal_delay_s|max_num_timeout|array_parallelism)=[\w.:,@%+/\[\]-]*"
+)
 OF_HYDRA = re.compile(r"[+~]*hydra[./@=]")
 
 
@@ -43,11 +50,13 @@ def refuse_unsafe(arguments: Sequence[str]) -> None:
             if name in VALUED and not equals:
                 awaited = name
         else:
-            if OF_HYDRA.match(argument) and not HYDRA_KEYS.match(argument):
+            allowed = HYDRA_KEYS.match(argument) or LAUNCHERS.fullmatch(argument) or LAUNCHER_KEYS.fullmatch(argument)
+            if OF_HYDRA.match(argument) and not allowed:
                 raise InputError(
                     "this key of Hydra cannot be set, because some of its keys name code to run",
                     where=argument.partition("=")[0],
-                    remedy="hydra.verbose, hydra.sweep.dir and hydra.sweep.subdir may be given",
+                    remedy="hydra.verbose, hydra.sweep.dir, hydra.sweep.subdir, hydra/launcher=submitit_local or "
+                    "submitit_slurm, and what a job gets, such as hydra.launcher.timeout_min, may be given",
                 )
             continue
         if name in ("--config-dir", "-cd") and value:

@@ -65,7 +65,7 @@ def runs_below(folder: Path | str) -> list[RunLine]:
         except InputError:
             continue
         relative = os.path.relpath(path, root)
-        values = _metrics(path)
+        values = metrics_of(path)
         if status.core_seconds is None:
             cost = values.get(f"{status.stage}/core_seconds")
             status = RunStatus(**{**vars(status), "core_seconds": cost})
@@ -100,7 +100,8 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _candidates(Path(entry.path), depth - 1)
 
 
-def _metrics(path: Path) -> dict[str, float]:
+def metrics_of(path: Path) -> dict[str, float]:
+    """The metrics of a run; empty where it has none that can be read."""
     try:
         values = parse_json((path / "metrics.json").read_bytes())
     except (OSError, ValueError):

@@ -1,0 +1,147 @@
+"""A job of a sweep: one run of a stage in a process and a directory of its own.
+
+The process is not the one that sweeps, so that a job that fails, crashes or is killed leaves the others alone. What a
+job was asked for and how it ended lies beside its directory, in `jobs/<number>.json` of the sweep.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from data.errors import InputError
+from data.files import write_json
+from data.json_files import read_plain
+from data.processes.descendants import end_with_parent
+from data.progress import FINISHED
+from experiments.runs.status import run_status
+
+#: Folder of a sweep with one file for each job.
+FOLDER = "jobs"
+#: Stage -> what its `out` is called below the directory of a job; "" is that directory itself. Stages that are not
+#: listed keep the last part of the `out` that was asked for.
+OUT_IN_JOB = {"screen": "", "calibrate": "", "grow": "", "prune": ""}
+#: Exit status of a command that was stopped and resumes.
+STOPPED_STATUS = 130
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """One combination of a sweep.
+
+    Attributes:
+        number: its place among the combinations, from 0.
+        overrides: arguments of the stage, as Hydra expanded them.
+        directory: directory of its run.
+        exit_status: of its last process; minus the number of the signal that ended it; None while it runs, and after
+            the sweep itself was killed.
+        problem: why another combination that has the same number now was not run.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    directory: str
+    exit_status: int | None = None
+    problem: str = ""
+
+    def save(self, sweep: Path) -> None:
+        """Write its file in the directory of the sweep."""
+        write_json(_path(sweep, self.number), asdict(self), listed=False)
+
+
+def read_jobs(sweep: Path) -> list[SweepJob]:
+    """The jobs of a sweep that have begun, by number.
+
+    Raises:
+        InputError: a file of a job cannot be read.
+    """
+    paths = (sweep / FOLDER).glob("*.json")
+    return sorted((read_plain(path, SweepJob, remedy="Remove it") for path in paths), key=lambda job: job.number)
+
+
+def run_job(stage: str, job: SweepJob, sweep: Path, options: Sequence[str] = ()) -> int:
+    """Run a job, unless an earlier sweep in the same directory has finished it, and return its exit status.
+
+    Args:
+        stage: name of the stage.
+        job: the job, before it runs.
+        sweep: directory of the sweep.
+        options: options of the command beside the arguments, such as `--config-dir`.
+
+    Raises:
+        KeyboardInterrupt: the job was stopped, and so is the sweep.
+    """
+    before = _before(sweep, job.number)
+    if before is not None and (before.overrides, before.directory) != (job.overrides, job.directory):
+        problem = f"this directory has a job {job.number} with {' '.join(before.overrides)}; name another run.dir"
+        replace(before, problem=problem).save(sweep)
+        return 2
+    if before is not None and before.exit_status == 0 and _is_finished(Path(job.directory)):
+        replace(before, problem="").save(sweep)
+        return 0
+    job.save(sweep)
+    status = run_command([stage, *options, *job_arguments(stage, job.overrides, Path(job.directory))])
+    replace(job, exit_status=status).save(sweep)
+    if status == STOPPED_STATUS:
+        raise KeyboardInterrupt
+    return status
+
+
+def job_arguments(stage: str, overrides: Sequence[str], directory: Path) -> list[str]:
+    """The arguments of a job, whose `run.dir` and `out` lie in its directory."""
+    arguments = []
+    for argument in overrides:
+        key, _, value = argument.partition("=")
+        if key.lstrip("+") == "run.dir":
+            continue
+        if key.lstrip("+") == "out":
+            name = OUT_IN_JOB.get(stage, Path(value.strip("'\"")).name)
+            argument = f"out={quoted(directory / name)}"
+        arguments.append(argument)
+    if stage in OUT_IN_JOB and not any(argument.startswith("out=") for argument in arguments):
+        arguments.append(f"out={quoted(directory)}")
+    return [*arguments, f"run.dir={quoted(directory)}"]
+
+
+def quoted(path: Path) -> str:
+    """A path as a value on the command line."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run `understudy` with these arguments in a process of its own, which ends with this one; its exit status."""
+    parent = os.getpid()
+    # In a session of its own it gets one signal, from here, when Ctrl-C ends the sweep.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "understudy", *arguments],
+        start_new_session=True,
+        preexec_fn=lambda: end_with_parent(parent, signal.SIGTERM),
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # The job resumes later if it may end its step.
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise
+
+
+def _path(sweep: Path, number: int) -> Path:
+    return sweep / FOLDER / f"{number}.json"
+
+
+def _before(sweep: Path, number: int) -> SweepJob | None:
+    path = _path(sweep, number)
+    return read_plain(path, SweepJob, remedy="Remove it") if path.is_file() else None
+
+
+def _is_finished(directory: Path) -> bool:
+    try:
+        return run_status(directory).state == FINISHED
+    except InputError:
+        return False
