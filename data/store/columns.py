@@ -82,10 +82,14 @@ class Column:
             count = 0 if self.ragged else 1
             return np.full((count, *self.shape), _missing(self.dtype), self.dtype)
         array = np.asarray(value, self.dtype)
-        array = array if self.ragged else array[None]
-        if array.shape[1:] != self.shape:
-            raise InputError(f"{self.name} must have shape (.., {self.shape}), got {array.shape}")
-        return array
+        self.refuse_other_shape(array)
+        return array if self.ragged else array[None]
+
+    def refuse_other_shape(self, value: np.ndarray) -> None:
+        """Raise an `InputError` if the value of a record does not fit."""
+        shape = value.shape[1:] if self.ragged else value.shape
+        if shape != self.shape or (self.ragged and not value.ndim):
+            raise InputError(f"{self.name} must have shape (.., {self.shape}), got {value.shape}")
 
 
 def crc_of(array: np.ndarray) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from data.files import sync_directory
 MAGIC = b"USJ1"
 _COUNT_DIGITS = 20
 HEAD = struct.Struct("<4sII")
+#: Orders of bytes that need no change: little, none, and that of this machine where it is little.
+_LITTLE = "<|=" if sys.byteorder == "little" else "<|"
 
 
 def encode_record(record: Mapping[str, Any]) -> bytes:
@@ -35,7 +38,9 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
             names[name] = value
             continue
         array = np.asarray(value)
-        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).reshape(array.shape)
+        if array.dtype.byteorder not in _LITTLE:
+            array = array.astype(array.dtype.newbyteorder("<"))
+        # The bytes are in C order whatever the order in memory.
         parts.append(array.tobytes())
         names[name] = [array.dtype.str, list(array.shape), len(parts[-1])]
     body = json.dumps(names).encode() + b"\n" + b"".join(parts)
@@ -201,6 +206,8 @@ class Journal:
             end = position
             self.records.append(record)
         absent = not path.exists()
+        #: Size of the file, bytes.
+        self.size = 0
         self._file = path.open("ab")
         if absent:
             sync_directory(path.parent)
@@ -210,15 +217,22 @@ class Journal:
         if self.cut:
             self._file.truncate(end)
             self._file.seek(end)
+        self.size = end
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record, its texts as `encodable` gives them; when this returns it is in the file."""
         record = {name: encodable(value) if isinstance(value, str) else value for name, value in record.items()}
-        self._file.write(encode_record(record))
+        frame = encode_record(record)
+        self._file.write(frame)
         self._file.flush()
         if self.sync:
-            os.fdatasync(self._file.fileno())
+            self.wait_for_disk()
+        self.size += len(frame)
         self.records.append(record)
+
+    def wait_for_disk(self) -> None:
+        """Wait until the disk has every record."""
+        os.fdatasync(self._file.fileno())
 
     def clear(self) -> None:
         """Forget every record, once they are kept elsewhere."""
@@ -226,6 +240,7 @@ class Journal:
         self._file.seek(0)
         os.fsync(self._file.fileno())
         self.records = []
+        self.size = 0
 
     def close(self) -> None:
         """Close the file."""

@@ -9,11 +9,14 @@ section 9.3.3: values of all records one after the other along `<dim>`, and a co
 attribute `sample_dimension`.
 
 Any reader of Zarr opens a store and sees what has been folded: everything once the store was closed, and all but
-the last records (512 at most, by default) while a campaign runs or after it was killed. `RecordStore` reads those too.
+the last records (512 at most, by default; 4096 of a campaign that has thousands in a minute) while a campaign runs or
+after it was killed. `RecordStore` reads those too.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +33,7 @@ from data.errors import CorruptStoreError, InputError
 from data.files import make_directory, sweep, write_json
 from data.spec import Coordinate, Variable
 from data.store.columns import (
+    CHUNK,
     FACTS,
     Column,
     array_of,
@@ -39,6 +43,7 @@ from data.store.columns import (
 )
 from data.store.creation import BEGUN, LOCK, clear_begun, describe_store, refuse_taken
 from data.store.journal import Journal, read_count, refuse_lost, write_count
+from data.store.key_index import KeyIndex
 from data.store.owner import LOOK_S, Ownership
 from data.store.store_reader import CARD, JOURNAL, MANIFEST, StoreReader
 from data.store.synced_zarr import SyncedStore
@@ -69,11 +74,13 @@ class RecordStore(StoreReader):
         *,
         sync: bool = True,
         flush_every: int = 512,
+        fold_share: float = math.inf,
         card: str = CARD,
         lock: IO[str] | None = None,
     ) -> None:
         super().__init__(path, card)
-        self.mode, self.flush_every = mode, flush_every
+        self.mode, self.flush_every, self.fold_share = mode, flush_every, fold_share
+        self._variables = frozenset((*self.inputs, *self.outputs))
         self._lock: IO[str] | None = None
         self._owner: Ownership | None = None
         #: Called at each named step of a flush; tests crash there.
@@ -106,8 +113,12 @@ class RecordStore(StoreReader):
         if self._journal.records and not left:
             self._journal.clear()
         self._journal.records = left
-        self._order = list(self._stored_rows("key")) + [r["key"] for r in self._journal.records]
-        self._stored_keys = set(self._order)
+        self._keys = KeyIndex()
+        for (key,) in self.facts_by_record(["key"]):
+            self._keys.add(str(key))
+        self._count = done + len(left)
+        # A fold is due for the first records at once.
+        self._folded_at, self._fold_seconds = 0.0, 0.0
 
     # Making and opening
 
@@ -124,6 +135,7 @@ class RecordStore(StoreReader):
         record: str = "sample",
         sync: bool = True,
         flush_every: int = 512,
+        fold_share: float = math.inf,
     ) -> RecordStore:
         """Make a store and open it for appending.
 
@@ -138,6 +150,8 @@ class RecordStore(StoreReader):
             record: name of the dim along which records lie.
             sync: whether each append waits for the disk.
             flush_every: records between folds into Zarr.
+            fold_share: share of the wall time that folds may take. Above it they wait until chunks of
+                `data.store.columns.CHUNK` records are whole.
 
         Raises:
             InputError: the directory holds something, or a variable's dims cannot be stored.
@@ -153,7 +167,9 @@ class RecordStore(StoreReader):
             clear_begun(path)
             write_json(path / BEGUN, seal(meta), indent=None, listed=False)
             write_json(path / MANIFEST, seal({"records": 0, "arrays": {}}), indent=None, listed=False)
-            store = RecordStore(path, "a", sync=sync, flush_every=flush_every, card=BEGUN, lock=lock)
+            store = RecordStore(
+                path, "a", sync=sync, flush_every=flush_every, fold_share=fold_share, card=BEGUN, lock=lock
+            )
             # Empty arrays, so that the Zarr group opens before the first fold.
             group = store._group()
             for column in store._columns.values():
@@ -168,7 +184,9 @@ class RecordStore(StoreReader):
         return store
 
     @staticmethod
-    def open(path: Path | str, mode: str = "r", *, sync: bool = True, flush_every: int = 512) -> RecordStore:
+    def open(
+        path: Path | str, mode: str = "r", *, sync: bool = True, flush_every: int = 512, fold_share: float = math.inf
+    ) -> RecordStore:
         """Open a store to read ("r"), also while another process appends, or to append ("a").
 
         Raises:
@@ -184,7 +202,7 @@ class RecordStore(StoreReader):
                     remedy="Run the command that began it again",
                 )
             raise InputError("no store here", where=str(path), remedy="Name a directory that understudy simulate made")
-        return RecordStore(Path(path), mode, sync=sync, flush_every=flush_every)
+        return RecordStore(Path(path), mode, sync=sync, flush_every=flush_every, fold_share=fold_share)
 
     # Writing
 
@@ -213,42 +231,54 @@ class RecordStore(StoreReader):
             InputError: the key is there, a variable is unknown, or an "ok" record lacks an output.
         """
         journal, key = self._writing(), encodable(key)
-        if key in self._stored_keys:
+        if key in self._keys:
             raise InputError(f"a record with key {key} is in the store", where=str(self.path))
-        unknown = sorted(set(values) - {*self.inputs, *self.outputs})
-        absent = sorted({*self.inputs, *self.outputs} - set(values)) if status == "ok" else []
+        unknown = sorted(values.keys() - self._variables)
+        absent = sorted(self._variables - values.keys()) if status == "ok" else []
         if unknown or absent:
             raise InputError(f"record has unknown variables {unknown} and lacks {absent}", where=str(self.path))
         record: dict[str, Any] = {}
+        lengths: dict[str, int] = {}
         for name, value in values.items():
-            dtype = self._columns[name].dtype
-            record[name] = str(value) if dtype == "str" else np.asarray(value, dtype)
-            self._columns[name].rows(record[name])
-            counted = self._columns[name].ragged
-            lengths = {len(record[n]) for n in record if counted and self._columns[n].ragged == counted}
-            if len(lengths) > 1:
-                raise InputError(f"{name} has another length along {counted} than the rest of its record")
+            column = self._columns[name]
+            if column.dtype == "str":
+                record[name] = str(value)
+                continue
+            record[name] = array = np.asarray(value, column.dtype)
+            column.refuse_other_shape(array)
+            if column.ragged and lengths.setdefault(column.ragged, len(array)) != len(array):
+                raise InputError(f"{name} has another length along {column.ragged} than the rest of its record")
         record |= {"key": key, "status": status, "message": message, "log": log, "seconds": np.float64(seconds)}
         record |= {"threads": np.int32(threads), "attempts": np.int32(attempts)}
         record["core_seconds"] = np.float64(core_seconds)
         record = {name: value for name, value in record.items() if name in self._columns}
-        record["_sequence"] = np.int64(len(self._order))
+        record["_sequence"] = np.int64(self._count)
         self._still_ours(LOOK_S)
         journal.append(record)
-        self._order.append(key)
-        self._stored_keys.add(key)
+        self._keys.add(key)
+        self._count += 1
         if journal.sync:
-            write_count(journal.path, len(self._order))
-        if len(journal.records) >= self.flush_every or self._journal_bytes() >= FOLD_BYTES:
+            write_count(journal.path, self._count)
+        if self._fold_is_due(journal):
             self.flush()
+
+    def sync(self) -> None:
+        """Wait until the disk has every record that was appended."""
+        self._writing().wait_for_disk()
+
+    def _fold_is_due(self, journal: Journal) -> bool:
+        if journal.size >= FOLD_BYTES:
+            return True
+        if len(journal.records) < self.flush_every:
+            return False
+        # Chunks that are whole are not written a second time.
+        whole = self._count % CHUNK == 0
+        return whole or time.monotonic() - self._folded_at >= self._fold_seconds / self.fold_share
 
     def _still_ours(self, at_most_every_s: float = 0.0) -> None:
         """Raise an `InputError` if this process was believed dead, and another one writes to the store."""
         if self._owner is not None:
             self._owner.check(at_most_every_s=at_most_every_s)
-
-    def _journal_bytes(self) -> int:
-        return (self.path / JOURNAL).stat().st_size
 
     def _writing(self) -> Journal:
         if self._journal is None:
@@ -261,6 +291,7 @@ class RecordStore(StoreReader):
         if not journal.records:
             return
         self._still_ours()
+        began = time.monotonic()
         manifest = self._manifest()
         group = self._group()
 
@@ -282,6 +313,8 @@ class RecordStore(StoreReader):
         self.on_step("manifest written")
         journal.clear()
         self.on_step("journal cleared")
+        self._folded_at = time.monotonic()
+        self._fold_seconds = self._folded_at - began
 
     def _group(self) -> zarr.Group:
         attrs = plain_attributes({"comment": COMMENT, **self.attrs})
@@ -311,16 +344,12 @@ class RecordStore(StoreReader):
 
     # Reading
 
-    def keys(self) -> list[str]:
-        """Keys of all records, in order."""
-        return list(self._order) if self._journal is not None else super().keys()
-
     def has(self, key: str) -> bool:
         """Whether a record with this key is in the store."""
-        return encodable(key) in self._stored_keys if self._journal is not None else super().has(key)
+        return encodable(key) in self._keys if self._journal is not None else super().has(key)
 
     def __len__(self) -> int:
-        return len(self._order) if self._journal is not None else super().__len__()
+        return self._count if self._journal is not None else super().__len__()
 
     # Closing
 
@@ -333,6 +362,7 @@ class RecordStore(StoreReader):
         finally:
             self._journal.close()
             self._journal = None
+            self._keys.close()
             if self._owner is not None:
                 self._owner.release()
                 self._owner = None

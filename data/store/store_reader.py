@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,23 +83,32 @@ class StoreReader:
 
     def _stored_rows(self, name: str, manifest: Mapping[str, Any] | None = None) -> np.ndarray:
         """Verified rows of one array, without the journal's."""
+        return np.concatenate([self._empty(name), *self._stored_chunks(name, manifest or self._manifest())])
+
+    def _empty(self, name: str) -> np.ndarray:
+        """No rows of one array."""
         column = self._columns[name]
-        manifest = manifest or self._manifest()
+        return np.empty((0, *column.shape), object if column.dtype == "str" else column.dtype)
+
+    def _stored_chunks(self, name: str, manifest: Mapping[str, Any]) -> Iterator[np.ndarray]:
+        """Verified rows of one array, without the journal's, a chunk at a time."""
+        column = self._columns[name]
         with reading(self.path / MANIFEST, remedy="Restore it from a copy"):
             entry = manifest["arrays"].get(name)
             if entry is None or not entry["rows"]:
-                return np.empty((0, *column.shape), object if column.dtype == "str" else column.dtype)
+                return
             rows, checksums = int(entry["rows"]), list(entry["crc"])
             if len(checksums) != -(-rows // column.chunk):
                 raise ValueError(f"{len(checksums)} checksums of {rows} rows of {name}")
-        parts = []
+        array: zarr.Array | None = None
         for chunk, expected in enumerate(checksums):
             stop = min(rows, (chunk + 1) * column.chunk)
             where = self._chunk_file(column, chunk)
             try:
                 if not where.exists():
                     raise FileNotFoundError("it is missing")
-                values: Any = array_of(self._read_group(), column)[chunk * column.chunk : stop]
+                array = array_of(self._read_group(), column) if array is None else array
+                values: Any = array[chunk * column.chunk : stop]
             except Exception as error:
                 raise CorruptStoreError(
                     f"chunk {chunk} of {name} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
@@ -112,8 +122,7 @@ class StoreReader:
                     where=str(self._damaged_description(column, manifest) or where),
                     remedy="Restore the file from a copy, or make the store again",
                 )
-            parts.append(part)
-        return np.concatenate(parts)
+            yield part
 
     def _damaged_description(self, column: Column, manifest: Mapping[str, Any]) -> Path | None:
         """The damaged one of the files that describe an array and the group; None if both are as they were written."""
@@ -163,11 +172,14 @@ class StoreReader:
             KeyError: there is no such variable.
             CorruptStoreError: a chunk is missing, truncated or changed.
         """
-        if name not in self._columns:
-            raise KeyError(f"no variable {name!r}; there are {sorted(self._columns)}")
+        self._refuse_unknown(name)
         manifest, tail = self._snapshot()
         stored = self._stored_rows(name, manifest)
         return np.concatenate([stored, self._gather(self._columns[name], tail)]) if tail else stored
+
+    def _refuse_unknown(self, name: str) -> None:
+        if name not in self._columns:
+            raise KeyError(f"no variable {name!r}; there are {sorted(self._columns)}")
 
     @property
     def attributes(self) -> dict[str, dict[str, str]]:
@@ -192,7 +204,7 @@ class StoreReader:
     def records(
         self, status: str | None = "ok", names: Sequence[str] | None = None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each record as (key, values), ragged dims cut apart.
+        """Each record as (key, values), ragged dims cut apart, in memory for a chunk of each variable.
 
         Args:
             status: status of the records; None for all.
@@ -203,29 +215,59 @@ class StoreReader:
             CorruptStoreError: as `column`.
         """
         chosen = list(self._columns) if names is None else list(dict.fromkeys(["key", "status", *names]))
-        columns = {name: self.column(name) for name in chosen}
+        for name in chosen:
+            self._refuse_unknown(name)
         ragged = {name: self._columns[name].ragged for name in chosen}
-        counts = {dim: self.column(f"{dim}_count") for dim in set(ragged.values()) if dim is not None}
-        starts = dict.fromkeys(chosen, 0)
-        for i, key in enumerate(columns["key"]):
-            values: dict[str, Any] = {}
-            for name, dim in ragged.items():
-                if dim is None:
-                    values[name] = columns[name][i]
-                    continue
-                start = starts[name]
-                starts[name] = start + int(counts[dim][i])
-                values[name] = columns[name][start : starts[name]]
+        manifest, journal = self._snapshot()
+        # A writer goes on appending to its journal.
+        tail = list(journal)
+        rows = {name: _Rows(self._parts(name, manifest, tail)) for name in chosen}
+        counted = {
+            dim: _Rows(self._parts(f"{dim}_count", manifest, tail))
+            for dim in dict.fromkeys(ragged.values())
+            if dim is not None
+        }
+        for _ in range(int(manifest["records"]) + len(tail)):
+            counts = {dim: int(one.take(1)[0]) for dim, one in counted.items()}
+            values: dict[str, Any] = {
+                name: rows[name].take(1)[0] if dim is None else rows[name].take(counts[dim])
+                for name, dim in ragged.items()
+            }
             if status is None or values["status"] == status:
-                yield str(key), values
+                yield str(values["key"]), values
+
+    def _parts(self, name: str, manifest: Mapping[str, Any], tail: Sequence[Mapping[str, Any]]) -> Iterator[np.ndarray]:
+        """The rows of one variable, verified, a chunk at a time."""
+        yield self._empty(name)
+        yield from self._stored_chunks(name, manifest)
+        if tail:
+            yield self._gather(self._columns[name], tail)
+
+    def facts_by_record(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """The values of variables that are not ragged, record by record, in memory for a chunk of each.
+
+        Raises:
+            KeyError: there is no such variable.
+            CorruptStoreError: as `column`.
+        """
+        for name in names:
+            self._refuse_unknown(name)
+        manifest, journal = self._snapshot()
+        tail = list(journal)
+        columns = [chain.from_iterable(self._parts(name, manifest, tail)) for name in names]
+        yield from zip(*columns, strict=True)
 
     def _gather(self, column: Column, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         dim = column.attrs.get("sample_dimension")
         if dim is not None:
             owners = [c.name for c in self._columns.values() if c.ragged == dim]
             return np.array([max((len(r[n]) for n in owners if n in r), default=0) for r in records], np.int64)
-        parts = [column.rows(r.get(column.name)) for r in records]
-        return np.concatenate(parts)
+        values = [r.get(column.name) for r in records]
+        if column.dtype == "str":
+            texts: np.ndarray = np.empty(len(values), object)
+            texts[:] = ["" if value is None else str(value) for value in values]
+            return texts
+        return np.concatenate([column.rows(value) for value in values])
 
     def keys(self) -> list[str]:
         """Keys of all records, in order."""
@@ -238,3 +280,29 @@ class StoreReader:
     def __len__(self) -> int:
         manifest, tail = self._snapshot()
         return int(manifest["records"]) + len(tail)
+
+
+class _Rows:
+    """Takes rows off a stream of parts, each part an array."""
+
+    def __init__(self, parts: Iterator[np.ndarray]) -> None:
+        self._parts = parts
+        # There is an empty one at least, with the dtype and the shape of a row.
+        self._part = next(parts)
+        self._at = 0
+
+    def take(self, count: int) -> np.ndarray:
+        """The next rows, which are as many as the manifest says."""
+        stop = self._at + count
+        if stop > len(self._part):
+            rest = [self._part[self._at :]]
+            missing = count - len(rest[0])
+            while missing > 0:
+                part = next(self._parts)
+                rest.append(part[:missing])
+                missing -= len(rest[-1])
+                self._part, self._at = part, len(rest[-1])
+            return np.concatenate(rest) if count != len(rest[-1]) else rest[-1]
+        taken = self._part[self._at : stop]
+        self._at = stop
+        return taken

@@ -9,6 +9,7 @@ simulator with a `declared_cost_s`, such as a table of labels, has that cost ins
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import time
@@ -22,6 +23,7 @@ import xarray as xr
 
 from data.errors import InputError
 from data.spec import input_hash
+from data.store.key_index import KeyIndex
 from data.store.records import RecordStore
 from data.terminal import progress_bar
 from simulators.adapter import DeclaresCost, Simulator
@@ -37,6 +39,8 @@ from simulators.workers.worker import WorkerAnswer, request_values
 LOG = logging.getLogger(__name__)
 #: Separates the key of a request and the number of a later attempt, after a recorded failure.
 AGAIN = "+"
+#: Share of the wall time of a campaign in which records may be folded into Zarr.
+FOLD_SHARE = 0.05
 
 
 def run_campaign(
@@ -114,8 +118,9 @@ def _open(simulator: Simulator, path: Path) -> RecordStore:
             provenance=simulator.provenance,
             attrs={**spec.attrs, **facts},
             sync=False,
+            fold_share=FOLD_SHARE,
         )
-    records = RecordStore.open(path, "a", sync=False)
+    records = RecordStore.open(path, "a", sync=False, fold_share=FOLD_SHARE)
     if records.attrs.get("fingerprint") != simulator.fingerprint:
         owner = records.attrs.get("simulator", "another simulator")
         records.close()
@@ -187,7 +192,9 @@ class _Campaign:
             self.crew = Crew(self.pickled, self.config, self._record)
             return
         inbox = self.records.path.with_name(f"{self.records.path.name}.inbox")
-        self.crew = EngineCrew(self.pickled, self.fingerprint, self.config, self._record, self.engine, inbox)
+        self.crew = EngineCrew(
+            self.pickled, self.fingerprint, self.config, self._record, self.engine, inbox, self.records.sync
+        )
         for job, answer in self.crew.left_over(self.records.has):
             self._append(job, answer)
 
@@ -244,28 +251,27 @@ class _Campaign:
 
     def _new(self, inputs: Iterator[xr.Dataset]) -> Iterator[Job]:
         """Yield jobs for requests without a record, and count the others."""
-        latest: dict[str, tuple[str, str, str]] = {}
-        if len(self.records):
-            status, message = self.records.column("status"), self.records.column("message")
-            for key, state, said in zip(self.records.keys(), status, message, strict=True):
-                latest[key.split(AGAIN)[0]] = (key, str(state), str(said))
-        seen: set[str] = set()
+        latest, seen = KeyIndex(), KeyIndex()
+        for recorded, state, said in self.records.facts_by_record(("key", "status", "message")):
+            latest.replace(str(recorded).split(AGAIN)[0], json.dumps([str(recorded), str(state), str(said)]))
         for record in inputs:
             key = input_hash(record)
-            if key in seen:
+            if not seen.add(key):
                 continue
-            seen.add(key)
             self.requested += 1
-            if key not in latest:
+            entry = latest.text(key) if len(latest) else None
+            if entry is None:
                 yield Job(key, request_values(record))
                 continue
-            last, state, said = latest.pop(key)
+            last, state, said = json.loads(entry)
             if self.config.retry_failed and state != "ok":
                 _, _, count = last.partition(AGAIN)
                 yield Job(f"{key}{AGAIN}{int(count or 0) + 1}", request_values(record))
             else:
                 self.cached += 1
                 self._ended(state, said)
+        latest.close()
+        seen.close()
 
     def _append(self, job: Job, answer: WorkerAnswer) -> float:
         """Add the record of an answer to the store; returns its cost in core-seconds."""

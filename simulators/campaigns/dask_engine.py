@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from data.errors import InputError
@@ -18,6 +19,21 @@ from simulators.campaigns.engine_crew import RESUBMITTED, Engine
 COUNT_S = 2.0
 #: Seconds to wait for a scheduler.
 CONNECT_S = 30.0
+#: Settings of local Dask processes. Half of what they do by default is to watch themselves, a hundred times a second.
+QUIET: Mapping[str, Any] = {
+    # A local cluster ends the nanny of a worker that is away for longer than this, and starts no other. Starting a
+    # process takes longer than the default of 15 s where the machine is busy, and then no worker ever came back.
+    "distributed.deploy.lost-worker-timeout": "1 day",
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.cycle": "10s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    "distributed.scheduler.allowed-failures": RESUBMITTED,
+    "distributed.diagnostics.nvml": False,
+}
 
 
 class DaskExecutor(Executor):
@@ -31,14 +47,15 @@ class DaskExecutor(Executor):
         self._client = client
 
     def submit(  # type: ignore[override]
-        self, function: Callable[..., Any], /, *arguments: Any, key: str | None = None, **more: Any
+        self, function: Callable[..., Any], /, *arguments: Any, key: tuple[str, str] | None = None, **more: Any
     ) -> Future[Any]:
         """Submit a call.
 
         Args:
             function: what to call.
             arguments, more: its arguments.
-            key: name of the task, which is global in the cluster; a task with the same name is the same task.
+            key: group and name of the task. Both are global in the cluster: a task with the same name is the same task.
+                A scheduler remembers each group for ever, so that a campaign has one.
         """
         handed = self._client.submit(function, *arguments, **more, key=key, pure=False, retries=0)
         future: Future[Any] = Future()
@@ -67,7 +84,7 @@ def dask_engine(config: CampaignConfig) -> Engine:
         InputError: Dask is not installed, or there is no scheduler.
     """
     try:
-        from distributed import Client, LocalCluster
+        from distributed import Client
         from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise InputError(
@@ -75,14 +92,61 @@ def dask_engine(config: CampaignConfig) -> Engine:
             where="campaign.engine",
             remedy=f"Install it with `{install_command('cluster')}`",
         ) from error
-    cluster: Any = None
-    if config.address is None and config.scheduler_file is None:
-        # One request at a time, and no limit of memory: the guard of each request counts what it started.
+    with ExitStack() as stack:
+        cluster: Any = None
+        if config.address is None and config.scheduler_file is None:
+            cluster = stack.enter_context(local_cluster(config.processes))
+        try:
+            client = Client(
+                cluster or config.address, scheduler_file=config.scheduler_file, timeout=CONNECT_S, set_as_default=False
+            )
+        except (OSError, ValueError, TimeoutError) as error:
+            where = "campaign.address" if config.address is not None else "campaign.scheduler_file"
+            raise InputError(
+                f"no Dask scheduler answers: {error}",
+                where=where,
+                remedy="Start one with `dask scheduler`, and workers",
+            ) from error
+        end = stack.pop_all()
+    counted = [-math.inf, 0]
+
+    def workers() -> int:
+        now = time.monotonic()
+        if now - counted[0] > COUNT_S:
+            try:
+                count = sum(client.nthreads().values())
+            except (OSError, ValueError, CancelledError):
+                # A scheduler that is gone cancels all tasks, and the first of these to be collected says so.
+                count = 0
+            counted[:] = [time.monotonic(), count]
+        return int(counted[1])
+
+    def close() -> None:
+        with suppress(Exception):
+            client.close(timeout=5)
+        end.close()
+
+    return Engine(DaskExecutor(client), workers, (KilledWorker,), close, named=True, hands_over_again=True)
+
+
+@contextmanager
+def local_cluster(workers: int) -> Iterator[Any]:
+    """A `distributed.LocalCluster` of processes with one thread each, which serves no pages.
+
+    Args:
+        workers: number of worker processes. One that ends is started again.
+    """
+    import dask
+    from distributed import LocalCluster
+
+    # Workers that are started again later get these settings too.
+    with dask.config.set(dict(QUIET)):
         with warnings.catch_warnings():
             # It prefers other keywords, which still start a server.
             warnings.filterwarnings("ignore", message="Setting `dashboard`")
+            # One request at a time, and no limit of memory: the guard of each request counts what it started.
             cluster = LocalCluster(
-                n_workers=config.processes,
+                n_workers=workers,
                 threads_per_worker=1,
                 memory_limit=0,
                 # No pages are served, on this machine or to others.
@@ -90,29 +154,8 @@ def dask_engine(config: CampaignConfig) -> Engine:
                 scheduler_kwargs={"dashboard": False},
                 silence_logs=50,
             )
-        cluster.scheduler.allowed_failures = RESUBMITTED
-    try:
-        client = Client(
-            cluster or config.address, scheduler_file=config.scheduler_file, timeout=CONNECT_S, set_as_default=False
-        )
-    except (OSError, ValueError, TimeoutError) as error:
-        where = "campaign.address" if config.address is not None else "campaign.scheduler_file"
-        raise InputError(
-            f"no Dask scheduler answers: {error}", where=where, remedy="Start one with `dask scheduler`, and workers"
-        ) from error
-    counted = [0.0, 0.0]
-
-    def workers() -> int:
-        now = time.monotonic()
-        if now - counted[0] > COUNT_S or not counted[1]:
-            counted[:] = [now, sum(client.nthreads().values())]
-        return int(counted[1])
-
-    def close() -> None:
-        with suppress(Exception):
-            client.close(timeout=5)
-        if cluster is not None:
+        try:
+            yield cluster
+        finally:
             with suppress(Exception):
                 cluster.close(timeout=10)
-
-    return Engine(DaskExecutor(client), workers, (KilledWorker,), close, named=True, hands_over_again=True)

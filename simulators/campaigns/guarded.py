@@ -1,35 +1,30 @@
-"""One request in a killable worker, as a plain function that any engine of processes can run anywhere.
+"""Requests in a killable worker, as a plain function that any engine of processes can run anywhere.
 
 The function is the seam between campaigns and engines: whatever runs it (Dask, a `concurrent.futures.Executor`, a batch
 system) needs to know nothing of limits, retries or processes that misbehave. It keeps one killable worker for each
 thread that calls it, so that the simulator is loaded once.
 
-An answer is a frame: facts as JSON and arrays as bytes with a checksum (`simulators.workers.channel`). It is written to
-an inbox beside the store, if that folder is shared with the campaign, and is on its disk before the function returns.
+Answers are frames (`simulators.campaigns.spool`). They are written to an inbox beside the store, if that folder is
+shared with the campaign, each as soon as it is finished, and are on its disk before the function returns.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from data.errors import InputError
-from data.files import write_bytes
 from data.spec import SimulationError
 from simulators.campaigns.config import CampaignConfig
 from simulators.campaigns.crew import Crew
 from simulators.campaigns.slot import Job
-from simulators.workers import channel
+from simulators.campaigns.spool import TOKEN, Finished, Spool, read_spool, spools_of
 from simulators.workers.worker import WorkerAnswer
-
-#: File in an inbox with the text that the campaign wrote, by which a worker knows that it sees the same folder.
-TOKEN = ".token"
-SUFFIX = ".frame"
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ class Limits:
     Attributes:
         threads, timeout_s, memory_mb, scratch_mb, retries: see `simulators.campaigns.config.CampaignConfig`.
         inbox: folder for finished frames; None: frames are returned.
-        token: text of the file `TOKEN` in it.
+        token: text of the file `simulators.campaigns.spool.TOKEN` in it.
     """
 
     threads: int = 1
@@ -64,61 +59,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What `guarded` returns: small facts, and the frame or the name of its file.
+    """What `guarded` returns: small facts, and the frames or the names of their files.
 
     Attributes:
-        key: key of the request.
-        file: name of the file in the inbox; None: the frame is here.
-        frame: the frame; empty if it is in a file.
+        files: names of files in the inbox.
+        frames: frames of a worker that does not see the inbox, one after the other.
+        seconds: wall time of the task, s.
         refused: why no request can be answered by this simulator on this worker; "" if it can.
         kind: kind of that refusal: "missing_component", or "unloadable".
     """
 
-    key: str
-    file: str | None = None
-    frame: bytes = b""
+    files: tuple[str, ...] = ()
+    frames: bytes = b""
+    seconds: float = 0.0
     refused: str = ""
     kind: str = ""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished request, as a frame holds it."""
-
-    job: Job
-    answer: WorkerAnswer
-    fingerprint: str
-
-    def pack(self) -> bytes:
-        """The frame."""
-        job, answer = self.job, self.answer
-        facts = {
-            "fingerprint": self.fingerprint,
-            "key": job.key,
-            "job": {"attempts": job.attempts, "seconds": job.seconds, "core_seconds": job.core_seconds},
-            "answer": {"status": answer.status, "message": answer.message, "log": answer.log},
-            "times": {"seconds": answer.seconds, "core_seconds": answer.core_seconds},
-        }
-        arrays = {f"in/{name}": value for name, value in job.values.items()}
-        arrays |= {f"out/{name}": value for name, value in answer.values.items()}
-        return b"".join(channel.frame(channel.pack(facts, arrays)))
-
-    @staticmethod
-    def unpack(content: bytes) -> Finished:
-        """The inverse of `pack`.
-
-        Raises:
-            GarbledError: the bytes are not a whole frame.
-        """
-        facts, arrays = channel.unpack(channel.payload_of(content))
-        try:
-            given = {name[3:]: value for name, value in arrays.items() if name.startswith("in/")}
-            values = {name[4:]: value for name, value in arrays.items() if name.startswith("out/")}
-            job = Job(str(facts["key"]), given, **facts["job"])
-            answer = WorkerAnswer(values=values, **facts["answer"], **facts["times"])
-            return Finished(job, answer, str(facts["fingerprint"]))
-        except (KeyError, TypeError) as error:
-            raise channel.GarbledError(f"it cannot be read: {error}") from error
 
 
 class _Own(threading.local):
@@ -131,38 +86,53 @@ class _Own(threading.local):
 _OWN = _Own()
 
 
-def guarded(pickled: bytes, fingerprint: str, key: str, values: Mapping[str, Any], limits: Limits) -> Delivery:
-    """Answer one request in a killable worker.
+def guarded(
+    pickled: bytes, fingerprint: str, task: str, requests: Sequence[tuple[str, Mapping[str, Any]]], limits: Limits
+) -> Delivery:
+    """Answer requests in a killable worker, one after the other.
+
+    Requests that an earlier attempt of the same task answered before its worker was lost are not computed again.
 
     Args:
         pickled: the pickled simulator.
         fingerprint: fingerprint of the simulator.
-        key: key of the request.
-        values: values of the request by name.
-        limits: limits of time, memory and disk, and where the answer goes.
+        task: name of the task, for the name of its file.
+        requests: key and values by name of each request.
+        limits: limits of time, memory and disk, and where the answers go.
     """
-    finished: list[tuple[Job, WorkerAnswer]] = []
+    began = time.perf_counter()
+    inbox = _shared_inbox(limits)
+    files: list[str] = []
+    answered: set[str] = set()
+    if inbox is not None:
+        for path in spools_of(inbox, task):
+            earlier, _ = read_spool(path)
+            answered.update(finished.job.key for finished in earlier if finished.fingerprint == fingerprint)
+            files.append(path.name)
+    spool = None if inbox is None else Spool(inbox, task)
+    frames: list[bytes] = []
+    refused = kind = ""
+
+    def record(job: Job, answer: WorkerAnswer) -> None:
+        (frames.append if spool is None else spool.add)(Finished(job, answer, fingerprint).pack())
+
     crew = _crew(pickled, limits)
-    crew.record = lambda job, answer: finished.append((job, answer))
+    crew.record = record
+    jobs = iter([Job(key, dict(values)) for key, values in requests if key not in answered])
     try:
-        busy = crew.feed(iter([Job(key, dict(values))]))
-        while busy and not finished:
+        while crew.feed(jobs):
             crew.collect()
     except (SimulationError, InputError) as error:
         close_own_worker()
         kind = error.kind if isinstance(error, SimulationError) else "unloadable"
-        message = error.message if isinstance(error, SimulationError) else error.problem
-        return Delivery(key, refused=str(message), kind=kind)
+        refused = str(error.message if isinstance(error, SimulationError) else error.problem)
     except BaseException:
         close_own_worker()
         raise
-    frame = Finished(*finished[0], fingerprint).pack()
-    if limits.inbox is None or not _shared(Path(limits.inbox), limits.token):
-        return Delivery(key, frame=frame)
-    # Its name is new, so that two workers that answer the same request do not write one file.
-    name = f"{key}-{uuid4().hex}{SUFFIX}"
-    write_bytes(Path(limits.inbox) / name, frame)
-    return Delivery(key, file=name)
+    finally:
+        name = None if spool is None else spool.close()
+    files += [] if name is None else [name]
+    return Delivery(tuple(files), b"".join(frames), time.perf_counter() - began, refused, kind)
 
 
 def close_own_worker() -> None:
@@ -180,8 +150,12 @@ def _crew(pickled: bytes, limits: Limits) -> Crew:
     return _OWN.crew
 
 
-def _shared(inbox: Path, token: str) -> bool:
+def _shared_inbox(limits: Limits) -> Path | None:
+    """The inbox, if this worker sees the folder of the campaign."""
+    if limits.inbox is None:
+        return None
     try:
-        return (inbox / TOKEN).read_text(encoding="ascii") == token
+        text = (Path(limits.inbox) / TOKEN).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
-        return False
+        return None
+    return Path(limits.inbox) if text == limits.token else None

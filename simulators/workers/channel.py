@@ -12,7 +12,7 @@ import struct
 import time
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,19 +36,23 @@ def frame(payload: bytes) -> list[bytes]:
     return [_HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)), payload]
 
 
-def payload_of(content: bytes) -> bytes:
-    """The payload of a frame that is whole.
+def payloads_of(content: bytes) -> Iterator[bytes]:
+    """The payloads of frames that stand one after the other.
 
     Raises:
-        GarbledError: it is cut short, longer than it says, or damaged.
+        GarbledError: one is cut short or damaged; it is raised after those before it.
     """
-    if len(content) < _HEAD.size:
-        raise GarbledError("it is cut short")
-    magic, length, crc = _HEAD.unpack_from(content)
-    payload = content[_HEAD.size :]
-    if magic != MAGIC or len(payload) != length or zlib.crc32(payload) != crc:
-        raise GarbledError("it is not what was sent")
-    return payload
+    at = 0
+    while at < len(content):
+        if len(content) - at < _HEAD.size:
+            raise GarbledError("it is cut short")
+        magic, length, crc = _HEAD.unpack_from(content, at)
+        at += _HEAD.size
+        payload = content[at : at + length]
+        if magic != MAGIC or len(payload) != length or zlib.crc32(payload) != crc:
+            raise GarbledError("it is not what was sent")
+        yield payload
+        at += length
 
 
 class WorkerConnection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,9 +18,11 @@ from data.store.records import RecordStore
 from simulators.campaigns import guarded as seam
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.campaigns.engine_crew import RESUBMITTED, WINDOW, Engine
-from simulators.campaigns.guarded import Finished, close_own_worker
+from simulators.campaigns.guarded import close_own_worker
 from simulators.campaigns.slot import Job
+from simulators.campaigns.spool import TOKEN, Finished, read_spool
 from simulators.campaigns.summary import CampaignSummary
+from simulators.campaigns.task_size import MOST, TaskSize
 from simulators.testing import Misbehaving, request
 from simulators.workers.channel import GarbledError
 from simulators.workers.worker import WorkerAnswer, request_values
@@ -116,7 +119,8 @@ def test_a_request_whose_worker_was_lost_is_handed_over_three_times_at_most(
 def test_a_worker_that_does_not_see_the_folder_returns_its_record_and_requests_are_taken_as_needed(
     tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seam, "_shared", lambda inbox, token: False)
+    monkeypatch.setattr(seam, "_shared_inbox", lambda limits: None)
+    monkeypatch.setattr(TaskSize, "requests", lambda self, workers: 1)
     taken: list[int] = []
     recorded: list[int] = []
     append = RecordStore.append
@@ -153,10 +157,10 @@ def test_frames_that_a_killed_campaign_left_are_recorded_once_and_duplicates_are
     fingerprint = Misbehaving(str(tmp_path)).fingerprint
     inbox = tmp_path / "s.inbox"
     inbox.mkdir()
-    (inbox / "a.frame").write_bytes(frame(3.0, 9.0, fingerprint))
-    (inbox / "b.frame").write_bytes(frame(3.0, 9.0, fingerprint))
-    (inbox / "c.frame").write_bytes(frame(4.0, 16.0, fingerprint)[:-1])
-    (inbox / "d.frame").write_bytes(frame(5.0, 99.0, "another simulator"))
+    (inbox / "a.frames").write_bytes(frame(3.0, 9.0, fingerprint))
+    # One task's answers stand one after the other; its worker was killed while it wrote the second.
+    (inbox / "b.frames").write_bytes(frame(3.0, 9.0, fingerprint) + frame(4.0, 16.0, fingerprint)[:-1])
+    (inbox / "c.frames").write_bytes(frame(5.0, 99.0, "another simulator"))
     summary = run(tmp_path, [request(3.0), request(4.0)], Engine(threads, lambda: 1))
     # The first was finished already; that of another simulator and the damaged one count for nothing.
     assert (summary.cached, summary.done, calls(tmp_path)) == (1, 1, 1)
@@ -164,7 +168,7 @@ def test_frames_that_a_killed_campaign_left_are_recorded_once_and_duplicates_are
         assert records.column("y").tolist() == [9.0, 16.0]
         assert records.column("core_seconds")[0] == 2.5
     assert not inbox.exists()
-    assert "c.frame cannot be used" in caplog.text
+    assert "b.frames has 1 whole answers" in caplog.text
     assert "answered twice" in caplog.text
     assert "2.5 core-s" in caplog.text
 
@@ -179,9 +183,9 @@ def test_an_answer_whose_worker_was_lost_before_it_said_so_is_taken_from_the_inb
         """Its worker writes the answer, and is lost before it acknowledges."""
 
         def submit(self, function: Any, /, *arguments: Any, **more: Any) -> Future[Any]:
-            _, _, key, values, limits = arguments
-            x = float(values["x"])
-            (Path(limits.inbox) / f"{key}-1.frame").write_bytes(frame(x, x * x, fingerprint))
+            _, _, task, requests, limits = arguments
+            x = float(requests[0][1]["x"])
+            (Path(limits.inbox) / f"{task}-1.frames").write_bytes(frame(x, x * x, fingerprint))
             return Future()
 
     summary = run(tmp_path, [request(2.0), request(3.0)], Engine(Silent(), lambda: 1))
@@ -205,10 +209,82 @@ def test_a_campaign_without_any_worker_does_not_wait_for_ever(tmp_path: Path, mo
 
 def test_a_frame_that_is_not_whole_is_never_read() -> None:
     whole = frame(1.0, 1.0, "f")
-    for damaged in (whole[:-1], whole + b"x", whole[:10], b"", whole[:-3] + b"abc"):
+    for damaged in (whole[:-1], whole[:10], whole[:-3] + b"abc"):
+        # Those before it are.
+        read = Finished.unpack(whole + damaged)
+        assert next(read).answer.values["y"] == 1.0
         with pytest.raises(GarbledError):
-            Finished.unpack(damaged)
-    assert Finished.unpack(whole).answer.values["y"] == 1.0
+            next(read)
+    assert len(list(Finished.unpack(whole + whole))) == 2
+
+
+def test_a_task_lasts_about_a_second_within_its_limits() -> None:
+    size = TaskSize()
+    sizes = []
+    for _ in range(6):
+        sizes.append(size.requests(1))
+        size.learn(sizes[-1], sizes[-1] / 64, 1000 * sizes[-1])
+    # It begins with one and grows step by step, since the first tasks start processes.
+    assert (sizes[:3], sizes[-1]) == ([1, 4, 16], 64)
+    assert size.requests(400) == 256
+    for seconds, bytes_each, expected in [(1e-9, 10, MOST), (1e-3, 4_000_000, 2), (3600.0, 10, 1)]:
+        other = TaskSize(largest=MOST)
+        for _ in range(60):
+            other.learn(1, seconds, bytes_each)
+        assert other.requests(1) == expected
+
+
+class Killed(Executor):
+    """An executor whose worker is lost in the middle of the first task of several requests, and says so."""
+
+    def __init__(self, inner: Executor) -> None:
+        self.inner, self.lost, self.tasks = inner, 0, []
+
+    def submit(self, function: Any, /, *arguments: Any, **more: Any) -> Future[Any]:
+        """Answer the first half, and lose the worker."""
+        pickled, fingerprint, task, requests, limits = arguments
+        self.tasks.append(len(requests))
+        if len(requests) < 4 or self.lost:
+            return self.inner.submit(function, *arguments, **more)
+        self.lost = len(requests)
+        half = requests[: len(requests) // 2]
+        future: Future[Any] = Future()
+
+        def lose() -> None:
+            function(pickled, fingerprint, task, half, limits)
+            future.set_exception(ConnectionResetError("node7 is gone"))
+
+        self.inner.submit(lose)
+        return future
+
+
+def test_what_a_task_had_answered_when_its_worker_was_lost_is_not_computed_again(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    executor = Killed(threads)
+    engine = Engine(executor, lambda: 1, (ConnectionResetError,))
+    summary = run(tmp_path, [request(float(x)) for x in range(40)], engine)
+    assert executor.lost >= 4
+    # The rest goes alone, since one request may be what its worker died of.
+    assert executor.tasks.count(1) > executor.lost // 2
+    assert (summary.done, calls(tmp_path), set(statuses(tmp_path).values())) == (40, 40, {"ok"})
+
+
+def test_a_task_that_an_engine_runs_again_computes_only_what_is_not_in_its_file(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    simulator, inbox = Misbehaving(str(tmp_path)), tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / TOKEN).write_text("token")
+    limits = seam.Limits(retries=0, inbox=str(inbox), token="token")
+    requests = [(input_hash(one), request_values(one)) for one in map(request, (1.0, 2.0, 3.0))]
+    arguments = (pickle.dumps(simulator), simulator.fingerprint, "task")
+    first = threads.submit(seam.guarded, *arguments, requests[:2], limits).result()
+    second = threads.submit(seam.guarded, *arguments, requests, limits).result()
+    assert calls(tmp_path) == 3
+    assert set(second.files) > set(first.files)
+    read = [one for name in second.files for one in read_spool(inbox / name)[0]]
+    assert sorted(float(one.answer.values["y"]) for one in read) == [1.0, 4.0, 9.0]
 
 
 def test_an_engine_that_is_gone_ends_the_campaign_with_the_way_to_go_on(tmp_path: Path) -> None:
