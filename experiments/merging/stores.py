@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from data.errors import InputError
@@ -14,6 +18,8 @@ from data.files import atomic_directory, sync_directory, write_json
 from data.plain import from_plain
 from data.spec import Coordinate, Variable
 from data.store.columns import FACTS
+from data.store.journal import HEAD, decode_record, encode_record
+from data.store.key_index import CACHE_KIB
 from data.store.records import RecordStore
 from data.terminal import progress_bar
 from experiments.campaigns.shard_requests import ShardPlaces
@@ -60,7 +66,7 @@ def merge_stores(out: Path, directories: Sequence[Path], config: DictConfig) -> 
     total = sum(len(store) for store in stores)
     with atomic_directory(out) as target, progress_bar("merging", total) as bar:
         with _begun_as(stores[0], target) as merged:
-            streams = [_in_order(store, one.places) for store, one in zip(stores, places, strict=True)]
+            streams = [_in_order(store, one) for store, one in zip(stores, places, strict=True)]
             for _, key, values in heapq.merge(*streams, key=lambda item: item[0]):
                 facts = {name: values.pop(name) for name in FACTS if name != "key" and name in values}
                 merged.append(key, values, **_plain(facts))
@@ -88,35 +94,77 @@ def _begun_as(store: RecordStore, path: Path) -> RecordStore:
     )
 
 
-def _in_order(store: RecordStore, places: Mapping[str, int]) -> Iterator[tuple[tuple[int, int], str, dict[str, Any]]]:
+def _in_order(store: RecordStore, places: ShardPlaces) -> Iterator[tuple[tuple[int, int], str, dict[str, Any]]]:
     """The records of a shard by attempt and place; workers may have ended in another order than they began.
 
     Raises:
         InputError: a record is of no request of the shard, or a request has no record.
     """
-    keys = store.keys()
-    ranks: dict[str, tuple[int, int]] = {}
-    for key in keys:
-        first, _, again = key.partition(AGAIN)
-        if first in places:
-            ranks[key] = (int(again or 0), places[first])
-    absent = len(places) - sum(attempt == 0 for attempt, _ in ranks.values())
-    if absent or len(ranks) < len(keys):
+    attempts, at = _ranks(store, places)
+    absent = len(places.rows) - int(((at >= 0) & (attempts == 0)).sum())
+    strays = int((at < 0).sum())
+    if absent or strays:
         raise InputError(
-            f"{absent:,} of its requests have no record, and {len(keys) - len(ranks):,} records are of other requests",
+            f"{absent:,} of its requests have no record, and {strays:,} records are of other requests",
             where=str(store.path),
             remedy="Run the shard again in an empty directory",
         )
-    waiting: dict[tuple[int, int], tuple[str, dict[str, Any]]] = {}
-    order = iter(sorted(ranks.values()))
-    awaited = next(order, None)
+    order = np.lexsort((at, attempts))
     facts = [name for name in store.card()["facts"] if name != "key"]
-    for key, values in store.records(status=None, names=[*facts, *store.inputs, *store.outputs]):
-        values.pop("key")
-        waiting[ranks[key]] = (key, values)
-        while awaited is not None and awaited in waiting:
-            yield (awaited, *waiting.pop(awaited))
-            awaited = next(order, None)
+    next_place = 0
+    with closing(_Shelf()) as shelf:
+        read = store.records(status=None, names=[*facts, *store.inputs, *store.outputs])
+        for row, (_, values) in enumerate(read):
+            if row != order[next_place]:
+                shelf.put(row, values)
+                continue
+            taken: dict[str, Any] | None = values
+            while taken is not None:
+                row = int(order[next_place])
+                next_place += 1
+                yield (int(attempts[row]), int(at[row])), str(taken.pop("key")), taken
+                taken = shelf.take(int(order[next_place])) if next_place < len(order) else None
+
+
+def _ranks(store: RecordStore, places: ShardPlaces) -> tuple[np.ndarray, np.ndarray]:
+    """Attempt and place of each record, 12 bytes a record: (record,) each."""
+    attempts = np.empty(len(store), np.int32)
+    at = np.empty(len(store), np.int64)
+    done = 0
+    keys = (str(key) for (key,) in store.facts_by_record(["key"]))
+    while part := [key.partition(AGAIN) for key in islice(keys, FOLD)]:
+        stop = done + len(part)
+        attempts[done:stop] = [int(again or 0) for _, _, again in part]
+        at[done:stop] = places.of(first for first, _, _ in part)
+        done = stop
+    return attempts, at
+
+
+class _Shelf:
+    """Records that are not due yet, on the disk beyond a small cache: a slow first request holds back all others."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode=OFF")
+        self._database.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+        self._database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, frame BLOB NOT NULL)")
+        self._database.execute("BEGIN")
+
+    def put(self, number: int, record: Mapping[str, Any]) -> None:
+        """Keep a record."""
+        self._database.execute("INSERT INTO records VALUES (?, ?)", (number, encode_record(record)))
+
+    def take(self, number: int) -> dict[str, Any] | None:
+        """Give a record back and forget it; None if it is not here."""
+        row = self._database.execute("SELECT frame FROM records WHERE number = ?", (number,)).fetchone()
+        if row is None:
+            return None
+        self._database.execute("DELETE FROM records WHERE number = ?", (number,))
+        return decode_record(row[0][HEAD.size :])
+
+    def close(self) -> None:
+        """Give its memory and its file back."""
+        self._database.close()
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
