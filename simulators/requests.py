@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
+from data.settings import build
 from data.spec import Spec
 from simulators.sampling_plans import plan, refuse_other_method
 
@@ -27,29 +28,86 @@ class Range:
     Attributes:
         low, high: ends of the range.
         log: whether the logarithm is uniform, instead of the value.
+        integer: whether the values are whole numbers, both ends included.
+        choices: the only values, each as likely as the others; the ends are the smallest and the largest of them.
+
+    Raises:
+        InputError: the ends do not fit each other, `log`, `integer` or the choices.
     """
 
     low: float
     high: float
     log: bool = False
+    integer: bool = False
+    choices: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
             raise InputError(f"a range needs finite low <= high, got [{self.low}, {self.high}]", where="ranges")
+        if self.integer and not all(float(end).is_integer() for end in (self.low, self.high)):
+            raise InputError(f"an integer range needs whole ends, got [{self.low}, {self.high}]", where="ranges")
+        object.__setattr__(self, "choices", tuple(self.choices))
+        ends = (min(self.choices, default=self.low), max(self.choices, default=self.high))
+        if self.choices and ((self.low, self.high) != ends or self.log or self.integer):
+            raise InputError("choices have no low, high, log or integer", where="ranges")
         if self.log and self.low <= 0:
             raise InputError(f"a logarithmic range needs low above 0, got {self.low}", where="ranges")
 
+    @staticmethod
+    def read(value: Any, where: str) -> Range:
+        """The range that a setting describes: {low, high}, with log or integer, or {choices}.
+
+        Args:
+            value: of the configuration.
+            where: key of the configuration, for errors.
+
+        Raises:
+            InputError: a key is missing or unknown, or values do not fit each other.
+        """
+        if isinstance(value, Mapping) and "choices" in value:
+            chosen = build(_Choices, value, where=where).choices
+            return Range(min(chosen), max(chosen), choices=chosen)
+        return build(Range, value, where=where)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether there are values between its ends that it does not take."""
+        return self.integer or bool(self.choices)
+
     def sample(self, rng: np.random.Generator) -> float:
         """Draw one value."""
+        if self.is_discrete:
+            return self.at(float(rng.random()))
         if self.log:
             return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
         return float(rng.uniform(self.low, self.high))
 
     def at(self, share: float) -> float:
-        """The value at a share of the range, 0 at `low` and 1 at `high`; of its logarithm if `log` is set."""
+        """The value at a share of the range, 0 at `low` and 1 at `high`; of its logarithm if `log` is set.
+
+        Whole numbers, and choices in their order, have equal parts of the range; whole numbers of a logarithmic range
+        have the values that round to them.
+        """
+        if self.choices:
+            return float(self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)])
+        if self.integer and not self.log:
+            return float(min(self.low + math.floor(share * (self.high - self.low + 1)), self.high))
+        if self.integer:
+            return float(round(self.low * (self.high / self.low) ** share))
         if self.log:
             return float(np.clip(self.low * (self.high / self.low) ** share, self.low, self.high))
         return float(np.clip(self.low + share * (self.high - self.low), self.low, self.high))
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """The values that a setting lists."""
+
+    choices: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise InputError("no choices are listed", where="ranges", remedy="Give [2,3,5], or low and high")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """VTK's XML files: regular grids, unstructured meshes, and collections of them in time, with units in the array names.
 
 The formats are those of the VTK user's guide, "VTK XML file formats": .vti (a uniform grid), .vtr (a grid with uneven
-axes), .vts (a grid of points, read where it is one with axes), .vtu (a mesh) and .pvd (a collection, of ParaView).
+axes), .vts (a grid of points, read where it is one with axes), .vtu (a mesh), .vtp (a surface, read where it is a mesh)
+and .pvd (a collection, of ParaView).
 VTK's own writers and readers are used. An array in metres per second is called "velocity [m s-1]"; one without a unit,
 or with the unit "1", has its name alone. VTK has no place for the units of positions, so they are in the field data.
 """
@@ -21,23 +22,22 @@ import numpy as np
 from data.errors import DAMAGED, InputError
 from data.extras import install_command
 from data.formats.damage import parsing
+from data.formats.vtk_cells import cells_by_type, triangulated
 from data.processes.probe import refuse_deadly
 
 GRIDS = (".vti", ".vtr", ".vts")
-MESHES = (".vtu",)
+MESHES = (".vtu", ".vtp")
 COLLECTION = ".pvd"
 SUFFIXES = (*GRIDS, *MESHES, COLLECTION)
 #: Entries of the field data that say which sample and time a file holds, and the units of positions and of times.
 SAMPLE, TIME, LENGTH_UNITS, TIME_UNITS = "sample", "time", "position_units", "time_units"
-#: Numbers of VTK's cells: their type -> their points. Polygons and polyhedra have any number.
-TRIANGLE, LINE = 5, 3
-CELL_POINTS: Mapping[int, int] = {1: 1, LINE: 2, TRIANGLE: 3, 9: 4, 10: 4, 12: 8, 13: 6, 14: 5}
 #: Suffix -> class of VTK that reads such files.
 READERS: Mapping[str, str] = {
     ".vti": "vtkXMLImageDataReader",
     ".vtr": "vtkXMLRectilinearGridReader",
     ".vts": "vtkXMLStructuredGridReader",
     ".vtu": "vtkXMLUnstructuredGridReader",
+    ".vtp": "vtkXMLPolyDataReader",
 }
 #: Largest difference of a step from the first one at which a grid is uniform, in steps.
 UNEVEN = 1e-6
@@ -81,7 +81,8 @@ class CellMesh:
 
     Attributes:
         points: positions, of shape (points, 3).
-        cells: type of VTK -> points of each cell of this type, of shape (cells, points of a cell).
+        cells: type of VTK -> points of each cell of this type, of shape (cells, points of a cell); rows of polygons are
+            filled up with `data.formats.vtk_cells.NONE`.
         at_points, in_cells, facts: as of `Grid`.
     """
 
@@ -189,11 +190,11 @@ def read_collection(path: Path) -> list[tuple[float, int, Path]]:
 
 
 def read_vtk(path: Path) -> Grid | CellMesh:
-    """Read a .vti, .vtr, .vts or .vtu file.
+    """Read a .vti, .vtr, .vts, .vtu or .vtp file.
 
     Raises:
-        InputError: it is damaged, of another kind, a .vts file whose points lie on no axes, or has cells of a kind that
-            has no fixed number of points.
+        InputError: it is damaged, of another kind, a .vts file whose points lie on no axes, or has cells that no mesh
+            can have, such as polyhedra.
     """
     suffix = path.suffix.lower()
     if suffix not in READERS:
@@ -202,13 +203,15 @@ def read_vtk(path: Path) -> Grid | CellMesh:
     refuse_deadly("vtk", path)
     data = load(READERS[suffix], path)
     support = _vtk("util.numpy_support")
-    if suffix == ".vtu":
+    if suffix in MESHES:
         return _mesh(data, path, support)
-    dims = data.GetDimensions()
+    ends = data.GetExtent()
+    dims = tuple(high - low + 1 for low, high in zip(ends[::2], ends[1::2], strict=True))
     if suffix == ".vti":
+        # The points of a uniform grid may be counted from any number, as those of a part of a grid are.
         axes = tuple(
-            start + step * np.arange(n)
-            for start, step, n in zip(data.GetOrigin(), data.GetSpacing(), dims, strict=True)
+            start + step * (low + np.arange(n))
+            for start, step, low, n in zip(data.GetOrigin(), data.GetSpacing(), ends[::2], dims, strict=True)
         )
     elif suffix == ".vtr":
         coordinates = (data.GetXCoordinates(), data.GetYCoordinates(), data.GetZCoordinates())
@@ -296,23 +299,34 @@ def _taken(data: Any) -> tuple[dict[str, Numbers], dict[str, Numbers], dict[str,
     return numbers[0], numbers[1], facts
 
 
+def triangles_of(mesh: CellMesh, kind: int, path: Path) -> np.ndarray:
+    """The polygons of a mesh that have a type, cut into triangles: (triangles, 3)."""
+    return triangulated(mesh.points, mesh.cells[kind], _vtk, str(path))
+
+
 def _mesh(data: Any, path: Path, support: Any) -> CellMesh:
     kinds = np.array([data.GetCellType(i) for i in range(data.GetNumberOfCells())], np.uint8)
-    if strange := sorted(set(kinds.tolist()) - set(CELL_POINTS)):
-        raise InputError(
-            f"has cells of VTK's type {strange[0]}", where=str(path), remedy="Cut its cells with ParaView's Triangulate"
-        )
-    starts = support.vtk_to_numpy(data.GetCells().GetOffsetsArray())
-    corners = support.vtk_to_numpy(data.GetCells().GetConnectivityArray())
-    order, cells = [], {}
-    for kind in dict.fromkeys(kinds.tolist()):
-        rows = np.flatnonzero(kinds == kind)
-        cells[kind] = corners[starts[rows][:, None] + np.arange(CELL_POINTS[kind])].astype(np.int64)
+    lists = [data.GetCells()] if path.suffix.lower() == ".vtu" else _cell_lists(data)
+    both = [[x.GetOffsetsArray(), x.GetConnectivityArray()] for x in lists]
+    parts = [[support.vtk_to_numpy(array).astype(np.int64) for array in arrays] for arrays in both]
+    corners = np.concatenate([part[1] for part in parts])
+    shifts = np.cumsum([0, *(len(part[1]) for part in parts)])
+    ends = np.concatenate([np.zeros(1, np.int64), *(p[0][1:] + s for p, s in zip(parts, shifts, strict=False))])
+    cells, order = {}, []
+    for kind, of_kind, rows in cells_by_type(kinds, ends, corners, data.GetNumberOfPoints(), str(path)):
+        cells[kind] = of_kind
         order.append(rows)
     points, in_cells, facts = _taken(data)
     rows = np.concatenate(order) if order else np.zeros(0, np.int64)
+    if any(len(array.values) < len(kinds) for array in in_cells.values()):
+        raise InputError("has fewer values than cells", where=str(path), remedy=DAMAGED)
     in_cells = {name: Numbers(array.values[rows], array.units) for name, array in in_cells.items()}
     return CellMesh(support.vtk_to_numpy(data.GetPoints().GetData()).copy(), cells, points, in_cells, facts)
+
+
+def _cell_lists(data: Any) -> list[Any]:
+    """The lists of cells of a surface, in the order in which VTK numbers their cells."""
+    return [data.GetVerts(), data.GetLines(), data.GetPolys(), data.GetStrips()]
 
 
 def _axes_of_points(points: np.ndarray, dims: Sequence[int], path: Path) -> tuple[np.ndarray, ...]:

@@ -203,7 +203,11 @@ def read_meshes(
     """
     where = str(path)
     if not (path / "store.json").is_file():
-        raise InputError("is no store of a campaign", where=where, remedy="Give one that `understudy simulate` made")
+        raise InputError(
+            "is no store of a campaign",
+            where=where,
+            remedy="Give one that `understudy simulate` made, or meshes of VTK (.vtu, .vtp, .pvd, or a folder of them)",
+        )
     with RecordStore.open(path) as store:
         variables = [*store.inputs, *store.outputs]
         if lacking := [name for name in GEOMETRY if name not in variables]:

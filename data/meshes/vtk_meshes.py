@@ -1,11 +1,11 @@
-"""Meshes from files of VTK (.vtu): one file, a folder of them, or a collection, as a store of meshes."""
+"""Meshes from files of VTK (.vtu, .vtp): one file, a folder of them, or a collection, as a store of meshes."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import numpy as np
 
 from data.errors import InputError
 from data.fields.vtk_fields import vtk_files
-from data.formats.vtk_file import LENGTH_UNITS, LINE, MESHES, SAMPLE, TIME, TRIANGLE, CellMesh, Numbers, read_vtk
+from data.formats.vtk_cells import LINE, POLYGON, QUAD, TRIANGLE, VERTEX, refused_cells
+from data.formats.vtk_file import LENGTH_UNITS, MESHES, SAMPLE, TIME, CellMesh, Numbers, read_vtk, triangles_of
 from data.meshes.mesh_samples import ELEMENTS, FLAGS, NODES, MeshSamples, read_meshes
+from data.reading_summary import Reading
 from data.spec import Coordinate, Variable
 from data.store.records import RecordStore
 
@@ -26,15 +28,46 @@ def mesh_store(path: Path) -> Iterator[Path]:
     """The path itself, or that of a temporary store of the meshes if it names files of VTK.
 
     Raises:
-        InputError: a mesh is not one of triangles in the plane or of lines between nodes, or has other arrays than the
-            first one.
+        InputError: a mesh is not one of polygons in the plane or of lines between nodes, has no values at its nodes, or
+            has other arrays than the first one.
     """
+    with _opened(path) as (store, _):
+        yield store
+
+
+@dataclass
+class _Notes:
+    """What the table of the input says of files of VTK.
+
+    Attributes:
+        cut: how many polygons were cut into triangles, in all files.
+        in_cells: arrays in cells, which are not used.
+    """
+
+    cut: int = 0
+    in_cells: set[str] = field(default_factory=set)
+
+    def of(self, reading: Reading, path: Path) -> Reading:
+        """The reading of the temporary store, as one of the files."""
+        said = (f"{self.cut:,} polygons of the files were cut into triangles",) if self.cut else ()
+        unused = dict.fromkeys(
+            sorted(self.in_cells), "lies in the cells; ParaView's Cell Data To Point Data moves it to the nodes"
+        )
+        return replace(
+            reading, source=str(path), format="VTK meshes", assumed=(*reading.assumed, *said),
+            unused={**reading.unused, **unused},
+        )  # fmt: skip
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Path, _Notes]]:
+    notes = _Notes()
     files = None if (path / "store.json").is_file() else vtk_files(path, MESHES)
     if files is None:
-        yield path
+        yield path, notes
         return
     with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
-        yield _written(Path(folder) / "meshes.zarr", [file for _, _, file in files])
+        yield _written(Path(folder) / "meshes.zarr", [file for _, _, file in files], notes), notes
 
 
 def read_mesh_files(
@@ -48,7 +81,7 @@ def read_mesh_files(
     Raises:
         InputError: as of `read_meshes` and `mesh_store`.
     """
-    with mesh_store(path) as store:
+    with _opened(path) as (store, notes):
         try:
             samples, bad = read_meshes(store, fields, scalars, parameters)
         except InputError as error:
@@ -56,18 +89,18 @@ def read_mesh_files(
                 raise
             raise InputError(error.problem, where=str(path), remedy=error.remedy) from error
     if store != path and samples.reading is not None:
-        samples = replace(samples, reading=replace(samples.reading, source=str(path), format="VTK meshes"))
+        samples = replace(samples, reading=notes.of(samples.reading, path))
     return samples, bad
 
 
-def _written(path: Path, files: list[Path]) -> Path:
+def _written(path: Path, files: list[Path], notes: _Notes) -> Path:
     records: list[dict[str, Any]] = []
     variables: dict[str, Variable] = {}
     facts: dict[str, Variable] = {}
     for number, file in enumerate(files):
         mesh = read_vtk(file)
         assert isinstance(mesh, CellMesh)
-        values, found = _record(mesh, file)
+        values, found = _record(mesh, file, notes)
         numbers = {
             n: f
             for n, f in mesh.facts.items()
@@ -95,19 +128,24 @@ def _written(path: Path, files: list[Path]) -> Path:
     return path
 
 
-def _record(mesh: CellMesh, file: Path) -> tuple[dict[str, np.ndarray], dict[str, Variable]]:
+def _record(mesh: CellMesh, file: Path, notes: _Notes) -> tuple[dict[str, np.ndarray], dict[str, Variable]]:
     """The variables of a mesh, and what they are."""
     where = str(file)
+    for kind in mesh.cells:
+        if kind not in (VERTEX, LINE, TRIANGLE, QUAD, POLYGON):
+            raise refused_cells(kind, where)
+    plane = [kind for kind in mesh.cells if kind in (TRIANGLE, QUAD, POLYGON)]
+    if not plane and LINE not in mesh.cells:
+        raise InputError("holds points without cells", where=where, remedy="Use ParaView's Delaunay 2D")
+    if mesh.in_cells and not mesh.at_points:
+        raise InputError("has values in its cells alone", where=where, remedy="Use ParaView's Cell Data To Point Data")
+    notes.in_cells |= set(mesh.in_cells)
+    flat = bool(plane) or not np.ptp(mesh.points[:, 2])
+    if flat and not np.ptp(mesh.points[:, 2]) <= 1e-9 * np.ptp(mesh.points):
+        raise InputError("its cells do not lie in a plane of constant z", where=where, remedy="Give a plane mesh")
     # Files of mesh generators hold the lines of the boundary beside the triangles.
-    kind = TRIANGLE if TRIANGLE in mesh.cells else LINE
-    if kind not in mesh.cells or set(mesh.cells) - {TRIANGLE, LINE, 1}:
-        raise InputError(
-            "is no mesh of triangles, nor of lines between nodes", where=where, remedy="Use ParaView's Triangulate"
-        )
-    elements = mesh.cells[kind]
-    flat = kind == TRIANGLE or not np.ptp(mesh.points[:, 2])
-    if flat and np.ptp(mesh.points[:, 2]) > 1e-9 * np.ptp(mesh.points):
-        raise InputError("its triangles do not lie in a plane of constant z", where=where, remedy="Give a plane mesh")
+    elements = mesh.cells[LINE] if not plane else np.concatenate([_triangles(mesh, kind, file) for kind in plane])
+    notes.cut += sum(len(mesh.cells[kind]) for kind in plane if kind != TRIANGLE)
     width = 2 if flat else 3
     units = mesh.facts.get(LENGTH_UNITS)
     lengths = (units if isinstance(units, str) else "1").split(",")[0]
@@ -119,7 +157,7 @@ def _record(mesh: CellMesh, file: Path) -> tuple[dict[str, np.ndarray], dict[str
     about = "kinds of nodes" if flags is not None else "1 at nodes of edges with one triangle, 0 at others"
     variables = {
         NODES: Variable(NODES, ("node", "plane"), lengths, "float64", "nodes"),
-        ELEMENTS: Variable(ELEMENTS, ("element", "corner"), "1", "int32", "triangles" if kind == TRIANGLE else "pairs"),
+        ELEMENTS: Variable(ELEMENTS, ("element", "corner"), "1", "int32", "triangles" if plane else "pairs"),
         FLAGS: Variable(FLAGS, ("node",), "1", "int32", about),
     }
     for name, array in mesh.at_points.items():
@@ -138,6 +176,10 @@ def _record(mesh: CellMesh, file: Path) -> tuple[dict[str, np.ndarray], dict[str
             )  # fmt: skip
         variables[name] = Variable(name, dims, array.units, dtype, name)
     return values, variables
+
+
+def _triangles(mesh: CellMesh, kind: int, file: Path) -> np.ndarray:
+    return mesh.cells[kind] if kind == TRIANGLE else triangles_of(mesh, kind, file)
 
 
 def _boundary(elements: np.ndarray, count: int) -> np.ndarray:

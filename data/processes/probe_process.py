@@ -190,7 +190,10 @@ def try_vtk(path: str, step: Step) -> None:
     from vtkmodules import vtkIOXML
     from vtkmodules.vtkCommonCore import vtkObject
 
-    kinds = {".vti": "ImageData", ".vtr": "RectilinearGrid", ".vts": "StructuredGrid", ".vtu": "UnstructuredGrid"}
+    kinds = {
+        ".vti": "ImageData", ".vtr": "RectilinearGrid", ".vts": "StructuredGrid", ".vtu": "UnstructuredGrid",
+        ".vtp": "PolyData",
+    }  # fmt: skip
     vtkObject.GlobalWarningDisplayOff()
     _limit_memory()
     step("its data")

@@ -50,8 +50,7 @@ def draw_requests(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.D
     """
     keys = build(Sampling, node, where="sampling")
     ranges = {
-        str(name): build(Range, value, where=f"sampling.ranges.{name}")
-        for name, value in (node.get("ranges") or {}).items()
+        str(name): Range.read(value, f"sampling.ranges.{name}") for name, value in (node.get("ranges") or {}).items()
     }
     initial, shapes = (None if node.get(key) is None else instantiate(node[key]) for key in ("initial", "shapes"))
     settings = DrawSettings(keys.count, initial, shapes, ranges, method=keys.method)

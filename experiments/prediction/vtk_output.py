@@ -18,14 +18,13 @@ from data.errors import InputError
 from data.fields.files import open_samples
 from data.fields.sample_variables import SPACE
 from data.files import atomic_directory, atomic_path
+from data.formats.vtk_cells import LINE, TRIANGLE
 from data.formats.vtk_file import (
     COLLECTION,
     LENGTH_UNITS,
-    LINE,
     SAMPLE,
     TIME,
     TIME_UNITS,
-    TRIANGLE,
     CellMesh,
     Grid,
     Numbers,

@@ -186,7 +186,9 @@ class DrawnDesigns:
         unit = np.concatenate([self._unit(block) for block in blocks])[first - blocks.start * BLOCK :][: last - first]
         columns = []
         for k, span in enumerate(self.ranges):
-            if span.log:
+            if span.is_discrete:
+                columns.append(np.array([span.at(share) for share in unit[:, k].tolist()]))
+            elif span.log:
                 columns.append(np.exp(math.log(span.low) + unit[:, k] * math.log(span.high / span.low)))
             else:
                 columns.append(span.low + unit[:, k] * (span.high - span.low))
@@ -255,7 +257,9 @@ def designs_drawn(names: Sequence[str], ranges: Mapping[str, Range], count: int,
             f"ranges are of {', '.join(sorted(ranges))}", where="sampling.ranges", remedy=f"Give {', '.join(names)}"
         )
     source = DrawnDesigns(tuple(names), tuple(ranges[n] for n in names), count, seed)
-    facts = {"ranges": {n: asdict(ranges[n]) for n in names}, "count": count, "seed": seed}
+    # Screens of earlier versions know ends alone, and must still resume.
+    spans = {n: {k: v for k, v in asdict(ranges[n]).items() if k in ("low", "high", "log") or v} for n in names}
+    facts = {"ranges": spans, "count": count, "seed": seed}
     return ScreenInput(source, facts, "sampled", "sampling", {"columns": list(names)}, "design", tuple(names))
 
 

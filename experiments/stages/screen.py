@@ -142,7 +142,7 @@ def _screen_designs(
     if settings.candidates == SAMPLED:
         sampling = settings.sampling
         ranges = domain_ranges(surrogate) | {
-            str(name): build(Range, value, where=f"sampling.ranges.{name}") for name, value in sampling.ranges.items()
+            str(name): Range.read(value, f"sampling.ranges.{name}") for name, value in sampling.ranges.items()
         }
         library = designs_drawn(layout.columns, ranges, sampling.count, sampling.seed)
     else:

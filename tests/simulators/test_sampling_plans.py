@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,3 +58,32 @@ def test_a_plan_depends_on_its_seed_and_can_begin_later(method: str) -> None:
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(InputError, match=r"sampling.method.*Choose from uniform, lhs"):
         DrawSettings(1, method="halton")
+
+
+@pytest.mark.parametrize("method", ["uniform", "lhs", "sobol", "grid"])
+def test_whole_numbers_and_choices_have_equal_parts_of_their_range(method: str) -> None:
+    ranges = {"a": Range(2.0, 5.0, integer=True), "b": Range.read({"choices": [0.1, 7, 0.5, 3]}, "r")}
+    values = drawn(DrawSettings(256, ranges=ranges, method=method))
+    for column, possible in ((0, (2.0, 3.0, 4.0, 5.0)), (1, (0.1, 7.0, 0.5, 3.0))):
+        counts = [int((values[:, column] == value).sum()) for value in possible]
+        assert sum(counts) == 256
+        # A plan places as many in each part; random draws depart from 64 by less than four standard deviations of 7.
+        assert counts == [64] * 4 if method != "uniform" else max(abs(n - 64) for n in counts) < 28
+    powers = Range(1.0, 1000.0, log=True, integer=True)
+    assert [powers.at(share) for share in (0.0, 1 / 3, 2 / 3, 1.0)] == [1, 10, 100, 1000]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"low": 1.5}, "high"),
+        ({"choices": []}, "no choices"),
+        ({"low": 1.5, "high": 3.0, "integer": True}, "whole ends"),
+        ({"low": 1.0, "high": 3.0, "choices": [1.0, 2.0]}, "low"),
+        ({"choices": [1.0, 2.0], "log": True}, "log"),
+        ({"choices": [1.0, float("nan")]}, "finite numbers"),
+    ],
+)
+def test_ranges_that_do_not_say_their_values_are_refused(values: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        Range.read(values, "sampling.ranges.a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from experiments.application.choices import CONF
 from experiments.application.run_directory import run_directory
 from experiments.forecasting import issuing
 from experiments.forecasting.external_forecasts import _named, _opened
+from experiments.stages.evaluate import evaluate
 from experiments.stages.forecast import forecast
 from surrogates.saved import load_surrogate
 
@@ -120,16 +122,51 @@ def test_a_state_that_is_not_there_is_named(saved: Path, reanalysis: Path, tmp_p
         run(saved, reanalysis, tmp_path / "out.csv")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_grib_is_read_back_by_its_own_library(saved: Path, reanalysis: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def issued(saved: Path, reanalysis: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same forecasts as NetCDF and as GRIB."""
+    folder = tmp_path_factory.mktemp("issued")
     for name in ("a.nc", "a.grib"):
-        run(saved, reanalysis, tmp_path / name, "time=[2020-03-01T06,2020-03-01T18]", "steps=2")
-    parts = cfgrib.open_datasets(str(tmp_path / "a.grib"), indexpath="")
+        run(saved, reanalysis, folder / name, "time=[2020-03-01T00,2020-03-01T06,2020-03-01T12]", "steps=2")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_grib_of_another_hand_has_the_scores_of_netcdf(reanalysis: Path, issued: Path, tmp_path: Path) -> None:
+    with xr.open_dataset(reanalysis, engine="h5netcdf") as states:
+        states.sel(pressure_level=[500.0]).to_netcdf(tmp_path / "truth.nc", engine="h5netcdf")
+    scores = {}
+    for name in ("a.nc", "a.grib"):
+        arguments = ["surrogate=null", "forecasts=held_out", f"forecasts.file={tmp_path / 'truth.nc'}"]
+        arguments += [f"forecasts.external={issued / name}", "forecasts.references=[persistence]"]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            evaluate(compose("evaluate", arguments), tmp_path / name)
+        read = json.loads((tmp_path / name / "reading.json").read_text())[1]
+        assert (read["total"], read["used"]) == (3, 3)
+        assert not read["assumed"]
+        scores[name] = xr.open_zarr(tmp_path / name / "scores.zarr", consolidated=False).load()
+    rmse = scores["a.grib"]["rmse"]
+    assert rmse.sizes["prediction_timedelta"] == 2
+    for name, ours in scores["a.nc"].data_vars.items():
+        np.testing.assert_allclose(scores["a.grib"][name], ours, rtol=1e-4, err_msg=str(name))
+    # The error from its definition, of the surface pressure at the second lead.
+    with xr.open_dataset(issued / "a.nc", engine="h5netcdf", decode_timedelta=True) as answer:
+        apart = answer["surface_pressure"].isel(prediction_timedelta=1).values - PRESSURE[2:5]
+        area = np.cos(np.deg2rad(answer["latitude"].values))
+    expected = np.sqrt((apart**2 * (area / area.mean())[:, None]).mean())
+    label = next(c for c in rmse["channel"].values if "surface_pressure" in str(c))
+    found = rmse.sel(system="forecast", channel=label).isel(region=0, prediction_timedelta=1)
+    assert float(found) == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_grib_is_read_back_by_its_own_library(issued: Path) -> None:
+    parts = cfgrib.open_datasets(str(issued / "a.grib"), indexpath="")
     data = xr.merge(
         [part.drop_vars(["isobaricInhPa", "surface"], errors="ignore") for part in parts], compat="override"
     )
     data = data.sortby("latitude").transpose("time", "step", ...)
-    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf", decode_timedelta=True) as answer:
+    with xr.open_dataset(issued / "a.nc", engine="h5netcdf", decode_timedelta=True) as answer:
         assert (data["time"].values == answer["time"].values).all()
         assert (data["step"].values == answer["prediction_timedelta"].values).all()
         assert (data["valid_time"].values == answer["valid_time"].values).all()

@@ -13,8 +13,9 @@ import small_meshes
 import xarray as xr
 from predicting import predicted_by
 from saved_files import unpack
-from vtkmodules import vtkIOXML
+from vtkmodules import vtkCommonCore, vtkCommonDataModel, vtkIOXML
 from vtkmodules.util import numpy_support
+from vtkmodules.vtkFiltersVerdict import vtkCellSizeFilter
 
 from data.errors import InputError
 from data.fields.field_reading import read_fields
@@ -115,7 +116,7 @@ def test_answers_to_fields_are_written_with_their_difference(tmp_path: Path) -> 
     assert len(parts) == 9
     for (time, sample, path), index in zip(parts, np.ndindex(3, 3), strict=True):
         found = arrays(read(path))
-        assert (sample, time) == (index[0], times[index[1]])
+        assert (sample, time) == (index[0], float(times[index[1]]))
         assert np.array_equal(found["u [m]"], answer[(*index, 0)])
         assert np.array_equal(found["u_difference [m]"], answer[(*index, 0)] - truth[(*index, 0)])
     assert export_vtk(tmp_path / "out.nc", tmp_path / "again.pvd").metrics["export/samples"] == 3
@@ -190,9 +191,13 @@ def test_files_that_are_no_samples_are_named(tmp_path: Path) -> None:
         (tmp_path / f"{name}.pvd.files" / "sample_000000.vti").rename(tmp_path / "c" / f"{name}.vti")
     with pytest.raises(InputError, match="comes twice"):
         read_fields(tmp_path / "c", output="u", inputs=["speed"])
-    quads = CellMesh(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]]), {9: np.array([[0, 1, 2, 3]])})
-    with pytest.raises(InputError, match="no mesh of triangles"):
-        read_mesh_files(write_mesh(tmp_path / "quad", quads))
+    points = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0.0]])
+    bow = CellMesh(points, {9: np.array([[0, 2, 1, 3]])}, {"p": Numbers(np.arange(4.0))})
+    with pytest.raises(InputError, match="cross themselves"):
+        read_mesh_files(write_mesh(tmp_path / "bow", bow))
+    lonely = CellMesh(points, {9: np.array([[0, 1, 2, 3]])}, {}, {"p": Numbers(np.ones(1))})
+    with pytest.raises(InputError, match=r"in its cells alone.*Cell Data To Point Data"):
+        read_mesh_files(write_mesh(tmp_path / "lonely", lonely))
     assert len(waves) == 1
 
 
@@ -203,3 +208,130 @@ def test_a_mesh_of_another_program_has_its_boundary_found(tmp_path: Path) -> Non
     samples, _ = read_mesh_files(write_mesh(tmp_path / "square", mesh))
     assert samples.meshes[0].flags.tolist() == [1, 1, 1, 1, 0]
     assert samples.layout.fields[0].units == "Pa"
+
+
+#: A plane of one cell of each kind: an L (concave), a quadrilateral and a triangle.
+CORNERS = np.array([[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2], [3, 0], [3, 1], [4, 0]]) * [1.0, 0.5]
+L, QUAD, TRIANGLE = (0, 1, 2, 3, 4, 5), (1, 6, 7, 2), (6, 8, 7)
+
+
+def written_by_vtk(path: Path, cells: dict[int, tuple[int, ...]]) -> Path:
+    """A file with a cell of each type, and x + 10 y at the points, written by VTK's own writer."""
+    surface = path.suffix == ".vtp"
+    data = vtkCommonDataModel.vtkPolyData() if surface else vtkCommonDataModel.vtkUnstructuredGrid()
+    points = vtkCommonCore.vtkPoints()
+    for x, y in CORNERS:
+        points.InsertNextPoint(x, y, 0.0)
+    data.SetPoints(points)
+    data.Allocate(10)
+    for kind, cell in cells.items():
+        if kind == 42:
+            faces = vtkCommonCore.vtkIdList()
+            for number in cell:
+                faces.InsertNextId(number)
+            data.InsertNextCell(kind, faces)
+        else:
+            data.InsertNextCell(kind, len(cell), cell)
+    for place, name, values in (
+        (data.GetPointData(), "p [Pa]", CORNERS @ [1, 10]),
+        (data.GetCellData(), "area", np.ones(len(cells))),
+    ):
+        array = numpy_support.numpy_to_vtk(values, deep=True)
+        array.SetName(name)
+        place.AddArray(array)
+    writer = vtkIOXML.vtkXMLPolyDataWriter() if surface else vtkIOXML.vtkXMLUnstructuredGridWriter()
+    writer.SetFileName(str(path))
+    writer.SetInputData(data)
+    assert writer.Write()
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".vtp", ".vtu"])
+def test_polygons_are_cut_into_triangles_of_the_same_area(tmp_path: Path, suffix: str) -> None:
+    path = written_by_vtk(tmp_path / f"plane{suffix}", {7: L, 9: QUAD, 5: TRIANGLE})
+    samples, bad = read_mesh_files(path)
+    mesh = samples.meshes[0]
+    assert not bad
+    assert mesh.nodes == pytest.approx(CORNERS)
+    assert mesh.fields is not None
+    assert mesh.fields[:, 0] == pytest.approx(CORNERS @ [1, 10])
+    assert samples.layout.fields[0].units == "Pa"
+    # What VTK's own filter says of the file that its own reader reads.
+    reader = vtkIOXML.vtkXMLPolyDataReader() if suffix == ".vtp" else vtkIOXML.vtkXMLUnstructuredGridReader()
+    reader.SetFileName(str(path))
+    sizes = vtkCellSizeFilter()
+    sizes.SetInputConnection(reader.GetOutputPort())
+    sizes.Update()
+    areas = numpy_support.vtk_to_numpy(sizes.GetOutput().GetCellData().GetArray("Area"))
+    assert areas == pytest.approx([1.5, 0.5, 0.25])
+    corners = np.asarray(mesh.nodes)[mesh.elements]
+    cut = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1])) / 2
+    assert len(cut) == 4 + 2 + 1
+    assert cut.sum() == pytest.approx(areas.sum())
+    # Triangles that overlap, or leave a gap, would have other edges that only one of them has.
+    edges = np.sort(mesh.elements[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    unique, times = np.unique(edges, axis=0, return_counts=True)
+    assert {tuple(edge) for edge in unique[times == 1]} == {
+        (0, 1), (2, 3), (3, 4), (4, 5), (0, 5), (1, 6), (2, 7), (6, 8), (7, 8)
+    }  # fmt: skip
+    assert mesh.flags.tolist() == [1] * len(CORNERS)
+    assert samples.reading is not None
+    assert samples.reading.assumed[-1] == "2 polygons of the files were cut into triangles"
+    assert "Cell Data To Point Data" in samples.reading.unused["area"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "message"),
+    [
+        (10, (0, 1, 2, 3), r"type 10 \(tetrahedra\).*Slice and Triangulate.*openfoam_finished"),
+        (42, (4, 3, 0, 1, 2, 3, 0, 1, 3, 3, 1, 2, 3, 3, 0, 2, 3), r"type 42 \(polyhedra\).*Slice"),
+        (22, (0, 1, 2, 3, 4, 5), r"type 22 \(quadratic triangles\).*Tessellate"),
+        (6, (0, 1, 2, 3), r"type 6 \(triangle strips\).*Triangulate"),
+    ],
+)
+def test_cells_that_no_mesh_has_are_named_with_the_remedy(
+    tmp_path: Path, kind: int, cell: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_mesh_files(written_by_vtk(tmp_path / "volume.vtu", {kind: cell}))
+
+
+def test_a_pixel_is_a_quadrilateral_and_a_tilted_plane_is_refused(tmp_path: Path) -> None:
+    samples, _ = read_mesh_files(written_by_vtk(tmp_path / "a.vtu", {7: L, 5: TRIANGLE, 8: (1, 6, 2, 7)}))
+    corners = np.asarray(samples.meshes[0].nodes)[samples.meshes[0].elements]
+    assert np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1])).sum() / 2 == pytest.approx(2.25)
+    points = np.array([[0, 0, 0], [1, 0, 0.5], [0, 1, 0]])
+    mesh = CellMesh(points, {5: np.array([[0, 1, 2]])}, {"p": Numbers(np.ones(3))})
+    with pytest.raises(InputError, match="plane of constant z"):
+        read_mesh_files(write_mesh(tmp_path / "tilted", mesh))
+
+
+@pytest.mark.parametrize("suffix", [".vti", ".vts"])
+def test_a_grid_of_vtks_own_writer_has_its_axes_and_fields(tmp_path: Path, suffix: str) -> None:
+    x, y = 0.5 * np.arange(2, 7), 3.0 + np.arange(4)
+    if suffix == ".vti":
+        # A part of a larger grid, whose points are counted from 2 and 3.
+        data: Any = vtkCommonDataModel.vtkImageData()
+        data.SetSpacing(0.5, 1.0, 1.0)
+        data.SetExtent(2, 6, 3, 6, 0, 0)
+        writer: Any = vtkIOXML.vtkXMLImageDataWriter()
+    else:
+        data, points = vtkCommonDataModel.vtkStructuredGrid(), vtkCommonCore.vtkPoints()
+        for b in y:
+            for a in x:
+                points.InsertNextPoint(a, b, 0.0)
+        data.SetDimensions(5, 4, 1)
+        data.SetPoints(points)
+        writer = vtkIOXML.vtkXMLStructuredGridWriter()
+    for name, values in (("u [m]", np.add.outer(10 * y, x)), ("a", np.multiply.outer(y, x))):
+        array = numpy_support.numpy_to_vtk(values.ravel(), deep=True)
+        array.SetName(name)
+        data.GetPointData().AddArray(array)
+    writer.SetInputData(data)
+    writer.SetFileName(str(tmp_path / f"grid{suffix}"))
+    assert writer.Write()
+    fields, _ = read_fields(tmp_path / f"grid{suffix}", output="u", inputs=["a"])
+    assert fields.states[0, 0, ..., 0] == pytest.approx(np.add.outer(x, 10 * y))
+    assert fields.layout.axis("x").values == pytest.approx(x)
+    assert fields.layout.axis("y").values == pytest.approx(y)
+    assert fields.layout.output.units == "m"
