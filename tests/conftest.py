@@ -29,7 +29,9 @@ sys.dont_write_bytecode = False
 # nothing to test with all optimisations.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    # Splitting small programs into parts that are compiled side by side costs more than the parts.
+    " --xla_cpu_parallel_codegen_split_count=1",
 )
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # One cache of compiled programs for this run alone, shared by its processes: never the user's own.
@@ -86,11 +88,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs() -> Iterator[None]:
-    """Drop the compiled programs of a file at its end: beside thousands of them, compiling takes ten times longer."""
+    """Drop the compiled programs of a file at its end: beside thousands of them, compiling takes ten times longer.
+
+    What outlives a file, such as the modules that it imported, is left out of the later collections of garbage.
+    """
     yield
     if (jax := sys.modules.get("jax")) is not None:
         jax.clear_caches()
         gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -54,12 +54,16 @@ def initialise_distributed(config: DeviceConfig) -> None:
 
 
 def enable_compilation_cache(directory: Path | None = None) -> Path:
-    """Keep compiled programs between runs, in `directory` or by default in the user's cache directory."""
+    """Keep compiled programs between runs, in `directory` or by default in the user's cache directory.
+
+    Programs that compile in less than 0.1 s are not kept, unless the environment sets JAX's own variable for this.
+    """
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     where = directory or base / "understudy" / "jax"
     where.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(where))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     return where
 
 

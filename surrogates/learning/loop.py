@@ -40,6 +40,7 @@ from surrogates.learning.step import (
     TrainState,
     add_stats,
     averages,
+    copied,
     count_compilations,
     training_step,
     validation_step,
@@ -146,9 +147,8 @@ class _Loop:
         run_dir.mkdir(parents=True, exist_ok=True)
         self.graph, params, fixed = _split(model, frozen)
         self.fixed: Any = replicate(fixed, mesh)
-        params = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
         self.state = replicate(TrainState.begin(params, config), mesh)
-        self.best = jax.tree.map(jnp.copy, self.state.params)
+        self.best = copied(self.state.params)
         self.at = Progressed()
         self.key = jax.random.key(config.seed)
         self.loss, self.identity = loss, identity(config, loss, nnx.filter_state(fixed, nnx.Param))
@@ -331,12 +331,12 @@ class _Loop:
                 score = row.get("valid/loss", float("nan"))
                 if score < self.at.best:
                     self.at.best, self.at.since_best = score, 0
-                    self.best = jax.tree.map(jnp.copy, self.state.ema)
+                    self.best = copied(self.state.ema)
                 else:
                     self.at.since_best += self.config.validate_every
         else:
             self.at.best = row.get("train/loss", self.at.best)
-            self.best = jax.tree.map(jnp.copy, self.state.ema)
+            self.best = copied(self.state.ema)
         self.at.history.append(row)
         if not is_first():
             return

@@ -31,9 +31,21 @@ class TrainState(NamedTuple):
     @staticmethod
     def begin(params: Any, config: TrainConfig) -> TrainState:
         """The state before the first step. Each part has buffers of its own, because the step donates them."""
-        zero = jnp.zeros((), jnp.int32)
-        average = jax.tree.map(jnp.copy, params)
-        return TrainState(params, average, optimiser(config).init(params), zero, jnp.copy(zero))
+
+        @jax.jit
+        def begin(params: Any) -> TrainState:
+            zero = jnp.zeros((), jnp.int32)
+            moments = optimiser(config).init(params)
+            return TrainState(copied(params), copied(params), moments, zero, jnp.copy(zero))
+
+        state: TrainState = begin(params)
+        return state
+
+
+@jax.jit
+def copied(tree: Any) -> Any:
+    """Copies of arrays in buffers of their own, by one program for all of them."""
+    return jax.tree.map(jnp.copy, tree)
 
 
 class Moment(NamedTuple):

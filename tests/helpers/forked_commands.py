@@ -21,7 +21,8 @@ from pathlib import Path
 
 #: What is imported once; JAX starts its threads with its first array, so that none of these starts one. A process of
 #: multiprocessing imports the main module again, which is that of pytest.
-MODULES = ["pytest", *(f"experiments.stages.{name}" for name in ("active", "evaluate", "pipeline", "screen", "train"))]
+STAGES = ("active", "evaluate", "pipeline", "screen", "train")
+MODULES = ["pytest", *(f"experiments.stages.{name}" for name in STAGES), "frozen_imports"]
 _FORKS = multiprocessing.get_context("forkserver")
 
 

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from experiments.cli import STAGES
 from surrogates.family import FAMILIES
 
@@ -15,14 +17,44 @@ PACKAGES = ("ngsolve", "exponax", "dinosaur", "pyscf", "tblite", "cantera", "dif
 KINDS = tuple(f"surrogates.{kind}" for kind in FAMILIES)
 
 
-def loaded_after(*steps: str) -> list[set[str]]:
+#: What one interpreter imports, step by step; a name says which modules it has after the step. What a later step must
+#: not load is not loaded by the steps before it either. The screen of molecules, and all stages together, are imported
+#: in forks, because the steps after them must not find what they load.
+STEPS = """
+import json, os, sys
+
+def note(name):
+    print(json.dumps([name, sorted(sys.modules)]), flush=True)
+
+def apart(name, code):
+    child = os.fork()
+    if not child:
+        exec(code, {})
+        note(name)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+import experiments.stages.simulate
+note("simulate")
+import experiments.stages.screen
+note("screen")
+apart("molecules", "from surrogates.family import FAMILIES; FAMILIES['properties'].surrogate")
+import experiments.stages.train, experiments.stages.evaluate
+note("train")
+apart("stages", "import " + ", ".join(f"experiments.stages.{name}" for name in sys.argv[1:]))
+from surrogates.family import FAMILIES
+for kind in FAMILIES:
+    FAMILIES[kind].task, FAMILIES[kind].surrogate
+    note(kind)
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
     """Names of all modules that an interpreter has after each step."""
-    code = "import json, sys\nsteps = []\n" + "".join(f"{step}\nsteps.append(sorted(sys.modules))\n" for step in steps)
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}print(json.dumps(steps))"], capture_output=True, text=True, timeout=1200
-    )
+    done = subprocess.run([sys.executable, "-c", STEPS, *STAGES], capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
-    return [set(names) for names in json.loads(done.stdout)]
+    return {name: set(modules) for name, modules in map(json.loads, done.stdout.splitlines())}
 
 
 def of(modules: set[str], *names: str) -> set[str]:
@@ -30,31 +62,21 @@ def of(modules: set[str], *names: str) -> set[str]:
     return {name for name in names if any(m == name or m.startswith(f"{name}.") for m in modules)}
 
 
-def test_no_stage_loads_a_solver_and_simulate_loads_no_network() -> None:
-    stages = [name for name in STAGES if name != "simulate"]
-    simulate, every = loaded_after(
-        "import experiments.stages.simulate", "".join(f"import experiments.stages.{name}; " for name in stages)
-    )
-    assert not of(simulate, *KINDS, *PACKAGES, "jax", "flax", "orbax")
-    assert not of(every, *SOLVERS, *(set(PACKAGES) - {"mlflow", "matplotlib"}))
+def test_no_stage_loads_a_solver_and_simulate_loads_no_network(loaded: dict[str, set[str]]) -> None:
+    assert not of(loaded["simulate"], *KINDS, *PACKAGES, "jax", "flax", "orbax")
+    assert {f"experiments.stages.{name}" for name in STAGES} <= loaded["stages"]
+    assert not of(loaded["stages"], *SOLVERS, *(set(PACKAGES) - {"mlflow", "matplotlib"}))
 
 
-def test_the_screen_of_molecules_loads_no_solver_and_no_other_kind() -> None:
-    stage, molecules = loaded_after(
-        "import experiments.stages.screen", "from surrogates.family import FAMILIES; FAMILIES['properties'].surrogate"
-    )
-    assert not of(molecules, *SOLVERS, *PACKAGES)
-    assert not of(stage, *KINDS)
-    assert of(molecules, *KINDS) == {"surrogates.properties"}
+def test_the_screen_of_molecules_loads_no_solver_and_no_other_kind(loaded: dict[str, set[str]]) -> None:
+    assert not of(loaded["molecules"], *SOLVERS, *PACKAGES)
+    assert not of(loaded["screen"], *KINDS)
+    assert of(loaded["molecules"], *KINDS) == {"surrogates.properties"}
 
 
-def test_training_and_evaluation_load_their_kind_alone() -> None:
+def test_training_and_evaluation_load_their_kind_alone(loaded: dict[str, set[str]]) -> None:
+    assert not of(loaded["train"], *KINDS)
     kinds = list(FAMILIES)
-    first, *after = loaded_after(
-        "import experiments.stages.train, experiments.stages.evaluate; from surrogates.family import FAMILIES",
-        *(f"FAMILIES[{kind!r}].task; FAMILIES[{kind!r}].surrogate" for kind in kinds),
-    )
-    assert not of(first, *KINDS)
-    for k, modules in enumerate(after):
-        assert of(modules, *KINDS) == {f"surrogates.{kind}" for kind in kinds[: k + 1]}
-    assert not of(after[-1], *SOLVERS, "ngsolve", "pyscf", "tblite", "cantera", "mlflow")
+    for k, kind in enumerate(kinds):
+        assert of(loaded[kind], *KINDS) == {f"surrogates.{name}" for name in kinds[: k + 1]}
+    assert not of(loaded[kinds[-1]], *SOLVERS, "ngsolve", "pyscf", "tblite", "cantera", "mlflow")
