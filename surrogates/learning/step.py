@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from simulators.precision import jit_float32
 from surrogates.learning.recipe import TrainConfig, optimiser
 
 Batch = Any
@@ -32,7 +33,7 @@ class TrainState(NamedTuple):
     def begin(params: Any, config: TrainConfig) -> TrainState:
         """The state before the first step. Each part has buffers of its own, because the step donates them."""
 
-        @jax.jit
+        @jit_float32
         def begin(params: Any) -> TrainState:
             zero = jnp.zeros((), jnp.int32)
             moments = optimiser(config).init(params)
@@ -42,7 +43,7 @@ class TrainState(NamedTuple):
         return state
 
 
-@jax.jit
+@jit_float32
 def copied(tree: Any) -> Any:
     """Copies of arrays in buffers of their own, by one program for all of them."""
     return jax.tree.map(jnp.copy, tree)
