@@ -73,6 +73,13 @@ RANGES: Mapping[str, str] = {
     "launcher.minutes": "(0, 1e7]",
     "launcher.memory_gb": "(0, 1e6]",
     **dict.fromkeys(("launcher.gpus", "launcher.resubmitted"), "[0, 1e4]"),
+    # A server
+    "port": "[0, 65535]",
+    "max_batch": "[1, 1e6]",
+    "max_wait_ms": "[0, 60000]",
+    "queue": "[1, 1e8]",
+    "body_mb": "(0, 1e5]",
+    "largest": "[1, 1e6]",
     # What is sought
     "hit": FINITE,
     "kappa": "[-1e6, 1e6]",

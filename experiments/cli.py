@@ -51,6 +51,7 @@ STAGES: dict[str, Stage] = {
     "prepare": Stage("experiments.stages.prepare", "featurise a library once, so that repeated screens of it are fast"),
     "screen": Stage("experiments.stages.screen", "stream candidates through a surrogate and keep the best"),
     "predict": Stage("experiments.stages.predict", "answer every row, frame or sample of a file, in a file"),
+    "serve": Stage("experiments.stages.serve", "answer requests of HTTP with a surrogate, until it is stopped"),
     "export": Stage("experiments.stages.export", "write the answers of a store to a file for other programs"),
     "forecast": Stage("experiments.stages.forecast", "write forecasts of a trained forecaster from states of a file"),
     "report": Stage("experiments.stages.report", "write the HTML page of a pipeline run"),

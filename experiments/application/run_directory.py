@@ -47,6 +47,7 @@ FREE_OF: Mapping[str, tuple[str, ...]] = {
     "active": ("stop.*", "*.epochs", "*.patience"),
     "screen": ("top_k", "calibration.labels", "filters", "diversity.*"),
     "report": ("*",),
+    "serve": ("*",),
 }
 _CLAIMED: dict[Path, _Claim] = {}
 

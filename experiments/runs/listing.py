@@ -26,6 +26,7 @@ HEADLINES: Mapping[str, tuple[str, ...]] = {
     "active": ("active/labels", "test/*"),
     "calibrate": ("calibrate/*",),
     "predict": ("predict/*/mae*", "predict/*relative_l2*", "predict/*"),
+    "serve": ("serve/answered", "serve/refused"),
     "prune": ("prune/largest_growth",),
 }
 #: Metrics of a run that are listed.

@@ -100,6 +100,24 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
 
     # Prediction
 
+    def compile(self, largest: int) -> None:
+        """Compile for single meshes of up to so many vertices ahead of the first prediction."""
+        layout, on = self.facts.layout, self.facts.on
+        triangles = self.spec.sizes[layout.geometry[1].dims[1]] == 3
+        mesh = Mesh(
+            np.eye(3, layout.plane),
+            np.array([[0, 1, 2]] if triangles else [[0, 1], [1, 2]], np.int32),
+            np.zeros(3, np.int32),
+            np.zeros(len(layout.parameters)),
+            extra=None if on is None else np.zeros((3, len(on.scale.names))),
+        )
+        nodes, last = padded_nodes(0), padded_nodes(largest)
+        while True:
+            self._run(pad([mesh], kinds=layout.kinds, length=self.facts.scale.length, batch_size=1, nodes=nodes))
+            if nodes == last:
+                return
+            nodes = padded_nodes(nodes + 1)
+
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """Predict for one mesh; `attrs["out_of_domain"]` names the quantities outside of the training domain, if any.
 

@@ -235,9 +235,10 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             mean = quantities.learned(quantities.whole(quantities.outputs(mean)))
         return mean, std
 
-    def compile(self) -> None:
-        """Compile for batches of a long table ahead of the first prediction."""
-        self._forward(self._state, np.zeros((BATCH, self.facts.features), np.float32))[0].block_until_ready()
+    def compile(self, *, every: bool = False) -> None:
+        """Compile for batches of a long table ahead of the first prediction, or for every size of batch."""
+        for rows in (SMALL_BATCH, BATCH) if every else (BATCH,):
+            self._forward(self._state, np.zeros((rows, self.facts.features), np.float32))[0].block_until_ready()
 
     @property
     def compilations(self) -> int:

@@ -32,6 +32,7 @@ from surrogates.learning.program_work import CountedProgram
 from surrogates.potentials.baseline import baseline_answers
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import PotentialFacts
+from surrogates.potentials.fixed_shapes import FixedShapes
 from surrogates.potentials.last_layer import LastLayer, distance, spread
 from surrogates.potentials.networks.architectures import ARCHITECTURES
 from surrogates.potentials.padding import padded_sizes, pairs_budget
@@ -64,6 +65,8 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         super().__init__(model, facts)
         self.last_layer = last_layer
         self.baseline = baseline
+        #: The only shapes of batches that are asked; None for those that suit the structures.
+        self.fixed_shapes: FixedShapes | None = None
         graph = self._graph
         elements = list(facts.references.elements)
         self._elements = np.zeros(MAX_ATOMIC_NUMBER + 1, bool)
@@ -289,6 +292,8 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
             devices: number of devices; the number of molecules of each batch is a multiple of it.
         """
         cutoff = self.cutoff_angstrom
+        if self.fixed_shapes is not None:
+            return StructureBatches(structures, *self.fixed_shapes.choose(structures), cutoff, seed=None)
         chosen = sizes or padded_sizes(structures.sizes)
         batch_shapes, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs_budget(), multiple=devices)
         counts = np.bincount(which, minlength=len(batch_shapes))

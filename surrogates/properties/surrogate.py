@@ -195,10 +195,10 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         """Number of shapes that have been compiled."""
         return count_compilations(self._forward)
 
-    def compile(self) -> None:
-        """Compile for the padded sizes of the training molecules ahead of the first prediction."""
+    def compile(self, buckets: Sequence[Bucket] | None = None) -> None:
+        """Compile for some padded sizes ahead of the first prediction; by default for those of the training."""
         none = empty_table()
-        for bucket in self.facts.buckets:
+        for bucket in self.facts.buckets if buckets is None else buckets:
             batch = pad(none, np.zeros(0, np.int64), bucket, self.batch_size)
             if self.facts.on is not None:
                 batch = replace(batch, extra=filled(np.zeros((0, len(self.facts.on.scale.names))), self.batch_size))

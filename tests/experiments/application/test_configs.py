@@ -39,6 +39,7 @@ from experiments.stages.prepare import PrepareSettings
 from experiments.stages.prune import PruneSettings
 from experiments.stages.report import ReportSettings
 from experiments.stages.screen import ScreenSettings
+from experiments.stages.serve import ServeSettings
 from experiments.stages.simulate import SimulateSettings
 from experiments.stages.train import TrainSettings, task_of
 from experiments.stages.windows import WindowsSettings
@@ -360,6 +361,7 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
         ("report", ReportSettings),
         ("calibrate", CalibrateSettings),
         ("screen", ScreenSettings),
+        ("serve", ServeSettings),
         ("windows", WindowsSettings),
     ],
 )

@@ -29,6 +29,7 @@ from experiments.screening.library_screen import Objective
 from experiments.stages.active import PARTS
 from experiments.stages.prepare import PrepareSettings
 from experiments.stages.screen import ScreenSettings
+from experiments.stages.serve import ServeSettings
 from experiments.stages.simulate import SimulateSettings
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig, embed
@@ -91,6 +92,7 @@ PARTS_BUILT: list[tuple[str, str, str, Builder, str]] = [
     ("pipeline", "", "", built(PipelineSettings, ""), "expensive.train"),
     ("screen", "", "", built(ScreenSettings, ""), "top_k"),
     ("prepare", "", "", built(PrepareSettings, ""), "workers"),
+    ("serve", "surrogate=x", "", built(ServeSettings, ""), "port"),
     ("active", "", "", active, "explore.temperature_kelvin"),
 ]
 

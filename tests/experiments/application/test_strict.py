@@ -39,6 +39,7 @@ from experiments.stages.prepare import PrepareSettings, unused_in_preparation
 from experiments.stages.prune import PruneSettings
 from experiments.stages.report import ReportSettings
 from experiments.stages.screen import ScreenSettings, unused_in_screen
+from experiments.stages.serve import ServeSettings, unused_in_serving
 from experiments.stages.simulate import SimulateSettings, unused_in_simulation
 from experiments.stages.train import TrainSettings, unused_in_training
 from experiments.stages.windows import WindowsSettings
@@ -106,7 +107,7 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
 SETTINGS: tuple[type, ...] = (
     *(GrowSettings, PruneSettings, OldFiles, GrowConfig, PruneConfig, MixtureConfig),
     *(TrainSettings, EvaluateSettings, PrepareSettings, ReportSettings, ScreenSettings, SimulateSettings),
-    *(CalibrateSettings, Risk),
+    *(CalibrateSettings, Risk, ServeSettings),
     *(WindowsSettings, PipelineSettings, ActiveSettings, ActiveConfig),
     *(TuneConfig, TrainConfig, RecheckSettings, Sampling, Objective, CampaignConfig),
     *(family.task.DATA for family in FAMILIES.values()),
@@ -217,6 +218,9 @@ APPLICATIONS: list[tuple[str, str, list[str], list[str]]] = [
     ("predict", "properties", ["inputs=a.smi", "out=o"], ["smiles=a"]),
     ("predict", "parameters", ["inputs=a.csv", "out=o", "target=b"], ["smiles=a", "workers=2"]),
     ("predict", "potentials", ["inputs=a.xyz", "out=o", "head=a", "charge_key=q"], ["dims=[sample,x]", "smiles=a"]),
+    ("serve", "properties", ["workers=1", "largest=30"], ["head=a", "neighbours=9"]),
+    ("serve", "parameters", ["port=0"], ["largest=30", "workers=1"]),
+    ("serve", "potentials", ["head=a", "largest=30", "neighbours=9"], ["workers=1"]),
     ("predict", "fields", ["inputs=a.npz", "out=o", "dims=[sample,x]"], ["smiles=a", "columns=[a]", "target=b"]),
     (
         "simulate", "", ["sampling=fourier", "simulator=burgers"],
@@ -237,6 +241,7 @@ UNUSED: dict[str, Callable[[DictConfig], Mapping[str, str]]] = {
     "evaluate": unused_in_evaluation,
     "screen": unused_in_screen,
     "predict": unused_in_prediction,
+    "serve": unused_in_serving,
     "simulate": unused_in_simulation,
     "prepare": unused_in_preparation,
     "grow": unused_in_growing,

@@ -1,0 +1,1 @@
+"""A trained surrogate behind HTTP: bodies, batches, limits, metrics and routes."""

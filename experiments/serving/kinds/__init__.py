@@ -1,0 +1,1 @@
+"""How each kind of surrogate reads and answers the rows of requests."""

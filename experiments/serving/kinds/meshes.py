@@ -1,0 +1,87 @@
+"""Meshes for a surrogate of meshes, answered one after the other."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data.meshes.graphs import EDGES_PER_NODE, mesh_edges, padded_nodes
+from data.meshes.mesh_samples import ELEMENTS, NODES
+from data.spec import SimulationError
+from experiments.serving.kinds.answerer import indices, refusal_of, rows_read
+from experiments.serving.refusals import Refusal, invalid
+from experiments.serving.rows import Answer, Question, Readable
+from experiments.serving.values import array_of
+from surrogates.learning.box import OutOfDomainWarning
+
+if TYPE_CHECKING:
+    from surrogates.meshes.surrogate import MeshSurrogate
+
+#: Without a setting, meshes of up to this number of vertices are answered.
+LARGEST = 4096
+
+
+class MeshAnswerer:
+    """Answers meshes; see `experiments.serving.kinds.answerer.Answerer`.
+
+    Args:
+        surrogate: the surrogate.
+        largest: most vertices of a mesh; None for `LARGEST`.
+    """
+
+    optional = ()
+
+    def __init__(self, surrogate: MeshSurrogate, largest: int | None) -> None:
+        self.simulator = surrogate
+        self.inputs, self.outputs = surrogate.spec.inputs, surrogate.spec.outputs
+        self._largest = padded_nodes(largest or LARGEST)
+        self.settings: dict[str, object] = {"vertices": f"up to {self._largest:,}"}
+
+    def compile(self) -> None:
+        """See `Answerer.compile`."""
+        self.simulator.compile(self._largest)
+
+    def read(self, question: Question) -> Readable:
+        """See `Answerer.read`."""
+        columns = {variable.name: question.column(variable.name) for variable in self.inputs}
+        sizes = self.simulator.spec.sizes
+
+        def read(row: int) -> dict[str, np.ndarray]:
+            arrays = {v.name: array_of(v, columns[v.name][row], sizes) for v in self.inputs}
+            count = len(arrays[NODES])
+            if count > self._largest:
+                raise invalid(
+                    f"it has {count:,} vertices, and the server was started for {self._largest:,}", NODES,
+                    "Start understudy serve with a greater largest=N",
+                )  # fmt: skip
+            if mesh_edges(arrays[ELEMENTS]).shape[1] > EDGES_PER_NODE * padded_nodes(count):
+                raise invalid(f"it has more than {EDGES_PER_NODE // 2} edges for each vertex", ELEMENTS)
+            return arrays
+
+        good, rows, refusals = rows_read(question, read)
+        return Readable(question.rows, indices(good), rows, refusals)
+
+    def answer(self, readable: Readable) -> Answer:
+        """See `Answerer.answer`."""
+        named: dict[str, list[Any]] = {variable.name: [] for variable in self.outputs}
+        refusals: dict[int, Refusal] = {}
+        for place, values in enumerate(readable.inputs):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", OutOfDomainWarning)
+                    answer = self.simulator.simulate(self.simulator.spec.request(values))
+            except SimulationError as error:
+                refusals[place] = refusal_of(error)
+            for name, column in named.items():
+                column.append(None if place in refusals else answer[name].values)
+        columns: dict[str, Any] = dict(named)
+        for variable in self.outputs:
+            if not variable.dims:
+                plain = [0 if value is None else value.item() for value in named[variable.name]]
+                columns[variable.name] = np.array(plain, np.dtype(variable.dtype))
+        return readable.answer(columns, refusals)
+
+    def close(self) -> None:
+        """See `Answerer.close`."""
