@@ -261,9 +261,10 @@ async def _answer_or_disconnect(service: Service, request: Request, future: asyn
         ClientDisconnect: the client went away.
     """
     seconds = service.limits.timeout_s
-    leaving = asyncio.ensure_future(request.receive())
+    leaving: asyncio.Future[Any] = asyncio.ensure_future(request.receive())
+    both: list[asyncio.Future[Any]] = [future, leaving]
     try:
-        await asyncio.wait({future, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
             return future.result()
         if leaving.done():

@@ -18,7 +18,7 @@ from data.spec import Variable
 from experiments.serving.json_bodies import unknown
 from experiments.serving.limits import Limits
 from experiments.serving.refusals import malformed, unusable
-from experiments.serving.rows import MISSING, Answer, Question
+from experiments.serving.rows import MISSING, Answer, Column, Question
 from experiments.serving.values import is_numeric
 
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
@@ -84,7 +84,7 @@ def _refuse_types(schema: pa.Schema, inputs: Sequence[Variable]) -> None:
             raise unusable(problem, where, remedy)
 
 
-def _values(column: pa.ChunkedArray, variable: Variable) -> Sequence[Any]:
+def _values(column: pa.ChunkedArray, variable: Variable) -> Column:
     """The values of a column: an array of numbers, or a list with a text, an array or `MISSING` for each row."""
     kind = column.type
     if not pa.types.is_nested(kind):
@@ -191,7 +191,7 @@ def write_arrow(answer: Answer, about: Mapping[str, Any], outputs: Mapping[str, 
     return sink.getvalue().to_pybytes()
 
 
-def _column(values: Sequence[Any], refused: np.ndarray, variable: Variable) -> pa.Array:
+def _column(values: Column, refused: np.ndarray, variable: Variable) -> pa.Array:
     """A column of Arrow of numbers, or of nested lists as deep as the output has dims."""
     dtype = np.dtype(variable.dtype)
     if not variable.dims:

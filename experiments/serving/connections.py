@@ -34,8 +34,8 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
             self._head = self.loop.call_later(seconds, transport.abort)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._head = _stopped(self._head)
-            self._writing = _stopped(self._writing)
+            self._stop("_head")
+            self._stop("_writing")
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -45,7 +45,7 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
             if begun and self._head is None:
                 self._head = self.loop.call_later(seconds, self.transport.abort)
             elif not begun:
-                self._head = _stopped(self._head)
+                self._stop("_head")
 
         def pause_writing(self) -> None:
             self.flow.pause_writing()
@@ -53,8 +53,15 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
                 self._writing = self.loop.call_later(seconds, self.transport.abort)
 
         def resume_writing(self) -> None:
-            self._writing = _stopped(self._writing)
+            self._stop("_writing")
             self.flow.resume_writing()
+
+        def _stop(self, name: str) -> None:
+            """Stop one of the two timers."""
+            timer: asyncio.TimerHandle | None = getattr(self, name)
+            if timer is not None:
+                timer.cancel()
+            setattr(self, name, None)
 
         def send_400_response(self, msg: str) -> None:
             problem = Problem(400, "malformed", msg, "request", "Send a request of HTTP/1.1")
@@ -72,8 +79,3 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
             self.transport.close()
 
     return TimedProtocol
-
-
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()

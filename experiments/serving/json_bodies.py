@@ -17,7 +17,7 @@ from data.spec import Variable
 from data.suggestions import did_you_mean
 from experiments.serving.limits import Limits
 from experiments.serving.refusals import Refusal, malformed, unusable
-from experiments.serving.rows import MISSING, Answer, Question
+from experiments.serving.rows import MISSING, Answer, Column, Question
 
 CONTENT_TYPE = "application/json"
 ROWS, COLUMNS = "rows", "columns"
@@ -109,7 +109,7 @@ def write_json(answer: Answer, about: Mapping[str, Any], units: Mapping[str, str
     return json.dumps(whole, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _plain(values: Sequence[Any], refusals: Mapping[int, Refusal]) -> list[Any]:
+def _plain(values: Column, refusals: Mapping[int, Refusal]) -> list[Any]:
     if isinstance(values, np.ndarray):
         plain = values.tolist()
     else:

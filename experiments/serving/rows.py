@@ -19,6 +19,8 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
+#: A value for each row.
+Column = Sequence[Any] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Question:
     """
 
     rows: int
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Column]
     refusals: Mapping[int, Refusal] = field(default_factory=dict)
 
-    def column(self, name: str) -> Sequence[Any]:
+    def column(self, name: str) -> Column:
         """The values of an input."""
         return self.columns[name] if name in self.columns else [MISSING] * self.rows
 
@@ -72,7 +74,7 @@ class Answer:
     """
 
     rows: int
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Column]
     refusals: Mapping[int, Refusal] = field(default_factory=dict)
 
     def part(self, start: int, stop: int) -> Answer:
@@ -116,7 +118,7 @@ class Readable:
     inputs: Any
     refusals: Mapping[int, Refusal]
 
-    def answer(self, columns: Mapping[str, Sequence[Any]], refusals: Mapping[int, Refusal] | None = None) -> Answer:
+    def answer(self, columns: Mapping[str, Column], refusals: Mapping[int, Refusal] | None = None) -> Answer:
         """Put the answers to the good rows in their places.
 
         Args:
@@ -131,7 +133,7 @@ class Readable:
         )
 
 
-def _placed(values: Sequence[Any], good: np.ndarray, rows: int) -> Sequence[Any]:
+def _placed(values: Column, good: np.ndarray, rows: int) -> Column:
     if len(good) == rows:
         return values
     if isinstance(values, np.ndarray):
@@ -144,7 +146,7 @@ def _placed(values: Sequence[Any], good: np.ndarray, rows: int) -> Sequence[Any]
     return spread
 
 
-def _joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+def _joined(columns: Sequence[Column]) -> Column:
     if all(isinstance(column, np.ndarray) for column in columns):
         return np.concatenate([np.asarray(column) for column in columns])
     return [value for column in columns for value in column]

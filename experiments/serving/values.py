@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from data.spec import Variable
 from experiments.serving.refusals import Refusal, RowError, invalid
-from experiments.serving.rows import MISSING
+from experiments.serving.rows import MISSING, Column
 
 #: Longest text of an input.
 LONGEST_TEXT = 100_000
@@ -80,7 +80,7 @@ def text_of(variable: Variable, value: Any) -> str:
     return text
 
 
-def number_column(variable: Variable, values: Sequence[Any]) -> tuple[np.ndarray, dict[int, Refusal]]:
+def number_column(variable: Variable, values: Column) -> tuple[np.ndarray, dict[int, Refusal]]:
     """A column of numbers, float64, and the rows that hold none, which are 0."""
     if (isinstance(values, np.ndarray) and values.dtype.kind in "iuf") or all(
         type(value) is float or type(value) is int for value in values

@@ -30,7 +30,7 @@ class FieldAnswerer:
         max_batch: most samples of a batch.
     """
 
-    optional = ()
+    optional: tuple[str, ...] = ()
 
     def __init__(self, surrogate: FieldSurrogate, max_batch: int) -> None:
         self.simulator = surrogate

@@ -31,7 +31,7 @@ class MeshAnswerer:
         largest: most vertices of a mesh; None for `LARGEST`.
     """
 
-    optional = ()
+    optional: tuple[str, ...] = ()
 
     def __init__(self, surrogate: MeshSurrogate, largest: int | None) -> None:
         self.simulator = surrogate

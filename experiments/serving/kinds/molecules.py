@@ -83,7 +83,7 @@ class MoleculeAnswerer:
         largest: most atoms of a molecule; None for twice those of the training.
     """
 
-    optional = ()
+    optional: tuple[str, ...] = ()
 
     def __init__(self, surrogate: PropertySurrogate, processes: int, largest: int | None) -> None:
         self.simulator = surrogate
@@ -132,7 +132,7 @@ class MoleculeAnswerer:
         """See `Answerer.answer`."""
         table, smiles = readable.inputs
         refusals: dict[int, Refusal] = {}
-        more = ()
+        more: tuple[np.ndarray, ...] = ()
         if self.simulator.standing is not None:
             cheaper = self.simulator.ask_rung(smiles)
             refusals = {

@@ -23,7 +23,7 @@ class NumberAnswerer:
         surrogate: the surrogate.
     """
 
-    optional = ()
+    optional: tuple[str, ...] = ()
 
     def __init__(self, surrogate: ParameterSurrogate) -> None:
         self.simulator = surrogate

@@ -36,7 +36,7 @@ class StructureAnswerer:
         max_batch: most structures of a batch.
     """
 
-    optional = OPTIONAL
+    optional: tuple[str, ...] = OPTIONAL
 
     def __init__(
         self,
