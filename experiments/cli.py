@@ -11,7 +11,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 from typing import NamedTuple
 
@@ -67,14 +68,12 @@ EXAMPLES = """\
 def usage() -> str:
     """The text of `understudy --help`."""
     stages = "\n".join(f"  {name:<10} {stage.help}" for name, stage in STAGES.items())
-    from experiments.runs.commands import COMMANDS
-
-    others = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    others = "\n".join(f"  {name:<10} {text}" for name, (_, text) in _commands().items())
     return (
         "Understudy: learned stand-ins for expensive simulators.\n\n"
         "usage: understudy STAGE [key=value ...]\n\n"
         f"Stages\n{stages}\n\n"
-        f"Runs, as text or with --json\n{others}\n\n"
+        f"Commands that run no stage, as text or with --json\n{others}\n\n"
         f"Examples\n{EXAMPLES}\n\n"
         "understudy STAGE --help explains the options of a stage, with their units and defaults. Each stage is a\n"
         "Hydra application: key=value sets an option, --multirun runs every combination of comma-separated values,\n"
@@ -82,6 +81,14 @@ def usage() -> str:
         "Exit status: 0 success, 2 usage or input error, 130 stopped by Ctrl-C, SIGTERM or SIGUSR1 (the same command\n"
         "resumes), 1 an error of the program itself."
     )
+
+
+def _commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
+    """The commands that run no stage: what runs each with its arguments, and its line of help."""
+    from experiments.agents.commands import COMMANDS as OF_AGENTS
+    from experiments.runs.commands import COMMANDS as OF_RUNS
+
+    return {**OF_RUNS, **{name: (partial(run, STAGES), text) for name, (run, text) in OF_AGENTS.items()}}
 
 
 def run_stage(name: str, arguments: Sequence[str]) -> int:
@@ -183,16 +190,15 @@ def _command(arguments: list[str]) -> int:
         return 0
     name = arguments[0]
     if name not in STAGES:
-        from experiments.runs.commands import COMMANDS
-
-        if name in COMMANDS:
+        commands = _commands()
+        if name in commands:
             show_any_text()
-            return COMMANDS[name][0](arguments[1:])
+            return commands[name][0](arguments[1:])
         from experiments.application.stage import fail
 
         return fail(
             InputError(
-                f"no stage {name!r}", remedy=f"Stages are {', '.join([*STAGES, *COMMANDS])}; see understudy --help"
+                f"no stage {name!r}", remedy=f"Stages are {', '.join([*STAGES, *commands])}; see understudy --help"
             )
         )
     stop_as_ctrl_c()

@@ -37,6 +37,8 @@ from experiments.application.targets import refuse_other_targets
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+#: Stage -> what says which of its keys it does not look at; filled when the module of a stage is imported.
+_UNUSED: dict[str, Callable[[DictConfig], Mapping[str, str]] | None] = {}
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def application(
         unused: of a configuration: key, with all below it -> why it is not looked at; an argument that sets one is
             refused.
     """
+    _UNUSED[name] = unused
 
     def task(config: DictConfig) -> None:
         # An exception that leaves this function would be decorated by Hydra; SystemExit passes through.
@@ -101,6 +104,14 @@ def application(
             raise SystemExit(fail(refused)) from error
 
     return hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
+
+
+def unused_of(stage: str) -> Callable[[DictConfig], Mapping[str, str]] | None:
+    """What says of a configuration which keys the stage does not look at; None if it looks at all of them.
+
+    The module of the stage has to be imported.
+    """
+    return _UNUSED[stage]
 
 
 def fail(error: Exception, arguments: Sequence[str] = ()) -> int:

@@ -8,7 +8,9 @@ not a function or a re-export.
 from __future__ import annotations
 
 import inspect
+import os
 import re
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -18,6 +20,14 @@ import hydra.utils
 from data.errors import InputError
 
 _TARGET = re.compile(r"_target_:\s*([\w.]+)")
+#: Name of a group of simulators that run programs, or classes of the user's choice -> beginning of their paths.
+PROGRAMS: Mapping[str, str] = {
+    "openfoam": "simulators.fluids.openfoam.",
+    "ase": "simulators.chemistry.ase_calculator.",
+}
+#: Variable of the environment with names of `PROGRAMS`, separated by commas, that this process does not build, wherever
+#: they are named: in a setting, in the run of another command, or as a rung. Whoever starts the process sets it.
+WITHOUT = "UNDERSTUDY_WITHOUT"
 
 
 @cache
@@ -40,11 +50,38 @@ def refuse_other_targets(node: Any) -> None:
     """Refuse a `_target_` anywhere in a plain configuration that is not in `targets`.
 
     Raises:
-        InputError: a `_target_` is not allowed; the message names it.
+        InputError: a `_target_` is not allowed, or this process builds none of its kind (`WITHOUT`); the message names
+            it.
     """
+    for name in filter(None, os.environ.get(WITHOUT, "").split(",")):
+        if runs_program(name, node):
+            raise InputError(
+                f"a simulator of {name} runs programs, which is not allowed here",
+                remedy=f"Whoever started this process may allow it: {WITHOUT} names what is refused",
+            )
+    _refuse_unlisted(node)
+
+
+def runs_program(name: str, node: Any) -> bool:
+    """Whether a plain configuration builds, anywhere in it, a simulator of one of `PROGRAMS`."""
+    return any(target.startswith(PROGRAMS[name]) for target in _targets_in(node))
+
+
+def _targets_in(node: Any) -> Iterator[str]:
     if isinstance(node, list):
         for item in node:
-            refuse_other_targets(item)
+            yield from _targets_in(item)
+    elif isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for item in node.values():
+            yield from _targets_in(item)
+
+
+def _refuse_unlisted(node: Any) -> None:
+    if isinstance(node, list):
+        for item in node:
+            _refuse_unlisted(item)
     if not isinstance(node, dict):
         return
     if "_target_" in node:
@@ -58,4 +95,4 @@ def refuse_other_targets(node: Any) -> None:
         if not inspect.isclass(cls) or f"{cls.__module__}.{cls.__qualname__}" != name:
             raise InputError(f"_target_ {name!r} leads to {cls!r}, which is not a class of that name")
     for item in node.values():
-        refuse_other_targets(item)
+        _refuse_unlisted(item)

@@ -25,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(message, where=self.prog, remedy=f"See {self.prog} --help")
 
 
-def _parser(name: str, description: str) -> _Parser:
+def command_parser(name: str, description: str) -> _Parser:
     """The parser of a command, with the option that all of them have."""
     parser = _Parser(prog=f"understudy {name}", description=description)
     parser.add_argument("--json", action="store_true", help="print JSON in place of text")
@@ -34,7 +34,7 @@ def _parser(name: str, description: str) -> _Parser:
 
 def status_command(arguments: Sequence[str]) -> int:
     """`understudy status DIR [--json]`."""
-    parser = _parser(
+    parser = command_parser(
         "status",
         "The state of a run: running, finished, stopped, failed or lost; share done, rate, time left, "
         "failures by kind, cost, and the last lines of its log. Nothing is changed.",
@@ -48,12 +48,12 @@ def status_command(arguments: Sequence[str]) -> int:
         else:
             show_pairs(f"Run {options.directory}", status_rows(status))
 
-    return _answer(parser, arguments, run)
+    return answer_command(parser, arguments, run)
 
 
 def runs_command(arguments: Sequence[str]) -> int:
     """`understudy runs [DIR] [--json]`."""
-    parser = _parser(
+    parser = command_parser(
         "runs",
         "The runs below a folder: stage, state, share done, headline metrics and cost.",
     )
@@ -68,12 +68,12 @@ def runs_command(arguments: Sequence[str]) -> int:
         rows = [_row(line) for line in lines]
         print_table(columns_table(f"Runs below {options.directory}", heads, rows, texts=4))
 
-    return _answer(parser, arguments, run)
+    return answer_command(parser, arguments, run)
 
 
 def merge_command(arguments: Sequence[str]) -> int:
     """`understudy merge OUT [--json]`."""
-    parser = _parser(
+    parser = command_parser(
         "merge",
         "Make one output of the shards of simulate, prepare or screen with shard=i/n. A shard that is "
         "missing or half-finished is named, and nothing is written.",
@@ -90,7 +90,7 @@ def merge_command(arguments: Sequence[str]) -> int:
         rows = {"shards": f"{merged.shards} of understudy {merged.stage}", "output": str(merged.out)}
         show_pairs("Merged", rows | {name: f"{value:,.6g}" for name, value in merged.metrics.items()})
 
-    return _answer(parser, arguments, run)
+    return answer_command(parser, arguments, run)
 
 
 #: Name of a command that runs no stage -> what runs it, and its line of help.
@@ -129,7 +129,7 @@ def _row(line: RunLine) -> list[str]:
     return [status.directory, status.stage, status.state, metrics, share_text(status), cost]
 
 
-def _answer(
+def answer_command(
     parser: argparse.ArgumentParser, arguments: Sequence[str], run: Callable[[argparse.Namespace], None]
 ) -> int:
     """Run a command and return its exit status; with --json an error is an object as well."""

@@ -60,7 +60,7 @@ def runs_below(folder: Path | str) -> list[RunLine]:
             "no such folder", where=str(folder), remedy="Name the folder in which commands had their run.dir"
         )
     lines = []
-    for path in _candidates(root, DEPTH):
+    for path in run_directories(root):
         try:
             status = run_status(path)
         except InputError:
@@ -84,7 +84,7 @@ def headline(stage: str, metrics: Mapping[str, float]) -> dict[str, float]:
     return chosen
 
 
-def _candidates(folder: Path, depth: int) -> Iterator[Path]:
+def run_directories(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
     """Directories that may hold a run, without looking into Zarr stores and hidden folders."""
     try:
         entries = list(os.scandir(folder))
@@ -98,7 +98,7 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
     if depth:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
-                yield from _candidates(Path(entry.path), depth - 1)
+                yield from run_directories(Path(entry.path), depth - 1)
 
 
 def metrics_of(path: Path) -> dict[str, float]:

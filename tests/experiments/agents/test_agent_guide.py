@@ -1,0 +1,87 @@
+"""The agent of the guide, over standard input and output, against the real server: from `describe` to a shortlist."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.store.records import RecordStore
+from simulators.kinetics.robertson import Robertson
+
+
+def test_the_agent_of_the_guide_comes_to_a_shortlist_that_the_simulator_confirms(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (script,) = re.findall(
+        r"```python\n(import asyncio.*?)```", (repository / "docs" / "guides" / "agents.md").read_text(), re.S
+    )
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "agent"}
+    exec(compile(script, "agents.md", "exec"), names)
+    outcome = asyncio.run(names["main"]())  # type: ignore[operator]
+    said = capsys.readouterr().out
+    assert "The person is asked: May understudy simulate exceed the budget" in said
+    # Stopping repeated nothing: each request has one record.
+    store = RecordStore.open(tmp_path / "labels" / "labels.zarr")
+    assert len(set(store.keys())) == len(store) == 36
+    # All designs were screened, and the shortlist is that of the whole screen.
+    metrics = json.loads((tmp_path / "screen" / "metrics.json").read_text())
+    assert metrics["screen/designs"] == 20000
+    assert len(outcome["shortlist"]["rows"]) == 5
+    # Its simulated values, and the single simulation, are those of the simulator.
+    simulator = Robertson("Radau", times=(0.1, 40.0), points=2)
+    for row in outcome["shortlist"]["rows"]:
+        request = simulator.spec.request({v.name: row[v.name] for v in simulator.spec.inputs})
+        assert float(simulator.simulate(request)["fraction"][1, 1]) == pytest.approx(row["fraction_40_B"], rel=1e-6)
+        assert row["fraction_40_B_low"] < row["fraction_40_B_pred"] < row["fraction_40_B_high"]
+    truth = simulator.simulate(simulator.spec.request(outcome["design"]))["fraction"]
+    assert outcome["simulated"]["fingerprint"] == simulator.fingerprint
+    assert np.allclose(outcome["simulated"]["values"]["fraction"], truth, rtol=1e-6)
+    # The prediction of a call is that of the screen.
+    value = outcome["predicted"]["predictions"][0]["values"]["fraction_40_B"]
+    assert value["value"] == pytest.approx(outcome["best"]["rows"][0]["fraction_40_B"], rel=1e-4)
+    assert outcome["predicted"]["predictions"][0]["in_domain"]
+    calls = [json.loads(line)["tool"] for line in (tmp_path / ".understudy" / "calls.jsonl").read_text().splitlines()]
+    assert {"describe", "check", "start", "status", "stop", "failures", "query", "predict", "simulate_one"} <= set(
+        calls
+    )
+
+
+def test_streamable_http_answers_on_this_machine_and_refuses_other_hosts_and_origins(tmp_path: Path) -> None:
+    from mcp.server.mcpserver import MCPServer
+    from starlette.testclient import TestClient
+
+    from experiments.agents.confinement import Root
+    from experiments.agents.server import build_server
+    from experiments.agents.toolbox import Toolbox
+    from experiments.cli import STAGES
+
+    server: MCPServer = build_server(Toolbox(STAGES, Root(tmp_path)))
+    body = {
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}
+        },
+    }  # fmt: skip
+    heads = {"accept": "application/json, text/event-stream"}
+    with TestClient(server.streamable_http_app(host="127.0.0.1"), base_url="http://127.0.0.1:8765") as client:
+        answer = client.post("/mcp", json=body, headers=heads)
+        assert answer.status_code == 200
+        assert "Understudy labels with simulators" in answer.text
+        assert client.post("/mcp", json=body, headers={**heads, "host": "evil.example"}).status_code == 421
+        assert client.post("/mcp", json=body, headers={**heads, "origin": "http://evil.example"}).status_code == 403
+
+
+def test_the_server_says_what_is_wrong_with_its_options(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "understudy", "mcp", "--root", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
+    assert done.returncode == 2
+    assert "no such folder" in done.stderr
