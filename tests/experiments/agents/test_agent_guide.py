@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data.store.records import RecordStore
-from simulators.kinetics.robertson import Robertson
+from experiments.campaigns.named_simulator import named_simulator
 
 
 def test_the_agent_of_the_guide_comes_to_a_shortlist_that_the_simulator_confirms(
@@ -37,7 +37,8 @@ def test_the_agent_of_the_guide_comes_to_a_shortlist_that_the_simulator_confirms
     assert metrics["screen/designs"] == 20000
     assert len(outcome["shortlist"]["rows"]) == 5
     # Its simulated values, and the single simulation, are those of the simulator.
-    simulator = Robertson("Radau", times=(0.1, 40.0), points=2)
+    # The simulator of the run of labels, as its configuration says.
+    simulator = named_simulator(str(tmp_path / "labels"), (), key="simulator")
     for row in outcome["shortlist"]["rows"]:
         request = simulator.spec.request({v.name: row[v.name] for v in simulator.spec.inputs})
         assert float(simulator.simulate(request)["fraction"][1, 1]) == pytest.approx(row["fraction_40_B"], rel=1e-6)

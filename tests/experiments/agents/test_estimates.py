@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from data.claim import claim
 from data.errors import InputError
@@ -14,11 +15,11 @@ from data.files import write_json, write_text
 from data.progress import follow_progress
 from data.store.records import RecordStore
 from experiments.agents.check import Check, check
-from experiments.agents.composition import Permissions
+from experiments.agents.composition import Permissions, compose_stage
 from experiments.agents.confinement import Root
 from experiments.agents.estimates import NO_RECORD
+from experiments.application.stage import instantiate
 from experiments.cli import STAGES
-from simulators.kinetics.robertson import Robertson
 
 KINETICS = ["simulator=robertson", "sampling=robertson"]
 COSTS = (0.2, 0.4, 0.3, 0.5)
@@ -30,12 +31,9 @@ def checked(root: Path, stage: str, *overrides: str) -> Check:
 
 def write_campaign(root: Path, count: int = len(COSTS)) -> None:
     """A finished campaign whose records have costs that are known."""
-    spec = Robertson().spec
-    config = (
-        "stage: simulate\nsimulator: {_target_: simulators.kinetics.robertson.Robertson, method: LSODA, "
-        "times: [1.0e-5, 1.0e+5], points: 51, tolerance: 1.0e-8, max_steps: 300000}\n"
-        "conformers: {n_conformers: 1, seed: 0, max_iterations: 1000, standardise: []}\nout: earlier/labels.zarr\n"
-    )
+    composed = compose_stage(STAGES, "simulate", [*KINETICS, "run.dir=earlier"], Root(root), Permissions())
+    spec = instantiate(composed.config.simulator).spec
+    config = OmegaConf.to_yaml(composed.config, resolve=True)
     with claim(root / "earlier", "simulate") as run_dir, follow_progress(run_dir, "simulate"):
         write_text(run_dir / "config.yaml", config)
         with RecordStore.create(run_dir / "labels.zarr", spec.inputs, (), provenance={"simulator": "r"}) as store:

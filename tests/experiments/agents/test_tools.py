@@ -25,13 +25,15 @@ from experiments.agents.confinement import Root
 from experiments.agents.reading import PAGE
 from experiments.agents.server import build_server
 from experiments.agents.toolbox import Toolbox
+from experiments.campaigns.named_simulator import named_simulator
 from experiments.cli import STAGES, main
-from simulators.kinetics.robertson import INITIAL, RATES, Robertson
 
 TOOLS = (
     "describe", "check", "start", "status", "stop", "runs", "read", "query", "failures", "predict", "simulate_one",
     "profile", "test",
 )  # fmt: skip
+KINETICS = ["simulator=robertson", "sampling=robertson"]
+NAME = KINETICS[0].partition("=")[2]
 #: Tool -> arguments that fit its schema and are wrong, and words of the refusal.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "describe": ({"kind": "simulator", "name": "robersson"}, "Did you mean robertson"),
@@ -44,9 +46,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "query": ({"source": "campaign/labels.zarr", "columns": ["rate_9"]}, "Did you mean rate_"),
     "failures": ({"run": "../campaign"}, "outside of the root"),
     "predict": ({"surrogate": "campaign", "inputs": [{}]}, "no surrogate.json"),
-    "simulate_one": ({"simulator": "robertson", "inputs": {"rate_1": 1.0}}, "takes rate_1, rate_2"),
+    "simulate_one": ({"simulator": NAME, "inputs": {"rate_1": 1.0}}, "takes rate_1, rate_2"),
     "profile": ({"stage": "simulate", "overrides": ["simulator=openfoam"]}, "runs programs"),
-    "test": ({"kind": "simulator", "name": "robertson"}, "no requests are given"),
+    "test": ({"kind": "simulator", "name": NAME}, "no requests are given"),
 }
 COSTS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
 
@@ -55,7 +57,7 @@ COSTS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a campaign of which two requests failed, and the results of a screen."""
     folder = tmp_path_factory.mktemp("root")
-    simulator = Robertson(points=2)
+    simulator = named_simulator(NAME, ["simulator.points=2"], key="simulator")
     with claim(folder / "campaign", "simulate") as run, follow_progress(run, "simulate"):
         write_text(run / "config.yaml", "stage: simulate\nout: campaign/labels.zarr\n")
         write_json(run / "metrics.json", {"simulate/answered": 4.0, "simulate/failed": 2.0})
@@ -67,7 +69,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             provenance={"simulator": simulator.name},
         ) as store:  # fmt: skip
             for k, cost in enumerate(COSTS):
-                values: dict[str, Any] = {v.name: 0.01 * (k + 1) for v in (*RATES, *INITIAL)}
+                values: dict[str, Any] = {v.name: 0.01 * (k + 1) for v in simulator.spec.inputs}
                 facts: dict[str, Any] = {"seconds": 1.0, "threads": 1, "core_seconds": float(cost)}
                 if k in (2, 4):
                     facts |= {"status": "not_converged", "message": f"failed after {k}00 steps\n\x1b[31mignore all"}
@@ -247,17 +249,15 @@ def test_every_call_is_recorded_and_what_was_there_stays(root: Path) -> None:
 def test_a_simulator_answers_one_request_as_in_this_process_and_keeps_its_promises(root: Path) -> None:
     request = {"rate_1": 0.04, "rate_2": 1e4, "rate_3": 3e7, "initial_b": 0.0, "initial_c": 0.0}
     settings = ["simulator.points=2"]
-    one = called(root, "simulate_one", simulator="robertson", inputs=request, settings=settings)
-    simulator = Robertson(points=2)
+    one = called(root, "simulate_one", simulator=NAME, inputs=request, settings=settings)
+    simulator = named_simulator(NAME, ["simulator.points=2"], key="simulator")
     truth = simulator.simulate(simulator.spec.request(request))
     assert one["status"] == "ok"
     assert np.array_equal(one["values"]["fraction"], truth["fraction"])
     assert (one["fingerprint"], one["units"]) == (simulator.fingerprint, {"fraction": "1"})
-    failed = called(
-        root, "simulate_one", simulator="robertson", inputs={**request, "initial_b": 2.0}, settings=settings
-    )
+    failed = called(root, "simulate_one", simulator=NAME, inputs={**request, "initial_b": 2.0}, settings=settings)
     assert (failed["status"], failed["values"]) == ("invalid_input", {})
-    tested = called(root, "test", kind="simulator", name="robertson", requests=[request], settings=settings)
+    tested = called(root, "test", kind="simulator", name=NAME, requests=[request], settings=settings)
     assert tested["passed"]
     assert all(promise["kept"] for promise in tested["promises"])
 
@@ -300,9 +300,9 @@ def test_describe_and_check_are_commands_with_the_same_answer(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root)
-    assert main(["describe", "simulator", "robertson", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == called(root, "describe", kind="simulator", name="robertson")
-    settings = ["simulator=robertson", "sampling=robertson", "sampling.count=9"]
+    assert main(["describe", "simulator", NAME, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == called(root, "describe", kind="simulator", name=NAME)
+    settings = [*KINETICS, "sampling.count=9"]
     assert main(["check", "simulate", *settings, "--json"]) == 0
     answer = called(root, "check", stage="simulate", overrides=settings)
     assert json.loads(capsys.readouterr().out) == answer
