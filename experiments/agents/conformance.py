@@ -23,6 +23,7 @@ from experiments.agents.confinement import capped
 from experiments.agents.predictions import Prediction, predict
 from experiments.agents.single_requests import answered
 from simulators.adapter import Simulator
+from simulators.workers.worker import WorkerAnswer
 
 #: Requests of a test, and largest relative difference of two answers that count as equal.
 MOST_REQUESTS, TOLERANCE = 5, 1e-6
@@ -78,11 +79,11 @@ def test_simulator(simulator: Simulator, requests: Sequence[xr.Dataset], seconds
         raise InputError(f"there must be 1 to {MOST_REQUESTS} requests, got {len(requests)}", where="requests")
     spec, promises = simulator.spec, [_described(simulator)]
     problems, differing, failed = [], [], []
-    spent = 0.0
-    for number, request in enumerate(requests):
-        both = [answered(simulator, request, seconds) for _ in range(2)]
-        spent += sum(finished.job.core_seconds for finished in both)
-        one, two = (finished.answer for finished in both)
+    # Each request twice, and at last one without its first input.
+    incomplete = dataset(spec.inputs, {str(v): requests[0][v].values for v in list(requests[0].data_vars)[1:]})
+    answers = answered(simulator, [*requests, *requests, incomplete], seconds)
+    pairs = zip(answers, answers[len(requests) : -1], strict=False)
+    for number, ((_, one), (_, two)) in enumerate(pairs):
         if one.status != "ok" or two.status != "ok":
             failed.append(f"request {number}: {one.status}: {capped(one.message)}")
             continue
@@ -103,9 +104,11 @@ def test_simulator(simulator: Simulator, requests: Sequence[xr.Dataset], seconds
         _without_problem(
             "has the names, dims, units and finite values of its spec", problems, f"{count} answers", count
         ),
-        _refuses(simulator, requests[0], seconds),
+        _refuses(answers[-1][1], several=len(spec.inputs) > 1),
     ]
-    return replace(_conformance(simulator, promises), simulation_core_seconds=spent)
+    return replace(
+        _conformance(simulator, promises), simulation_core_seconds=sum(job.core_seconds for job, _ in answers)
+    )
 
 
 def test_surrogate(
@@ -198,14 +201,11 @@ def _described(simulator: Any) -> Promise:
     return Promise("has provenance and units", not problems, "; ".join(problems) or f"{count} variables")
 
 
-def _refuses(simulator: Simulator, request: xr.Dataset, seconds: float) -> Promise:
+def _refuses(answer: WorkerAnswer, *, several: bool) -> Promise:
     """Whether a request without one of its inputs is refused as such."""
     name = "refuses a request that does not fit"
-    kept = {str(v): request[v].values for v in list(request.data_vars)[1:]}
-    incomplete = dataset(simulator.spec.inputs, kept)
-    if not kept:
+    if not several:
         return Promise(name, None, "it has one input alone")
-    answer = answered(simulator, incomplete, seconds).answer
     return Promise(name, answer.status == "invalid_input", f"{answer.status}: {capped(answer.message)}")
 
 

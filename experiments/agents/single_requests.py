@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from data.errors import InputError
-from data.spec import SimulationError, input_hash
+from data.spec import SimulationError
 from experiments.agents.composition import Permissions, compose_stage
 from experiments.agents.confinement import Root, capped
 from experiments.agents.failures import REMEDIES, shown
@@ -19,10 +19,12 @@ from experiments.application.stage import instantiate
 from experiments.application.targets import runs_program
 from experiments.campaigns.named_simulator import named_simulator
 from simulators.adapter import Simulator
-from simulators.campaigns.guarded import Finished, Limits, close_own_worker, guarded
+from simulators.campaigns.config import CampaignConfig
+from simulators.campaigns.crew import Crew
+from simulators.campaigns.slot import Job
 from simulators.chemistry.conformers import ConformerConfig
 from simulators.chemistry.from_smiles import FromSmiles
-from simulators.workers.worker import request_values
+from simulators.workers.worker import WorkerAnswer, request_values
 
 #: Largest wall time of a request (s), and memory of its process (10^6 bytes).
 MOST_SECONDS, MEMORY_MB = 50.0, 4000
@@ -131,39 +133,38 @@ def simulate_one(simulator: Simulator, request: xr.Dataset, seconds: float) -> S
     Raises:
         InputError: the limit is out of range, or the simulator cannot be loaded.
     """
-    finished = answered(simulator, request, seconds)
-    values = {name: shown(value) for name, value in finished.answer.values.items()}
+    ((job, answer),) = answered(simulator, [request], seconds)
+    values = {name: shown(value) for name, value in answer.values.items()}
     units = {v.name: v.units for v in simulator.spec.outputs}
-    status = finished.answer.status
+    status = answer.status
     return SingleAnswer(
         simulator.name,
         simulator.fingerprint,
         status,
-        capped(finished.answer.message),
+        capped(answer.message),
         "" if status == "ok" else REMEDIES.get(status, ""),
         values if status == "ok" else {},
         {name: units[name] for name in values if name in units},
-        finished.job.seconds,
-        finished.job.core_seconds,
+        job.seconds,
+        job.core_seconds,
     )
 
 
-def answered(simulator: Simulator, request: xr.Dataset, seconds: float) -> Finished:
-    """The finished request of a killable process; see `simulate_one`."""
+def answered(simulator: Simulator, requests: Sequence[xr.Dataset], seconds: float) -> list[tuple[Job, WorkerAnswer]]:
+    """Requests with their costs and answers, one after the other in a killable process; see `simulate_one`."""
     if not 0 < seconds <= MOST_SECONDS:
         raise InputError(f"must be above 0 and at most {MOST_SECONDS:g}, got {seconds:g}", where="timeout_s")
-    limits = Limits(timeout_s=seconds, memory_mb=MEMORY_MB, retries=0)
+    config = CampaignConfig(workers=1, timeout_s=seconds, memory_mb=MEMORY_MB, retries=0)
+    answers: dict[str, tuple[Job, WorkerAnswer]] = {}
+    crew = Crew(
+        pickle.dumps(simulator, protocol=5), config, lambda job, answer: answers.update({job.key: (job, answer)})
+    )
+    jobs = iter([Job(str(place), request_values(request)) for place, request in enumerate(requests)])
     try:
-        delivery = guarded(
-            pickle.dumps(simulator, protocol=5),
-            simulator.fingerprint,
-            input_hash(request),
-            request_values(request),
-            limits,
-        )
+        while crew.feed(jobs):
+            crew.collect()
+    except SimulationError as error:
+        raise InputError(f"{error.kind}: {capped(error.message)}", where="simulator") from error
     finally:
-        # Threads of a server come and go; none keeps a process.
-        close_own_worker()
-    if delivery.refused:
-        raise InputError(f"{delivery.kind}: {capped(delivery.refused)}", where="simulator")
-    return Finished.unpack(delivery.frame)
+        crew.kill()
+    return [answers[str(place)] for place in range(len(requests))]
