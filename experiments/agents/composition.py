@@ -40,6 +40,8 @@ from experiments.application.targets import PROGRAMS, refuse_other_targets, runs
 _COMPOSING = threading.Lock()
 #: Keys whose values name other machines, or start processes that no one follows.
 BEYOND = ("launcher", "campaign.address", "campaign.scheduler_file", "devices.coordinator", "devices.distributed")
+#: Stages that answer other programs until they are stopped, which a person starts.
+SERVING = ("serve",)
 #: Largest number of settings of a call, and of characters of one.
 MOST_SETTINGS, MOST_LENGTH = 200, 10_000
 
@@ -151,6 +153,8 @@ def compose_stage(
 
 def _refuse_arguments(stage: str, overrides: Sequence[str]) -> None:
     """Refuse what the command would take from a person and not from a program."""
+    if stage in SERVING:
+        raise InputError("a person starts this command", where="stage", remedy="predict answers requests here")
     if len(overrides) > MOST_SETTINGS or any(len(text) > MOST_LENGTH for text in overrides):
         raise InputError("there are too many settings, or one is too long", where="overrides")
     for text in overrides:

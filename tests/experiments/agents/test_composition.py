@@ -60,6 +60,7 @@ def test_values_that_are_missing_are_named(tmp_path: Path) -> None:
         ("simulate", "nosuch=1", "no such key"),
         ("train", "model=mlp,mpnn", "may be a list"),
         ("nosuch", "a=1", "no stage"),
+        ("serve", "surrogate=s", "a person starts this command"),
     ],
 )
 def test_what_a_command_of_a_person_could_do_is_refused(stage: str, override: str, words: str, tmp_path: Path) -> None:
