@@ -29,9 +29,7 @@ sys.dont_write_bytecode = False
 # nothing to test with all optimisations.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    # Splitting small programs into parts that are compiled side by side costs more than the parts.
-    " --xla_cpu_parallel_codegen_split_count=1",
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # One cache of compiled programs for this run alone, shared by its processes: never the user's own.
