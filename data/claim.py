@@ -33,16 +33,13 @@ _HELD: dict[Path, tuple[str, int]] = {}
 
 
 @contextmanager
-def claim(
-    path: Path, kind: str, *, adopt: Callable[[Path], bool] = lambda path: False, shared: bool = False
-) -> Iterator[Path]:
+def claim(path: Path, kind: str, *, adopt: Callable[[Path], bool] = lambda path: False) -> Iterator[Path]:
     """Claim a directory for writing until the block ends.
 
     Args:
         path: the directory; it is made if absent.
         kind: kind of content, such as "screen"; the file `MARK` holds it.
         adopt: tells whether a directory without a mark is one of this kind that an earlier version wrote.
-        shared: whether several processes of one distributed run write here together.
 
     Yields:
         `path`, with its symbolic links resolved.
@@ -67,12 +64,11 @@ def claim(
         return
     refuse_other(path, kind, adopt=adopt)
     make_directory(directory)
-    lock = take_lock(directory / LOCK, where=str(path), shared=shared)
+    lock = take_lock(directory / LOCK, where=str(path))
     try:
         # Another command may have claimed it between the check and the lock.
         refuse_other(path, kind, adopt=adopt)
-        if not shared:
-            sweep(directory)
+        sweep(directory)
         if marked_kind(directory) != kind:
             write_json(directory / MARK, seal({"kind": kind, "format": 1}), indent=None, listed=False)
         _HELD[directory] = (kind, 1)
@@ -142,13 +138,12 @@ def marked_kind(directory: Path) -> str | None:
         ) from error
 
 
-def take_lock(file: Path, *, where: str, shared: bool = False) -> IO[str]:
+def take_lock(file: Path, *, where: str) -> IO[str]:
     """Take an advisory lock, which lasts until the returned file is closed or the process ends.
 
     Args:
         file: path of the lock; it is made if absent, and holds the process id of the writer.
         where: path that the error names.
-        shared: whether others may hold a shared lock at the same time.
 
     Raises:
         InputError: another process holds it.
@@ -158,7 +153,7 @@ def take_lock(file: Path, *, where: str, shared: bool = False) -> IO[str]:
     # The kernel may keep the lock of a writer that was just killed for a moment.
     for attempt in range(20):
         try:
-            fcntl.flock(opened, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except BlockingIOError:
             if attempt == 19:

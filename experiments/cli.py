@@ -101,15 +101,15 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from experiments.application.renamed import refuse_moved
     from experiments.application.shard_arguments import with_shard_places
     from experiments.application.stage import fail
-    from experiments.launching.array import asks_launcher, launch
+    from experiments.launching import array, training
     from experiments.sweeps.sweep import asks_sweep, sweep
 
     sweeps = asks_sweep(arguments)
     try:
         refuse_unsafe(arguments)
         refuse_moved(name, arguments)
-        if not sweeps and asks_launcher(name, arguments):
-            return launch(name, arguments)
+        if not sweeps and array.asks_launcher(name, arguments):
+            return training.launch(arguments) if name == "train" else array.launch(name, arguments)
         arguments = list(arguments) if sweeps else with_shard_places(name, arguments)
     except InputError as error:
         return fail(error)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from data.batch_rows import WHOLE, BatchRows
 from data.fields.samples import Fields
 
 
@@ -68,18 +69,17 @@ class FieldBatches:
             return -(-self.windows // self.size)
         return self.windows // self.size
 
-    def epoch(self, index: int) -> Iterator[FieldBatch]:
-        """The batches of an epoch, in an order that seed and index decide."""
+    def epoch(self, index: int, part: BatchRows = WHOLE) -> Iterator[FieldBatch]:
+        """The batches of an epoch, in an order that seed and index decide; `part`: rows of each that are built."""
         order = np.arange(self.windows)
         if self.seed is not None:
             order = np.random.default_rng((self.seed, index)).permutation(order)
         for step in range(self.steps_per_epoch):
-            yield self._batch(order[step * self.size : (step + 1) * self.size])
+            yield self._batch(order[step * self.size : (step + 1) * self.size], part.of(self.size))
 
-    def _batch(self, rows: Int[np.ndarray, " n"]) -> FieldBatch:
-        weight = np.zeros(self.size, np.float32)
-        weight[: len(rows)] = 1.0
-        rows = np.resize(rows, self.size)
+    def _batch(self, rows: Int[np.ndarray, " n"], here: slice) -> FieldBatch:
+        weight = (np.arange(self.size) < len(rows)).astype(np.float32)[here]
+        rows = np.resize(rows, self.size)[here]
         sample, start = np.divmod(rows, self._starts)
         times = start[:, None] * self.stride + np.arange(self.frames)
         return FieldBatch(

@@ -14,6 +14,7 @@ import numpy as np
 from jax.tree_util import register_dataclass
 from jaxtyping import Bool, Float, Int, UInt, UInt8
 
+from data.batch_rows import WHOLE, BatchRows
 from data.molecules.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, MAX_ATOMS, MAX_BONDS, GraphTable
 
 #: Local index of no atom: the ends of a padding bond.
@@ -246,8 +247,13 @@ class GraphSource:
         """Batches of an epoch; a molecule is in exactly one of them."""
         return len(self._plan(self._members))
 
-    def epoch(self, index: int) -> Iterator[GraphBatch]:
-        """The batches of one epoch, in an order that depends on the seed and the epoch alone."""
+    def epoch(self, index: int, part: BatchRows = WHOLE) -> Iterator[GraphBatch]:
+        """The batches of one epoch, in an order that depends on the seed and the epoch alone.
+
+        Args:
+            index: number of the epoch.
+            part: rows of each batch that are built.
+        """
         members = self._members
         if self.shuffle:
             random = np.random.default_rng([self.seed, index])
@@ -255,11 +261,14 @@ class GraphSource:
         plan = self._plan(members)
         if self.shuffle:
             plan = [plan[i] for i in random.permutation(len(plan))]
-        for bucket, rows in plan:
-            batch = pad(self.table, self.rows[rows], self.buckets[bucket], self.batch_size)
-            labels = np.full((self.batch_size, self.labels.shape[1]), np.nan, np.float32)
+        here = part.of(self.batch_size)
+        size = here.stop - here.start
+        for bucket, planned in plan:
+            rows = planned[here]
+            batch = pad(self.table, self.rows[rows], self.buckets[bucket], size)
+            labels = np.full((size, self.labels.shape[1]), np.nan, np.float32)
             labels[: len(rows)] = self.labels[rows]
-            extra = None if self.extra is None else filled(self.extra[rows], self.batch_size)
+            extra = None if self.extra is None else filled(self.extra[rows], size)
             yield replace(batch, labels=labels, extra=extra)
 
     def _plan(self, members: Mapping[int, Int[np.ndarray, " row"]]) -> list[tuple[int, Int[np.ndarray, " row"]]]:

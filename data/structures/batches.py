@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from data.batch_rows import WHOLE, BatchRows
 from data.structures.structures import Structures
 
 #: Up to this many atoms every pair is computed, above it neighbour lists. On CPU, with all of an aspirin's
@@ -292,9 +293,9 @@ class StructureBatches:
         """Batches of one epoch."""
         return sum(self._steps(k, int(n)) for k, n in enumerate(self._counts()))
 
-    def epoch(self, index: int) -> Iterator[StructureBatch]:
-        """The batches of epoch `index`, the same each time it is asked for."""
-        return (self.pad(k, rows) for k, rows in self.plan(index))
+    def epoch(self, index: int, part: BatchRows = WHOLE) -> Iterator[StructureBatch]:
+        """The batches of epoch `index`, the same each time it is asked for; `part`: rows of each that are built."""
+        return (self.pad(k, rows, part) for k, rows in self.plan(index))
 
     def plan(self, index: int) -> list[tuple[int, Int[np.ndarray, " m"]]]:
         """For each batch of epoch `index`, its shape (an index) and its molecules."""
@@ -317,6 +318,7 @@ class StructureBatches:
         m = self.shapes[k].molecules
         return n // m if self.seed is not None and n >= m else -(-n // m)
 
-    def pad(self, k: int, rows: Int[np.ndarray, " m"]) -> StructureBatch:
-        """Some molecules in the shape of number `k`."""
-        return pad(self.structures, rows, self.shapes[k], self.cutoff)
+    def pad(self, k: int, rows: Int[np.ndarray, " m"], part: BatchRows = WHOLE) -> StructureBatch:
+        """Some molecules in the shape of number `k`, or those of them that are in a part of the rows."""
+        shape, here = self.shapes[k], part.of(self.shapes[k].molecules)
+        return pad(self.structures, rows[here], shape._replace(molecules=here.stop - here.start), self.cutoff)

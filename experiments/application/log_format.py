@@ -52,6 +52,16 @@ def begin_log_files() -> None:
             handler.write_waiting()
 
 
+def leave_log_files() -> None:
+    """Leave the log of the run, and warnings on the terminal, to the first of several processes."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, RunLogFile):
+            root.removeHandler(handler)
+        elif isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)
+
+
 def show_any_text() -> None:
     """Let the standard output escape characters that its encoding lacks, as the standard error does."""
     if isinstance(sys.stdout, io.TextIOWrapper):

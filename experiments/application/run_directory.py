@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,6 +55,8 @@ _CLAIMED: dict[Path, _Claim] = {}
 def run_directory(config: DictConfig, path: Path, kind: str) -> Iterator[Path]:
     """Claim the directory of a run, and refuse it if it contains a run with other settings.
 
+    Of several processes of one run the first one claims it; the others only compare their settings.
+
     Args:
         config: composed configuration.
         path: directory of the run.
@@ -68,12 +69,15 @@ def run_directory(config: DictConfig, path: Path, kind: str) -> Iterator[Path]:
         InputError: another process writes to the directory, or it contains something else or a run with other
             settings.
     """
-    shared = bool(OmegaConf.select(config, "devices.distributed", default=False))
+    if not writes_files(config):
+        _refuse_other_settings(config, kind, Path(path).expanduser().resolve())
+        yield path
+        return
 
     def adopt(directory: Path) -> bool:
         return _read(directory / CONFIG).get("stage") == config.stage
 
-    with claim(path, kind, adopt=adopt, shared=shared) as directory:
+    with claim(path, kind, adopt=adopt) as directory:
         _refuse_other_settings(config, kind, directory)
         _CLAIMED[directory] = _Claim(config, checked=not (directory / CONFIG).exists())
         try:
@@ -96,25 +100,36 @@ def run_directory(config: DictConfig, path: Path, kind: str) -> Iterator[Path]:
 
 @contextmanager
 def progress_followed(run_dir: Path, stage: str) -> Iterator[None]:
-    """Keep `progress.json` of a claimed run up to date; of several processes of one run, the first one does.
+    """Keep `progress.json` of a claimed run up to date.
 
     Where the directory holds a run already, nothing is written before the work itself begins, since a command that is
     refused does not change that run.
     """
     claimed = _claimed(run_dir)
-    if claimed is not None and not _writes_progress(claimed.config):
-        yield
-        return
     with follow_progress(Path(run_dir), stage, at_once=claimed is None or claimed.checked):
         yield
 
 
-def _writes_progress(config: DictConfig) -> bool:
-    """Whether this is the process of a run that writes its progress; JAX, which would tell, has not started yet."""
+def writes_files(config: DictConfig) -> bool:
+    """Whether this is the process of a run that writes its files, as a single process always is.
+
+    The processes of a distributed run have joined before (`surrogates.learning.processes`), so that JAX can tell.
+    """
     if not OmegaConf.select(config, "devices.distributed", default=False):
         return True
-    number = OmegaConf.select(config, "devices.process", default=None)
-    return str(os.environ.get("SLURM_PROCID", "0") if number is None else number) == "0"
+    from surrogates.learning.devices import is_first
+
+    return is_first()
+
+
+def refuse_default_directory() -> None:
+    """Refuse a command of several processes whose run directory is named after the time at which each of them started.
+
+    Raises:
+        InputError: `run.dir` is not among the arguments.
+    """
+    if "run.dir" not in _set_by_arguments():
+        raise InputError("all processes of a run write to one directory", where="run.dir", remedy="Give run.dir=DIR")
 
 
 def configuration_checked(run_dir: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,12 +28,19 @@ from data.spec import SimulationError
 from data.suggestions import did_you_mean
 from data.terminal import show_pairs
 from experiments.application.choices import CONF
-from experiments.application.log_format import begin_log_files
+from experiments.application.log_format import begin_log_files, leave_log_files
 from experiments.application.renamed import present_targets, refuse_renamed
-from experiments.application.run_directory import keep_json, progress_followed, rejects_path, run_directory
+from experiments.application.run_directory import (
+    keep_json,
+    progress_followed,
+    rejects_path,
+    run_directory,
+    writes_files,
+)
 from experiments.application.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.application.system_errors import BROKEN_PIPE, reader_is_gone, system_error
 from experiments.application.targets import refuse_other_targets
+from surrogates.learning.pathways import initialise_pathways
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -66,6 +73,7 @@ def application(
     function: Callable[[DictConfig, Path], None],
     *,
     unused: Callable[[DictConfig], Mapping[str, str]] | None = None,
+    around: Callable[[DictConfig], AbstractContextManager[None]] | None = None,
 ) -> Callable[[], None]:
     """The Hydra application of a stage.
 
@@ -74,6 +82,7 @@ def application(
         function: stage, which is called with the composed configuration and the run directory.
         unused: of a configuration: key, with all below it -> why it is not looked at; an argument that sets one is
             refused.
+        around: context of the whole command, entered before its run directory is claimed.
     """
     _UNUSED[name] = unused
 
@@ -84,10 +93,17 @@ def application(
             refuse_renamed(config, HydraConfig.get().overrides.task)
             if unused is not None:
                 refuse_unused(HydraConfig.get().overrides.task, unused(config))
-            with run_directory(config, Path(HydraConfig.get().runtime.output_dir), name) as run_dir:
-                begin_log_files()
-                with progress_followed(run_dir, name):
-                    function(config, run_dir)
+            initialise_pathways()
+            with ExitStack() as stack:
+                if around is not None:
+                    stack.enter_context(around(config))
+                run_dir = stack.enter_context(run_directory(config, Path(HydraConfig.get().runtime.output_dir), name))
+                if writes_files(config):
+                    begin_log_files()
+                    stack.enter_context(progress_followed(run_dir, name))
+                else:
+                    leave_log_files()
+                function(config, run_dir)
         except (InputError, OmegaConfBaseException) as error:
             raise SystemExit(fail(error)) from error
         except SimulationError as error:

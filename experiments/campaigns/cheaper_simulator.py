@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from jax import process_count
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
@@ -62,7 +63,17 @@ class CampaignRung:
     def ask(
         self, requests: Sequence[xr.Dataset], names: Sequence[str], store: Path, *, progress: bool = True
     ) -> RungAnswers:
-        """See `Rung.ask`; the campaign goes on if every request fails."""
+        """See `Rung.ask`; the campaign goes on if every request fails.
+
+        Raises:
+            InputError: several processes train together, since one process alone writes a store.
+        """
+        if process_count() > 1:
+            raise InputError(
+                f"answers of {self.simulator.name} are computed by one process",
+                where="devices.distributed",
+                remedy="Train in one process, on any number of devices",
+            )
         answers = answer_requests(
             self.simulator,
             requests,

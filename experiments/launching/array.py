@@ -52,13 +52,15 @@ class LauncherSettings:
     cpus: int = 1
     memory_gb: float | None = None
     gpus: int = 0
+    nodes: int = 1
+    tasks: int | None = None
     slurm: dict[str, Any] = field(default_factory=dict)
     wait: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("shards", "minutes", "cpus"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("shards", "minutes", "cpus", "nodes", "tasks"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ValueError(f"{name} must be 1 or more, got {number}")
         if self.cluster not in ("slurm", "local"):
             raise ValueError(f"cluster must be slurm or local, got {self.cluster!r}")
         if self.jobs is not None and not 1 <= self.jobs <= self.shards:
@@ -105,8 +107,8 @@ def run_shard(stage: str, arguments: Sequence[str], shard: str, folder: str) -> 
 
 
 def asks_launcher(stage: str, arguments: Sequence[str]) -> bool:
-    """Whether the arguments of a stage ask for its shards to be launched."""
-    return stage in SHARDED and "launcher=submitit" in arguments
+    """Whether the arguments of a stage ask for its shards, or the processes of a training, to be launched."""
+    return (stage in SHARDED or stage == "train") and "launcher=submitit" in arguments
 
 
 def launch(stage: str, arguments: Sequence[str]) -> int:
@@ -118,15 +120,18 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     Raises:
         InputError: submitit is not installed, a setting of the launcher is wrong, or `out` is missing.
     """
-    settings = _settings(arguments)
-    rest = tuple(a for a in arguments if not a.lstrip("+").startswith(("launcher=", "launcher.")))
+    settings, rest = launcher_settings(arguments)
+    if settings.nodes > 1 or (settings.tasks or 1) > 1:
+        raise InputError(
+            "a shard is one process of one node", where="launcher.nodes", remedy="Give launcher.jobs=N, the jobs"
+        )
     if any(argument.startswith("shard=") for argument in rest):
         raise InputError("the launcher numbers the shards", where="shard", remedy="Give launcher.shards=N instead")
     # This refuses what is missing before anything is submitted.
     with_shard_places(stage, [*rest, "shard=1/1"])
     out = Path(next(a for a in rest if a.startswith("out=")).partition("=")[2].strip("'\""))
     folder = shards_directory(out) / JOBS
-    executor = _executor(folder, settings)
+    executor = submitit_executor(folder, settings)
     jobs = [ShardJob(stage, rest, tuple(map(str, group)), os.getcwd()) for group in settings.groups()]
     submitted = executor.submit_array(jobs)
     numbers = f"{submitted[0].job_id}" + (f" to {submitted[-1].job_id}" if len(submitted) > 1 else "")
@@ -145,15 +150,30 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     return 1 if unfinished else 0
 
 
-def _settings(arguments: Sequence[str]) -> LauncherSettings:
+def launcher_settings(arguments: Sequence[str]) -> tuple[LauncherSettings, tuple[str, ...]]:
+    """The settings of the launcher among the arguments of a stage, and the other arguments.
+
+    Raises:
+        InputError: a key is unknown, or a value has a wrong type or is out of range.
+    """
+    rest = tuple(a for a in arguments if not a.lstrip("+").startswith(("launcher=", "launcher.")))
     assignments = [a.lstrip("+").removeprefix("launcher.") for a in arguments if a.lstrip("+").startswith("launcher.")]
     config = OmegaConf.merge(OmegaConf.load(CONF / "launcher" / "submitit.yaml"), OmegaConf.from_dotlist(assignments))
     plain: Any = OmegaConf.to_container(config)
     refuse_out_of_range(plain, "launcher")
-    return build(LauncherSettings, plain, where="launcher")
+    return build(LauncherSettings, plain, where="launcher"), rest
 
 
-def _executor(folder: Path, settings: LauncherSettings) -> Any:
+def submitit_executor(folder: Path, settings: LauncherSettings) -> Any:
+    """What submits jobs to the cluster, with `submit_array(jobs)`.
+
+    Args:
+        folder: receives what submitit writes, and the logs of the jobs.
+        settings: of the jobs.
+
+    Raises:
+        InputError: submitit is not installed, or there is no such cluster.
+    """
     try:
         import submitit
     except ImportError as error:
@@ -176,6 +196,12 @@ def _executor(folder: Path, settings: LauncherSettings) -> Any:
         "cpus_per_task": settings.cpus,
         "gpus_per_node": settings.gpus,
     }
+    nodes, tasks = settings.nodes, settings.tasks or 1
+    if settings.cluster == "local":
+        # All processes of a local job are on this machine.
+        nodes, tasks = 1, nodes * tasks
+    if nodes * tasks > 1:
+        parameters |= {"nodes": nodes, "tasks_per_node": tasks}
     if settings.memory_gb is not None:
         parameters["mem_gb"] = settings.memory_gb
     if settings.cluster == "slurm" and settings.slurm:

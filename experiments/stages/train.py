@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from data.files import write_json
 from data.reading_summary import Reading
 from data.settings import build
 from data.terminal import show_pairs
-from experiments.application.run_directory import configuration_checked
+from experiments.application.run_directory import configuration_checked, refuse_default_directory
 from experiments.application.stage import StageSettings, application, first_rejects, reading_shown
 from experiments.campaigns.cheaper_simulator import rung_of
 from surrogates.family import family_of
-from surrogates.learning.devices import DeviceConfig, enable_compilation_cache, initialise_distributed, is_first
+from surrogates.learning.devices import enable_compilation_cache, is_first
 from surrogates.learning.fit_note import note_fit
+from surrogates.learning.processes import DeviceConfig, news_awaited, processes_joined
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.task import VALIDATION, Task
 from surrogates.learning.tracking import log_scores
@@ -26,7 +28,11 @@ from surrogates.learning.tracking import log_scores
 
 @dataclass(frozen=True)
 class TrainSettings(StageSettings):
-    """The keys of `understudy train`; each group is checked where it is used."""
+    """The keys of `understudy train`; each group is checked where it is used.
+
+    Attributes:
+        launcher: what starts all processes; see `experiments.launching.training`.
+    """
 
     devices: DeviceConfig = field(default_factory=DeviceConfig)
     model: Any = MISSING
@@ -37,19 +43,20 @@ class TrainSettings(StageSettings):
     on: str | None = None
     cross_validation: int | None = None
     rung: Any = MISSING
+    launcher: Any = None
 
 
 def train(config: DictConfig, run_dir: Path) -> None:
     """Train a surrogate of the kind that the configuration chooses, and print what it costs and how good it is."""
     enable_compilation_cache()
     settings = build(TrainSettings, config, where="")
-    initialise_distributed(settings.devices)
-    if settings.cross_validation is not None:
-        _cross_validated(task_of(config), settings.cross_validation, run_dir)
-        return
     task = task_of(config)
     trained: list[tuple[Any, Any]] = []
-    metrics = train_on(task, read_data(task, run_dir), run_dir, trained=trained)
+    with news_awaited():
+        if settings.cross_validation is not None:
+            _cross_validated(task, settings.cross_validation, run_dir)
+            return
+        metrics = train_on(task, read_data(task, run_dir), run_dir, trained=trained)
     if not is_first():
         return
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
@@ -216,9 +223,21 @@ def unused_in_training(config: DictConfig) -> dict[str, str]:
     task = family_of(config.model.kind, where="model.kind").task
     unused: dict[str, str] = task.unused_in_training(settings_of(config))
     if not config.devices.distributed:
-        others = ("coordinator", "processes", "process")
+        others = ("coordinator", "processes", "process", "local_device_ids", "lost_after_s")
         unused |= {f"devices.{name}": "there is one process without devices.distributed=true" for name in others}
     return unused
 
 
-main = application("train", train, unused=unused_in_training)
+def joined(config: DictConfig) -> AbstractContextManager[None]:
+    """The context in which the processes of a training are joined.
+
+    Raises:
+        InputError: there are several, and `run.dir` is not given.
+    """
+    devices = build(TrainSettings, config, where="").devices
+    if devices.distributed:
+        refuse_default_directory()
+    return processes_joined(devices)
+
+
+main = application("train", train, unused=unused_in_training, around=joined)

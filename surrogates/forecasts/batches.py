@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from data.batch_rows import WHOLE, BatchRows
 from data.sphere.window_store import WindowStore
 from surrogates.forecasts.sun import clock
 
@@ -90,8 +91,8 @@ class WindowBatches:
         windows = len(self.starts)
         return -(-windows // self.size) if self.seed is None or windows < self.size else windows // self.size
 
-    def epoch(self, index: int) -> Iterator[ForecastBatch]:
-        """The batches of an epoch; the seed and the index determine their order."""
+    def epoch(self, index: int, part: BatchRows = WHOLE) -> Iterator[ForecastBatch]:
+        """The batches of an epoch; the seed and the index determine their order, `part` the rows that are read."""
         order, turned = self.starts, np.zeros(len(self.starts), bool)
         if self.seed is not None:
             random = np.random.default_rng((self.seed, index))
@@ -100,23 +101,22 @@ class WindowBatches:
                 turned = random.random(len(order)) < 0.5
         for step in range(self.steps_per_epoch):
             rows = slice(step * self.size, (step + 1) * self.size)
-            yield self._batch(order[rows], turned[rows])
+            yield self._batch(order[rows], turned[rows], part.of(self.size))
 
-    def _batch(self, starts: Int[np.ndarray, " n"], turned: Bool[np.ndarray, " n"]) -> ForecastBatch:
-        weight = np.zeros(self.size, np.float32)
-        weight[: len(starts)] = 1.0
-        starts, turned = np.resize(starts, self.size), np.resize(turned, self.size)
-        states = np.empty((self.size, *self._shape), np.float32)
-        times = np.empty(self.size, "datetime64[ns]")
+    def _batch(self, starts: Int[np.ndarray, " n"], turned: Bool[np.ndarray, " n"], here: slice) -> ForecastBatch:
+        weight = (np.arange(self.size) < len(starts)).astype(np.float32)[here]
+        starts, turned = np.resize(starts, self.size)[here], np.resize(turned, self.size)[here]
+        states = np.empty((len(starts), *self._shape), np.float32)
+        times = np.empty(len(starts), "datetime64[ns]")
         source = np.searchsorted(self._firsts, starts, side="right") - 1
         for number, (store, (low, _)) in enumerate(self._sources):
-            here = source == number
-            first = starts[here] - self._firsts[number]
+            of_source = source == number
+            first = starts[of_source] - self._firsts[number]
             if self._in_memory:
-                states[here] = self._in_memory[number][first[:, None] - low + np.arange(states.shape[1])]
-            elif here.any():
-                states[here] = store.read(first, states.shape[1])
-            times[here] = store.times[first + self.history - 1]
+                states[of_source] = self._in_memory[number][first[:, None] - low + np.arange(states.shape[1])]
+            elif of_source.any():
+                states[of_source] = store.read(first, states.shape[1])
+            times[of_source] = store.times[first + self.history - 1]
         if turned.any():
             states[turned] = self.store.layout.mirror(states[turned])
         days, seconds = clock(times)

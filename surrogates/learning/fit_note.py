@@ -40,7 +40,7 @@ def note_fit(result: FitResult, run_dir: Path) -> None:
     """Write the cost of a training to `run_dir/fit.json`.
 
     The file holds wall and processor seconds, epochs, why the training stopped, the share of time that it waited for
-    data, compilations and devices.
+    data, compilations, devices and processes.
     """
     if not is_first():
         return
@@ -69,5 +69,6 @@ def note_fit(result: FitResult, run_dir: Path) -> None:
             "data_wait_share": result.data_wait_share,
             "compilations": result.compilations,
             "devices": len(jax.devices()),
+            "processes": jax.process_count(),
         },
     )

@@ -23,16 +23,21 @@ class Interrupt:
 
     SIGTERM and SIGUSR1 are treated alike where the command stops at them (`experiments.cli`). An exception in the
     middle of a step would come when the old state is donated and the new one is not yet complete. Only the main thread
-    receives signals; in another thread this does nothing. It also does nothing where there are several processes,
-    because the others would wait for the one that stopped: they resume from their last regular checkpoint.
+    receives signals; in another thread this does nothing.
+
+    Args:
+        agreed: whether several processes agree on where they stop (`surrogates.learning.stop_vote`). Without that this
+            does nothing where there are several, because the others would wait for the one that stopped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, agreed: bool = False) -> None:
         self.asked = False
+        self._agreed = agreed
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and (self._agreed or jax.process_count() == 1):
             for number in SIGNALS:
                 present = signal.getsignal(number)
                 # Signals that end the process without Python, or are ignored, are left alone, and so is another handler

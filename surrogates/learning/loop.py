@@ -21,6 +21,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from data.batch_rows import WHOLE, BatchRows
 from data.errors import InputError
 from data.plain import to_plain
 from data.processes.processor import tree_seconds
@@ -28,7 +29,16 @@ from data.terminal import progress_bar
 from simulators.precision import jit_float32
 from surrogates.learning.checkpointed import Progressed, identity, read_progress
 from surrogates.learning.checkpoints import drop_others, load_arrays, newest_whole, save_arrays
-from surrogates.learning.devices import agree, data_mesh, is_first, localise, replicate
+from surrogates.learning.devices import (
+    agree,
+    data_mesh,
+    is_first,
+    localise,
+    refuse_other_processes,
+    replicate,
+    rows_of_process,
+    total,
+)
 from surrogates.learning.interrupt import BrokenOff, Interrupt
 from surrogates.learning.prefetch import Prefetcher
 from surrogates.learning.recipe import TrainConfig
@@ -42,9 +52,12 @@ from surrogates.learning.step import (
     averages,
     copied,
     count_compilations,
+    from_partial,
+    to_partial,
     training_step,
     validation_step,
 )
+from surrogates.learning.stop_vote import StopVote
 
 __all__ = ["Batch", "BatchSource", "FitResult", "LossFn", "Stats", "TrainConfig", "fit"]
 #: Path of a parameter in the model, such as ("networks", "layers", "0", "send", "kernel") -> whether it is not trained.
@@ -57,8 +70,13 @@ class BatchSource(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def epoch(self, index: int) -> Iterator[Batch]:
-        """Pytrees of numpy arrays whose first axis is a multiple of the number of devices."""
+    def epoch(self, index: int, part: BatchRows = WHOLE) -> Iterator[Batch]:
+        """Pytrees of numpy arrays.
+
+        Args:
+            index: number of the epoch.
+            part: the rows of each batch that are built, where the whole batch is a multiple of the number of devices.
+        """
         ...
 
 
@@ -70,8 +88,8 @@ class FitResult:
         model: the model with the best averaged weights.
         history: one dict for each epoch: epoch, step, train/*, valid/*, learning_rate, seconds.
         seconds: wall time, earlier sessions included.
-        core_seconds: processor time of this process and of its children, earlier sessions included; the work of an
-            accelerator counts in `seconds` alone.
+        core_seconds: processor time of all processes of the training and of their children, earlier sessions included;
+            the work of an accelerator counts in `seconds` alone.
         data_wait_share: share of the loop's time spent waiting for a batch.
         compilations: number of compilations of the training step and of the validation step.
         stopped_by: why training ended.
@@ -120,7 +138,7 @@ def fit(
         InputError: the loss is not finite in more than two and a twentieth of the steps of an epoch, `train` is
             empty, every parameter is frozen, or the run in `run_dir` was begun with other settings.
         KeyboardInterrupt: Ctrl-C; it is raised once the present step is finished and a checkpoint written, a second
-            Ctrl-C at once.
+            Ctrl-C at once. Of several processes all stop after one step, whichever of them was asked to.
     """
     if train.steps_per_epoch < 1:
         raise InputError("there is no batch to train on", remedy="Give more labelled samples or a smaller batch size")
@@ -143,6 +161,7 @@ class _Loop:
         progress: bool,
     ) -> None:
         self.train, self.valid, self.config, self.mesh = train, valid, config, mesh
+        self.part = rows_of_process(mesh)
         self.run_dir, self.show = run_dir, progress
         run_dir.mkdir(parents=True, exist_ok=True)
         self.graph, params, fixed = _split(model, frozen)
@@ -162,7 +181,10 @@ class _Loop:
         return {"state": self.state, "best": self.best}
 
     def save(self) -> None:
-        """Write a checkpoint, and remove all but the last two, and damaged ones of later steps."""
+        """Write a checkpoint, and remove all but the last two, and damaged ones of later steps.
+
+        The first process writes it for all: each has a copy of the whole state.
+        """
         if not is_first():
             return
         folder = self.run_dir / "checkpoints"
@@ -177,6 +199,9 @@ class _Loop:
             CorruptStoreError: all checkpoints are damaged.
         """
         resumed = newest_whole(self.run_dir / "checkpoints", self._read)
+        step = "none" if resumed is None else str(int(resumed[1]["state"].step))
+        facts = {"training recipe": json.dumps(self.identity, sort_keys=True), "newest checkpoint": step}
+        refuse_other_processes(facts, str(self.run_dir))
         if resumed is None:
             if is_first():
                 (self.run_dir / "train.jsonl").unlink(missing_ok=True)
@@ -194,6 +219,10 @@ class _Loop:
 
     # The loop
 
+    def batches(self, source: BatchSource, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, or the rows of them that this process builds."""
+        return source.epoch(epoch) if self.part == WHOLE else source.epoch(epoch, self.part)
+
     def progress_share(self, seconds: float) -> float:
         """Share of the training that is done, by steps or by time, whichever is further."""
         done = (self.at.epoch + self.at.batch / self.train.steps_per_epoch) / self.config.epochs
@@ -204,7 +233,7 @@ class _Loop:
         """Statistics of the averaged weights over the validation source."""
         assert self.valid is not None
         total: Stats | None = None
-        with Prefetcher(self.valid.epoch(0), self.mesh) as batches:
+        with Prefetcher(self.batches(self.valid, 0), self.mesh) as batches:
             for batch in batches:
                 total = add_stats(total, self.check(self.state.ema, self.fixed, batch, self.key))
         return averages(total) if total is not None else {}
@@ -219,7 +248,8 @@ class _Loop:
             tracker = Tracker(self.run_dir / FOLDER, EXPERIMENT, asdict(self.config), resume=bool(self.at.history))
         began, before = time.perf_counter(), self.at.seconds
         processor, core_before = tree_seconds(), self.at.core_seconds
-        waited = looped = 0.0
+        waited = looped = elsewhere = 0.0
+        vote = StopVote(self.mesh)
         saved, every = time.perf_counter(), self.config.checkpoint_every_s
         stopped: Literal["epochs", "patience", "max_seconds"] = "epochs"
 
@@ -230,11 +260,15 @@ class _Loop:
             return agree(passed())
 
         def note_time(seconds: float) -> None:
-            self.at.seconds, self.at.core_seconds = seconds, core_before + tree_seconds() - processor
+            self.at.seconds, self.at.core_seconds = seconds, core_before + tree_seconds() - processor + elsewhere
+
+        def others_time() -> float:
+            spent = tree_seconds() - processor
+            return total(spent) - spent
 
         with (
             progress_bar("training", self.config.epochs, done=self.at.epoch, show=self.show and is_first()) as bar,
-            Interrupt() as interrupt,
+            Interrupt(agreed=True) as interrupt,
         ):
             try:
                 while self.at.epoch < self.config.epochs:
@@ -244,28 +278,29 @@ class _Loop:
                     if self.config.patience is not None and self.at.since_best > self.config.patience:
                         stopped = "patience"
                         break
-                    total = from_partial(self.at.partial)
+                    stats = from_partial(self.at.partial)
                     self.at.partial = {}
                     pending: jax.Array | None = None
                     skipped, steps, out_of_time = int(self.state.skipped), 0, False
                     started = time.perf_counter()
-                    with Prefetcher(self.train.epoch(self.at.epoch), self.mesh, skip=self.at.batch) as batches:
+                    epoch = self.batches(self.train, self.at.epoch)
+                    with Prefetcher(epoch, self.mesh, skip=self.at.batch) as batches:
                         for batch in batches:
                             done = self.progress_share(clock() if self.config.max_seconds else 0)
                             moment = Moment(self.key, np.float32(self.config.rate(done)), np.float32(done))
-                            self.state, stats, value = self.step(self.state, self.fixed, batch, moment)
-                            total = add_stats(total, stats)
+                            self.state, new, value = self.step(self.state, self.fixed, batch, moment)
+                            stats = add_stats(stats, new)
                             # Keeps the host only one step ahead of the device, so that waiting for data is measured.
                             if pending is not None:
                                 pending.block_until_ready()
                             pending = value
                             self.at.batch += 1
                             steps += 1
-                            if interrupt.asked:
-                                self.at.partial = to_partial(total)
+                            if vote.after_step(interrupt.asked):
+                                self.at.partial = to_partial(stats)
                                 raise BrokenOff
                             if every and time.perf_counter() - saved >= every:
-                                self.at.partial, self.at.seconds = to_partial(total), passed()
+                                self.at.partial, self.at.seconds = to_partial(stats), passed()
                                 self.save()
                                 self.at.partial, saved = {}, time.perf_counter()
                             if self.config.max_seconds is not None and clock() >= self.config.max_seconds:
@@ -282,7 +317,8 @@ class _Loop:
                         )
                     if not out_of_time:
                         self.at.epoch, self.at.batch = self.at.epoch + 1, 0
-                    self.end_epoch(total, clock(), final=out_of_time)
+                    self.end_epoch(stats, clock(), final=out_of_time)
+                    elsewhere = others_time()
                     if tracker is not None:
                         row = self.at.history[-1]
                         tracker.log({k: v for k, v in row.items() if k not in ("epoch", "step")}, int(row["step"]))
@@ -295,16 +331,18 @@ class _Loop:
                         stopped = "max_seconds"
                         break
             except BrokenOff:
+                elsewhere = others_time()
                 if self.config.checkpoint_every_s is not None:
                     note_time(passed())
                     self.save()
                 raise
+        elsewhere = others_time()
         note_time(clock())
         if self.config.checkpoint_every_s is not None:
             self.save()
         if tracker is not None:
             tracker.close()
-        if interrupt.asked:
+        if vote.at_end(interrupt.asked):
             raise BrokenOff
         model = nnx.merge(self.graph, localise(self.best), localise(self.fixed))
         return FitResult(
@@ -348,16 +386,6 @@ class _Loop:
         row = self.at.history[-1]
         parts = [f"{name} {row[name]:.4g}" for name in ("train/loss", "valid/loss") if name in row]
         return "training  " + "  ".join(parts)
-
-
-def to_partial(total: Stats) -> dict[str, tuple[float, float]]:
-    """Statistics as JSON: a float32 has an equal float64, so that nothing is lost."""
-    return {name: (float(s), float(n)) for name, (s, n) in jax.device_get(total).items()}
-
-
-def from_partial(partial: dict[str, tuple[float, float]]) -> Stats | None:
-    """The statistics that `to_partial` described; None if there are none."""
-    return {name: (jnp.float32(s), jnp.float32(n)) for name, (s, n) in partial.items()} or None
 
 
 def _split(model: nnx.Module, frozen: Frozen | None) -> tuple[Any, Any, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from data.errors import InputError
 from data.files import write_json
 from data.json_files import read_plain
-from surrogates.learning.devices import is_first
+from surrogates.learning.devices import is_first, refuse_other_processes
 
 FILE = "learned_from.json"
 
@@ -26,9 +26,11 @@ def record_training_data(run_dir: Path, facts: Mapping[str, str], *, begun: bool
         begun: whether the directory already holds results; None looks for checkpoints or a surrogate in it.
 
     Raises:
-        InputError: the run was begun and a hash differs, or it has results and no record of its data.
+        InputError: the run was begun and a hash differs, or it has results and no record of its data; or another
+            process of the training has other data.
         CorruptStoreError: the record cannot be read.
     """
+    refuse_other_processes(facts, str(run_dir))
     path = run_dir / FILE
     if begun is None:
         checkpoints = (run_dir / "checkpoints").glob("*")

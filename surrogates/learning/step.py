@@ -124,6 +124,16 @@ def averages(total: Stats) -> dict[str, float]:
     return {name: float(s) / float(n) for name, (s, n) in host.items() if float(n) > 0}
 
 
+def to_partial(total: Stats) -> dict[str, tuple[float, float]]:
+    """Statistics as JSON: a float32 has an equal float64, so that nothing is lost."""
+    return {name: (float(s), float(n)) for name, (s, n) in jax.device_get(total).items()}
+
+
+def from_partial(partial: dict[str, tuple[float, float]]) -> Stats | None:
+    """The statistics that `to_partial` described; None if there are none."""
+    return {name: (jnp.float32(s), jnp.float32(n)) for name, (s, n) in partial.items()} or None
+
+
 def count_compilations(function: Any) -> int:
     """How many shapes a jitted function has been compiled for."""
     return int(function._cache_size())

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh as Devices
 
+from data.batch_rows import WHOLE, BatchRows
 from data.meshes.graphs import Mesh, MeshBatch, pad
 from data.meshes.mesh_samples import MeshSamples
 from data.structures.batches import choose_sizes
@@ -70,8 +71,13 @@ class MeshBatches:
         """Number of batches per epoch."""
         return sum(-(-count // self.size) for _, count in self._parts)
 
-    def epoch(self, index: int) -> Iterator[MeshBatch]:
-        """The batches of an epoch in an order given by seed and index; empty meshes fill the last batch of a size."""
+    def epoch(self, index: int, part: BatchRows = WHOLE) -> Iterator[MeshBatch]:
+        """The batches of an epoch in an order given by seed and index; empty meshes fill the last batch of a size.
+
+        Args:
+            index: number of the epoch.
+            part: rows of each batch that are built.
+        """
         random = None if self.seed is None else np.random.default_rng((self.seed, index))
         plan: list[tuple[int, np.ndarray]] = []
         for k, (_, count) in enumerate(self._parts):
@@ -81,6 +87,7 @@ class MeshBatches:
         steps = np.arange(len(plan)) if random is None else random.permutation(len(plan))
         for step in steps:
             k, rows = plan[step]
+            rows = rows[part.of(self.size)]
             yield jax.tree.map(lambda a, rows=rows: a[rows], self._parts[k][0])
 
 

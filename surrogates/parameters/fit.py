@@ -14,6 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
+from data.batch_rows import WHOLE, BatchRows
 from data.parameters import ParameterTable
 from surrogates.learning.box import Box
 from surrogates.learning.devices import data_mesh
@@ -62,18 +63,17 @@ class RowBatches:
         """Number of batches per epoch."""
         return -(-len(self.features) // self.size)
 
-    def epoch(self, index: int) -> Iterator[RowBatch]:
-        """The batches of an epoch, in an order given by seed and index."""
+    def epoch(self, index: int, part: BatchRows = WHOLE) -> Iterator[RowBatch]:
+        """The batches of an epoch, in an order given by seed and index; `part`: rows of each that are built."""
         order = np.arange(len(self.features))
         if self.seed is not None:
             order = np.random.default_rng((self.seed, index)).permutation(order)
         for step in range(self.steps_per_epoch):
-            yield self._batch(order[step * self.size : (step + 1) * self.size])
+            yield self._batch(order[step * self.size : (step + 1) * self.size], part.of(self.size))
 
-    def _batch(self, rows: Int[np.ndarray, " n"]) -> RowBatch:
-        weight = np.zeros(self.size, np.float32)
-        weight[: len(rows)] = 1.0
-        rows = np.resize(rows, self.size)
+    def _batch(self, rows: Int[np.ndarray, " n"], here: slice) -> RowBatch:
+        weight = (np.arange(self.size) < len(rows)).astype(np.float32)[here]
+        rows = np.resize(rows, self.size)[here]
         return RowBatch(self.features[rows], self.labels[rows], weight)
 
 

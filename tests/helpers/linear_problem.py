@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from data.batch_rows import WHOLE, BatchRows
 from surrogates.learning.loop import Batch, FitResult, Stats, TrainConfig, fit
 
 TRUTH = np.array([[1.5, -2.0], [0.5, 0.25], [-1.0, 3.0]], np.float32)
@@ -46,12 +47,13 @@ class Source:
         self.pause_s = pause_s
         self.steps_per_epoch = samples // 24
 
-    def epoch(self, index: int) -> Iterator[Batch]:
+    def epoch(self, index: int, part: BatchRows = WHOLE) -> Iterator[Batch]:
         order = np.random.default_rng([7, index]).permutation(len(self.x))
         for start in range(0, len(order), 48):
-            for part in (order[start : start + 32], order[start + 32 : start + 48]):
+            for rows in (order[start : start + 32], order[start + 32 : start + 48]):
                 time.sleep(self.pause_s)
-                yield {"x": self.x[part], "y": self.y[part]}
+                here = rows[part.of(len(rows))]
+                yield {"x": self.x[here], "y": self.y[here]}
 
 
 def train(run_dir: Path, *, epochs: int = 8, pause_s: float = 0.0, every_s: float | None = 0.0) -> FitResult:

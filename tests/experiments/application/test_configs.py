@@ -368,7 +368,7 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
 def test_the_keys_of_a_stage_are_those_that_its_code_knows(stage: str, settings: type) -> None:
     # A group of which nothing need be chosen is there once something is.
     optional = {
-        "train": ["simulator@baseline=xtb"],
+        "train": ["simulator@baseline=xtb", "launcher=submitit"],
         "simulate": ["sampling=fourier", "launcher=submitit"],
         "prepare": ["launcher=submitit"],
         "screen": ["launcher=submitit"],

@@ -234,7 +234,7 @@ def test_an_array_runs_each_shard_once_and_names_those_that_did_not_finish(
                 raise InputError("no candidates")
         return 0
 
-    monkeypatch.setattr(array, "_executor", lambda folder, settings: Here())
+    monkeypatch.setattr(array, "submitit_executor", lambda folder, settings: Here())
     monkeypatch.setattr(array, "run_shard", run_shard)
     given = ["surrogate=s", f"out={tmp_path / 'out'}", "launcher=submitit", "launcher.shards=5", "launcher.jobs=2"]
     assert array.asks_launcher("screen", given)

@@ -167,7 +167,7 @@ def test_two_processes_on_one_mesh_give_what_one_gives(tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
-        "from surrogates.learning.devices import DeviceConfig, initialise_distributed;"
+        "from surrogates.learning.processes import DeviceConfig, initialise_distributed;"
         "k = int(sys.argv[3]); initialise_distributed(DeviceConfig(True, sys.argv[4], 2, k));"
         "import linear_problem as p, jax, numpy as n; assert jax.device_count() == 2 and jax.process_count() == 2;"
         "r = p.train(Path(sys.argv[1]), every_s=None); n.savez(sys.argv[1] + '/w.npz', *p.weights(r))"

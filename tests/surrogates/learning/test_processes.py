@@ -1,0 +1,81 @@
+"""Four processes of two devices train as one: also when one of them is asked to stop, or is killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import linear_problem
+import numpy as np
+import pytest
+from process_group import PROCESSES, Signals, run_group, train_linear
+
+EPOCHS = 6
+
+
+def together(folder: Path, every_s: float | None = 0.0, **signals: tuple[signal.Signals, int, int]) -> list[int]:
+    """Train in `folder/run` with a signal to process K, given as `pK`; returns the exit statuses."""
+    at: Signals = {int(name[1:]): value for name, value in signals.items()}
+    statuses, errors = run_group(folder, train_linear, str(folder / "run"), str(folder), EPOCHS, every_s, at)
+    for k, text in enumerate(errors):
+        (folder / f"errors-{k}").write_text(text)
+    return statuses
+
+
+def weights(folder: Path) -> list[list[np.ndarray]]:
+    arrays = [np.load(folder / f"weights-{k}.npz") for k in range(PROCESSES)]
+    return [[one[name] for name in one.files] for one in arrays]
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(place.name for place in (folder / "run" / "checkpoints").glob("0*"))
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "run" / "train.jsonl").read_text().splitlines()]
+    return [{**row, "seconds": 0} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted training."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert together(folder) == [0] * PROCESSES, [(folder / f"errors-{k}").read_text() for k in range(PROCESSES)]
+    return folder
+
+
+def test_four_processes_of_two_devices_give_what_one_gives(whole: Path, tmp_path: Path) -> None:
+    alone = linear_problem.train(tmp_path / "alone", epochs=EPOCHS, every_s=None)
+    first, *others = weights(whole)
+    for a, b in zip(first, linear_problem.weights(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+    for other in others:
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(first, other, strict=True))
+    for row, single in zip(history(whole), alone.history, strict=True):
+        assert row["train/loss"] == pytest.approx(single["train/loss"], rel=2e-5)
+        assert row["valid/loss"] == pytest.approx(single["valid/loss"], rel=2e-4)
+    assert not list(whole.glob("run/.*.part"))
+
+
+def test_a_training_that_is_stopped_and_killed_ends_with_the_very_same_bytes(whole: Path, tmp_path: Path) -> None:
+    # One process is asked to stop: all stop after one step, and the first one writes the checkpoint.
+    assert together(tmp_path, 1e9, p2=(signal.SIGTERM, 1, 5)) == [130] * PROCESSES
+    steps = {(tmp_path / f"stopped-{k}").read_text() for k in range(PROCESSES)}
+    (kept,) = checkpoints(tmp_path)
+    assert steps == {str(int(kept))}
+    assert 8 < int(kept) < 24
+    # One is killed: each of the others names it, in one line, and ends.
+    statuses = together(tmp_path, p3=(signal.SIGKILL, 4, 2))
+    assert statuses == [130, 130, 130, -signal.SIGKILL]
+    for k in range(3):
+        (line,) = [row for row in (tmp_path / f"errors-{k}").read_text().splitlines() if "of this training" in row]
+        assert line.startswith("Process 3 (")
+        assert "died. All its processes end; the same command resumes" in line
+    assert checkpoints(tmp_path)[-1] == "000000032"
+    # The same command again goes on to the end.
+    assert together(tmp_path) == [0] * PROCESSES
+    for resumed, uninterrupted in zip(weights(tmp_path), weights(whole), strict=True):
+        for a, b in zip(resumed, uninterrupted, strict=True):
+            assert a.tobytes() == b.tobytes()
+    assert history(tmp_path) == history(whole)
