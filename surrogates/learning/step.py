@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -131,7 +132,9 @@ def to_partial(total: Stats) -> dict[str, tuple[float, float]]:
 
 def from_partial(partial: dict[str, tuple[float, float]]) -> Stats | None:
     """The statistics that `to_partial` described; None if there are none."""
-    return {name: (jnp.float32(s), jnp.float32(n)) for name, (s, n) in partial.items()} or None
+    # Numbers of the host: arrays of this process alone could not be added to those of all devices.
+    stats: Any = {name: (np.float32(s), np.float32(n)) for name, (s, n) in partial.items()}
+    return stats or None
 
 
 def count_compilations(function: Any) -> int:
