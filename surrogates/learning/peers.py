@@ -297,4 +297,17 @@ class Peers:
         if grace:
             # Where all have the same reason to end, each says so itself.
             time.sleep(GRACE_S)
+        self._see_others_off()
         self._end(ending)
+
+    def _see_others_off(self) -> None:
+        """Let the others end before the first process, with which the service ends that JAX needs in all of them."""
+        until = time.monotonic() + GRACE_S
+        while self.process == 0 and self._links and (left := until - time.monotonic()) > 0:
+            for key, _ in self._selector.select(left):
+                link = key.data
+                if isinstance(link, _Connection) and link.receive() is None:
+                    self._selector.unregister(link.socket)
+                    self._links.remove(link)
+                elif key.fileobj is self._wake:
+                    self._wake.recv(64)

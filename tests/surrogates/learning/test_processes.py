@@ -72,7 +72,8 @@ def test_a_training_that_is_stopped_and_killed_ends_with_the_very_same_bytes(who
         (line,) = [row for row in (tmp_path / f"errors-{k}").read_text().splitlines() if "of this training" in row]
         assert line.startswith("Process 3 (")
         assert "died. All its processes end; the same command resumes" in line
-    assert checkpoints(tmp_path)[-1] == "000000032"
+    # The first process may still have been writing the checkpoint of that epoch.
+    assert checkpoints(tmp_path)[-1] in ("000000024", "000000032")
     # The same command again goes on to the end.
     assert together(tmp_path) == [0] * PROCESSES
     for resumed, uninterrupted in zip(weights(tmp_path), weights(whole), strict=True):
