@@ -159,33 +159,6 @@ def test_eight_devices_give_what_one_gives(tmp_path: Path) -> None:
         np.testing.assert_allclose(one[name], eight[name], rtol=2e-5, atol=1e-6)
 
 
-def test_two_processes_on_one_mesh_give_what_one_gives(tmp_path: Path) -> None:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
-        "from surrogates.learning.processes import DeviceConfig, initialise_distributed;"
-        "k = int(sys.argv[3]); initialise_distributed(DeviceConfig(True, sys.argv[4], 2, k));"
-        "import linear_problem as p, jax, numpy as n; assert jax.device_count() == 2 and jax.process_count() == 2;"
-        "r = p.train(Path(sys.argv[1]), every_s=None); n.savez(sys.argv[1] + '/w.npz', *p.weights(r))"
-    )
-    processes = []
-    for k in range(2):
-        (tmp_path / str(k)).mkdir()
-        command = [sys.executable, "-c", code, str(tmp_path / str(k)), str(SCRIPT.parent), str(k), f"127.0.0.1:{port}"]
-        env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "JAX_PLATFORMS": "cpu"}
-        processes.append(subprocess.Popen(command, env=env))
-    assert [p.wait(timeout=300) for p in processes] == [0, 0]
-    alone = linear_problem.weights(linear_problem.train(tmp_path / "alone", every_s=None))
-    for k in range(2):
-        arrays = np.load(tmp_path / str(k) / "w.npz")
-        for name, a in zip(arrays.files, alone, strict=True):
-            np.testing.assert_allclose(arrays[name], a, rtol=2e-5, atol=1e-6)
-
-
 def test_time_runs_out_cleanly_with_usable_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = TrainConfig(epochs=10_000, learning_rate=0.05, ema_decay=0.9, max_seconds=3.0, checkpoint_every_s=None)
     # A clock on which each look takes a millisecond, so that as many steps fit on every machine.
