@@ -78,7 +78,7 @@ def kinds(folder: Path) -> list[Kind]:
     return [Kind("properties", properties), Kind("fields", waves)]
 
 
-def started(kind: Kind, run_dir: Path, processes: int, devices: int) -> list[subprocess.Popen[str]]:
+def start(kind: Kind, run_dir: Path, processes: int, devices: int) -> list[subprocess.Popen[str]]:
     """Start all processes of a training."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
@@ -96,7 +96,7 @@ def started(kind: Kind, run_dir: Path, processes: int, devices: int) -> list[sub
     ]
 
 
-def ended(members: Sequence[subprocess.Popen[str]]) -> tuple[list[int | None], list[str]]:
+def wait_for_end(members: Sequence[subprocess.Popen[str]]) -> tuple[list[int | None], list[str]]:
     """Exit statuses (None for a process that hung and was killed) and what was written to standard error."""
     statuses: list[int | None] = []
     texts = []
@@ -130,17 +130,17 @@ def epochs_made(run_dir: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def interrupted(kind: Kind, run_dir: Path, options: argparse.Namespace, number: int, process: int) -> dict[str, Any]:
+def interrupt(kind: Kind, run_dir: Path, options: argparse.Namespace, number: int, process: int) -> dict[str, Any]:
     """Send a signal to one process after a random number of epochs, and say how all ended."""
     at = random.Random(f"{run_dir.name}").randint(1, EPOCHS - 2)
-    members = started(kind, run_dir, options.processes, options.devices)
+    members = start(kind, run_dir, options.processes, options.devices)
     while epochs_made(run_dir) < at and all(member.poll() is None for member in members):
         time.sleep(0.01)
     members[process].send_signal(number)
-    statuses, texts = ended(members)
+    statuses, texts = wait_for_end(members)
     others = [k for k in range(options.processes) if k != process]
-    named = all(any(f"Process {process} (" in line for line in texts[k].splitlines()) for k in others)
-    return {"statuses": statuses, "named": named, "texts": texts}
+    is_named = all(any(f"Process {process} (" in line for line in texts[k].splitlines()) for k in others)
+    return {"statuses": statuses, "named": is_named, "texts": texts}
 
 
 def main() -> None:
@@ -157,12 +157,12 @@ def main() -> None:
         folder = Path(text)
         for kind in kinds(folder):
             if options.only in (None, kind.name):
-                numbers[kind.name] = compared(kind, folder / kind.name, options)
+                numbers[kind.name] = compare(kind, folder / kind.name, options)
     if options.out is not None:
         write_text(options.out, json.dumps(numbers, indent=1))
 
 
-def compared(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def compare(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One training by one process and by several, and the latter interrupted."""
     folder.mkdir()
     core = {}
@@ -171,7 +171,7 @@ def compared(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str,
         ("several", options.processes, options.devices),
     ):
         before = tree_seconds()
-        statuses, texts = ended(started(kind, folder / name, processes, devices))
+        statuses, texts = wait_for_end(start(kind, folder / name, processes, devices))
         core[name] = tree_seconds() - before
         if any(statuses):
             raise SystemExit(f"{kind.name}, {name}: {statuses}\n{texts}")
@@ -188,13 +188,13 @@ def compared(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str,
         for turn in range(options.tries):
             process = turn % options.processes
             run_dir = folder / f"{word}-{turn}"
-            one = interrupted(kind, run_dir, options, number, process)
+            one = interrupt(kind, run_dir, options, number, process)
             others = [s for k, s in enumerate(one["statuses"]) if word == "SIGTERM" or k != process]
             tally["all ended"] += all(status == 130 for status in others)
             tally["process named"] += one["named"] or word == "SIGTERM"
             if not all(status == 130 for status in others) or (word == "SIGKILL" and not one["named"]):
                 print(word, process, one["statuses"], *(t[-600:] for t in one["texts"]), sep="\n  ", file=sys.stderr)
-            statuses, _ = ended(started(kind, run_dir, options.processes, options.devices))
+            statuses, _ = wait_for_end(start(kind, run_dir, options.processes, options.devices))
             same = not any(statuses) and all(
                 a.tobytes() == b.tobytes() for a, b in zip(weights(run_dir), whole, strict=True)
             )

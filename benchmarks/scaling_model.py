@@ -143,11 +143,11 @@ def simulate(
             continue
         station = path[place]
         if station is None:
-            done = max(now, busy_until[worker]) + draw(random, plan.each_s)
-            busy_until[worker] = done
+            departure = max(now, busy_until[worker]) + draw(random, plan.each_s)
+            busy_until[worker] = departure
         else:
-            done = free[station] = max(now, free[station]) + plan.stations[station]
-        heapq.heappush(events, (done, number, worker, place + 1))
+            departure = free[station] = max(now, free[station]) + plan.stations[station]
+        heapq.heappush(events, (departure, number, worker, place + 1))
     return end
 
 
@@ -192,8 +192,8 @@ def read_rates(path: Path | None) -> dict[str, float]:
     rates = {name: rate.value for name, rate in RATES.items()}
     if path is None:
         return rates
-    given = json.loads(path.read_text(encoding="utf-8"))
-    for group, value in given.items():
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for group, value in content.items():
         if isinstance(value, dict):
             replaced = {MEASURED[group, key]: x for key, x in value.items() if (group, key) in MEASURED}
         elif group in RATES:
@@ -247,16 +247,16 @@ def main() -> None:
     padded = [row + [""] * (width - len(row)) for row in sizes]
     heads = ("work", *(f"{k + 1}." for k in range(width - 1)))
     print_table(columns_table("Nodes at which each is saturated, or one process alone takes as long", heads, padded))
-    compared = []
+    comparison = []
     for plan in plans(rates)[:1]:
         for workers in (64, 640, 6400):
             items = options.check * workers
             model = duration(plan, workers)
             events = simulate(plan, workers, items)
-            compared.append([plan.name, f"{workers:,}", f"{items * model.parallel_s / plan.items:,.4g} s",
+            comparison.append([plan.name, f"{workers:,}", f"{items * model.parallel_s / plan.items:,.4g} s",
                              f"{events:,.4g} s"])  # fmt: skip
     heads = ("work", "workers", "arithmetic", "discrete events")
-    print_table(columns_table(f"{options.check:,} items a worker", heads, compared))
+    print_table(columns_table(f"{options.check:,} items a worker", heads, comparison))
 
 
 if __name__ == "__main__":

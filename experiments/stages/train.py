@@ -228,7 +228,7 @@ def unused_in_training(config: DictConfig) -> dict[str, str]:
     return unused
 
 
-def joined(config: DictConfig) -> AbstractContextManager[None]:
+def join_processes(config: DictConfig) -> AbstractContextManager[None]:
     """The context in which the processes of a training are joined.
 
     Raises:
@@ -240,4 +240,4 @@ def joined(config: DictConfig) -> AbstractContextManager[None]:
     return processes_joined(devices)
 
 
-main = application("train", train, unused=unused_in_training, around=joined)
+main = application("train", train, unused=unused_in_training, around=join_processes)

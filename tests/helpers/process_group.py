@@ -130,11 +130,11 @@ def train_linear(run_dir: str, out: str, epochs: int, every_s: float | None, sig
     assert jax.local_device_count() * jax.process_count() == jax.device_count() > 1
     save = loop._Loop.save
 
-    def noted(self: Any) -> None:
+    def save_and_note(self: Any) -> None:
         (Path(out) / f"stopped-{process}").write_text(str(int(self.state.step)))
         save(self)
 
-    loop._Loop.save = noted  # type: ignore[method-assign]
+    loop._Loop.save = save_and_note  # type: ignore[method-assign]
     config = TrainConfig(epochs=epochs, learning_rate=0.05, ema_decay=0.9, checkpoint_every_s=every_s, seed=3)
     source = Signalled(signals.get(process))
     model, valid = linear_problem.Net(nnx.Rngs(0)), linear_problem.Source(48, 1)

@@ -48,15 +48,15 @@ def test_the_job_has_as_many_tasks_as_there_are_gpus(
         return Here()
 
     monkeypatch.setattr(training, "submitit_executor", executor)
-    given = [*PLACES, f"run.dir={tmp_path / 'run'}", "launcher=submitit", "launcher.nodes=2", "launcher.gpus=4"]
-    assert array.asks_launcher("train", given)
-    assert training.launch(given) == 0
+    arguments = [*PLACES, f"run.dir={tmp_path / 'run'}", "launcher=submitit", "launcher.nodes=2", "launcher.gpus=4"]
+    assert array.asks_launcher("train", arguments)
+    assert training.launch(arguments) == 0
     assert asked[:3] == [tmp_path / "run.jobs", 2, 4]
-    assert asked[3].arguments == tuple(given[:3])
+    assert asked[3].arguments == tuple(arguments[:3])
     assert "8 processes on 2 nodes" in capsys.readouterr().out
     for wrong in (["devices.process=1"], ["launcher.nodes=0"], ["launcher.queue=a"]):
         with pytest.raises(InputError):
-            training.launch([*given, *wrong])
+            training.launch([*arguments, *wrong])
     with pytest.raises(InputError, match="one directory"):
         training.launch([*PLACES, "launcher=submitit"])
     with pytest.raises(InputError, match="one process of one node"):
