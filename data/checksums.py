@@ -22,6 +22,8 @@ from typing import Any
 
 from data.encodable import encodable_json
 from data.errors import CorruptStoreError
+from data.remote.objects import MissingObjectError
+from data.remote.path import path_of
 
 LOG = logging.getLogger(__name__)
 TABLE = ".understudy.sha256"
@@ -70,7 +72,7 @@ def read_bytes(path: Path, *, remedy: str = "Restore it from a copy", warn: bool
         CorruptStoreError: the file, or the table of checksums beside it, was changed.
         OSError: the file cannot be read.
     """
-    path = Path(path)
+    path = path_of(path)
     content = path.read_bytes()
     # A writer may replace the file twice between our reading of it and of the table: then compare the new version.
     while not _agrees(path, sha256(content), warn):
@@ -122,10 +124,10 @@ def read_table(directory: Path) -> dict[str, tuple[str, ...]] | None:
     Raises:
         CorruptStoreError: the table is not what was written.
     """
-    path = Path(directory) / TABLE
+    path = path_of(directory) / TABLE
     try:
         head, _, body = path.read_bytes().decode("utf-8", "surrogateescape").partition("\n")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, MissingObjectError):
         return None
     if head != _head(body):
         raise CorruptStoreError(

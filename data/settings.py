@@ -15,6 +15,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from data.errors import InputError
 from data.ranges import refuse_out_of_range
+from data.remote.path import path_of
 from data.suggestions import did_you_mean
 
 __all__ = ["MISSING", "build", "existing_file", "names", "refuse_equal_stems"]
@@ -65,14 +66,14 @@ def _writable(schema: Any) -> Any:
 
 
 def existing_file(value: str | None, key: str) -> Path:
-    """The path that a required key names.
+    """The path that a required key names, of a file of this machine or at a URL.
 
     Raises:
-        InputError: the key is empty, or there is no such file.
+        InputError: the key is empty, there is no such file, or a URL cannot be read.
     """
     if value is None:
         raise InputError("a path is needed", where=key, remedy=f"Give {key}=PATH")
-    path = Path(value).expanduser()
+    path = path_of(value)
     if not path.exists():
         raise InputError(f"no such file: {path}", where=key, remedy="Check the path")
     return path

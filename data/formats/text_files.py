@@ -53,7 +53,7 @@ class TextFormat:
     def of(path: Path) -> TextFormat:
         """The format of a file, from its name and its head; what cannot be read is left for the reader to find."""
         compression = COMPRESSIONS.get(path.suffix.lower(), "")
-        with open(path, "rb") as raw:
+        with path.open("rb") as raw:
             stream = _unpacked(raw, compression)
             head = b""
             try:
@@ -92,7 +92,7 @@ def open_lines(path: Path, form: TextFormat | None = None) -> Iterator[tuple[Bin
         OSError: reading meets damaged data.
     """
     form = TextFormat.of(path) if form is None else form
-    with open(path, "rb") as raw:
+    with path.open("rb") as raw:
         stream = _unpacked(raw, form.compression)
         if form.encoding != "utf-8":
             stream = _buffer(_Utf8(stream, form.encoding))

@@ -17,6 +17,7 @@ from data.formats.rows import Bad, Row, empty
 from data.molecules import tables
 from data.molecules.tally import TableTally
 from data.rejects import Rejects
+from data.remote.path import path_of
 from data.structures.files import USUAL
 from data.structures.frame_files import read_frames
 from data.structures.frame_names import FrameKeys
@@ -71,7 +72,7 @@ def read(
         InputError: the file does not exist, is empty, is of an unknown kind or lacks a column; or, after the good rows
             before the damage, it cannot be read further.
     """
-    path = Path(path)
+    path = path_of(path)
     kind = _existing(path)
     rows = _rows(path, kind, smiles_column, columns, validate=validate, texts=texts, tally=tally, keys=keys)
     return _good(path, rows, rejects, tally)
@@ -83,7 +84,7 @@ def iter_smiles_chunks(path: Path, chunk_rows: int, *, smiles_column: str = "smi
     Raises:
         InputError: as `read`, or `chunk_rows` is not positive.
     """
-    path = Path(path)
+    path = path_of(path)
     if chunk_rows < 1:
         raise InputError(f"chunks of {chunk_rows} rows", remedy="Ask for at least one row")
     return _chunks(_blocks(path, _existing(path), smiles_column), chunk_rows)

@@ -24,6 +24,7 @@ from data.files import atomic_path, write_json
 from data.formats.damage import first_line
 from data.molecules.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, GraphTable, row_starts
 from data.plain import from_plain, to_plain
+from data.remote.path import RemotePath, path_of
 
 FORMAT = 1
 CARD = "library.json"
@@ -122,7 +123,7 @@ def write_part(directory: Path, number: int, prepared: PreparedMolecules) -> Lib
 
 
 def read_part(directory: Path, part: LibraryPart) -> PreparedMolecules:
-    """The molecules of one file, mapped into memory and checked.
+    """The molecules of one file, mapped into memory, or read into it from a URL, and checked.
 
     Raises:
         CorruptStoreError: the file is missing, shorter than it was, or changed.
@@ -130,7 +131,8 @@ def read_part(directory: Path, part: LibraryPart) -> PreparedMolecules:
     path = directory / part.file
     arrays: dict[str, np.ndarray] = {}
     try:
-        whole = np.memmap(path, np.uint8, "r")
+        remote = isinstance(path, RemotePath)
+        whole = np.frombuffer(path.read_bytes(), np.uint8) if remote else np.memmap(path, np.uint8, "r")
     except (OSError, ValueError) as error:
         raise _corrupt(path, str(error)) from error
     for name, (start, dtype, shape, crc) in part.arrays.items():
@@ -217,7 +219,8 @@ class PreparedLibrary:
             InputError: there is no library, or its format is newer.
             CorruptStoreError: `library.json` cannot be read.
         """
-        card_path = Path(path) / CARD
+        path = path_of(path)
+        card_path = path / CARD
         if not card_path.is_file():
             raise InputError(
                 f"no {CARD} in it", where=str(path), remedy="Name a directory that understudy prepare finished"
@@ -227,7 +230,7 @@ class PreparedLibrary:
             newer = int(card["format"]) > FORMAT
             # A newer version may describe other arrays.
             parts = () if newer else from_plain(tuple[LibraryPart, ...], card["parts"])
-            library = PreparedLibrary(Path(path), parts, int(card["rejected"]), dict(card["source"]))
+            library = PreparedLibrary(path, parts, int(card["rejected"]), dict(card["source"]))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise _corrupt(card_path, first_line(error)) from error
         if newer:

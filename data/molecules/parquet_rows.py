@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,13 +18,24 @@ from data.errors import InputError
 from data.formats.damage import parsing
 from data.molecules.smiles import MAX_CHARACTERS
 from data.rejects import KEPT_TEXT
+from data.remote.path import RemotePath
 
 #: Bytes of a batch of rows, by what the file says of its columns.
 BATCH_BYTES = 1 << 25
 #: A column of a row group may unpack to so many bytes, or else to so many times what it has in the file.
 UNPACKED_BYTES = 1 << 28
 UNPACKED_RATIO = 100
+#: Bytes of an object at a URL that are asked for at once, at least; Arrow asks for whole chunks of columns.
+AT_ONCE = 1 << 17
 PROBLEM, REMEDY = "cannot be read as Parquet", "It may be cut short or damaged: write it again"
+
+
+def parquet_file(path: Path) -> Any:
+    """What Arrow opens: the path of a file of this machine, or the stream of an object at a URL.
+
+    Arrow's own file systems take credentials from elsewhere and do not refuse an object that changes meanwhile.
+    """
+    return pa.PythonFile(path.stream(AT_ONCE), "r") if isinstance(path, RemotePath) else path
 
 
 def parquet_schema(path: Path) -> pa.Schema:
@@ -33,9 +45,19 @@ def parquet_schema(path: Path) -> pa.Schema:
         InputError: it is no Parquet file.
     """
     with parsing(path, PROBLEM, remedy=REMEDY):
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(parquet_file(path))
         _ = schema.names  # one that is no text fails here
     return schema
+
+
+def parquet_rows(path: Path) -> int:
+    """Number of rows.
+
+    Raises:
+        InputError: it is no Parquet file.
+    """
+    with parsing(path, PROBLEM, remedy=REMEDY):
+        return int(pq.read_metadata(parquet_file(path)).num_rows)
 
 
 def parquet_batches(
@@ -51,7 +73,7 @@ def parquet_batches(
             memory.
     """
     with parsing(path, PROBLEM, remedy=REMEDY):
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(parquet_file(path))
     with file:
         with parsing(path, PROBLEM, remedy=REMEDY):
             sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]

@@ -190,6 +190,18 @@ class StoreReader:
         """The dims of a variable, the first of which is ragged or that of the records."""
         return self._columns[name].dims
 
+    def names(self) -> list[str]:
+        """Names of all arrays, those of facts and of counts included."""
+        return list(self._columns)
+
+    def attributes_of(self, name: str) -> dict[str, str]:
+        """Attributes of one array, such as its units."""
+        return dict(self._columns[name].attrs)
+
+    def chunk_of(self, name: str) -> int:
+        """Number of rows of a chunk of one array."""
+        return self._columns[name].chunk
+
     def facts(self) -> dict[str, np.ndarray]:
         """What every record of this store holds besides the simulator's own variables, by name: (record,) each."""
         return {name: self.column(name) for name in FACTS if name in self._columns}

@@ -93,10 +93,35 @@ def merge_command(arguments: Sequence[str]) -> int:
     return answer_command(parser, arguments, run)
 
 
+def publish_command(arguments: Sequence[str]) -> int:
+    """`understudy publish SOURCE URL [--json]`."""
+    parser = _parser(
+        "publish",
+        "Copy a store (folded, and sharded into few objects), a run or a prepared library to a bucket. Each "
+        "object is written only where there is none, and read back; the same command resumes.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="directory of a store, a run or a library")
+    parser.add_argument("url", metavar="URL", help="s3://BUCKET/NAME or gs://BUCKET/NAME")
+
+    def run(options: argparse.Namespace) -> None:
+        from experiments.publishing.publish import publish
+
+        copy = publish(Path(options.source), options.url)
+        if options.json:
+            print(json.dumps(asdict(copy), indent=1))
+            return
+        rows = {"objects": f"{copy.objects:,} of {copy.bytes:,} bytes, {copy.written:,} of them written now"}
+        rows |= {} if copy.records is None else {"records": f"{copy.records:,}"}
+        show_pairs("Published", rows | {"verified": "each was read back and compared", "URL": copy.url})
+
+    return _answer(parser, arguments, run)
+
+
 #: Name of a command that runs no stage -> what runs it, and its line of help.
 COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "status": (status_command, "say how far a run is, what failed in it and what it costs"),
     "merge": (merge_command, "make one output of all shards of simulate, prepare or screen"),
+    "publish": (publish_command, "copy a store, a run or a library to a bucket, verified"),
     "runs": (runs_command, "list the runs below a folder with their states and metrics"),
 }
 

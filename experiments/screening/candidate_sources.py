@@ -17,6 +17,7 @@ from data.formats.kinds import PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES
 from data.formats.text_files import COMPRESSIONS, TOO_LONG, TextFormat, open_lines, read_row
 from data.molecules.library import CARD, PreparedLibrary, read_part
 from data.molecules.parquet_rows import bounded_text, parquet_batches, parquet_schema, too_long
+from data.remote.path import RemotePath
 from experiments.screening.candidate_chunks import (
     LONGEST_RECORD,
     ArrowChunk,
@@ -354,7 +355,7 @@ def identity(path: Path) -> dict[str, int | str]:
         path = path / CARD
     size, sample, count = path.stat().st_size, 1 << 16, 64
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with path.stream(sample) if isinstance(path, RemotePath) else path.open("rb") as file:
         if size <= sample * count:
             digest.update(file.read())
         else:

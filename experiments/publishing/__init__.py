@@ -1,0 +1,1 @@
+"""Copies of stores and of runs in buckets, each object verified."""
