@@ -101,6 +101,7 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from experiments.application.renamed import refuse_moved
     from experiments.application.shard_arguments import with_shard_places
     from experiments.application.stage import fail
+    from experiments.application.url_arguments import with_published_places
     from experiments.launching import array, training
     from experiments.sweeps.sweep import asks_sweep, sweep
 
@@ -108,6 +109,7 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     try:
         refuse_unsafe(arguments)
         refuse_moved(name, arguments)
+        arguments = with_published_places(name, arguments)
         if not sweeps and array.asks_launcher(name, arguments):
             return training.launch(arguments) if name == "train" else array.launch(name, arguments)
         arguments = list(arguments) if sweeps else with_shard_places(name, arguments)

@@ -34,6 +34,15 @@ class PredictsTables(Protocol):
 
 
 @runtime_checkable
+class CountsDomain(Protocol):
+    """A surrogate of tables that says what of a table lies outside of its training domain, and why."""
+
+    def domain_counts(self, table: Any) -> dict[str, int]:
+        """Counts of candidates that add up over tables: `in_domain`, and others by what they count."""
+        ...
+
+
+@runtime_checkable
 class HasExperts(Protocol):
     """A surrogate of geometries of which each structure is answered by one expert."""
 

@@ -44,7 +44,7 @@ FREE_OF: Mapping[str, tuple[str, ...]] = {
     "prune": ("*.epochs", "*.patience", "tolerance"),
     "simulate": ("inputs", "limit", "sampling.count"),
     "active": ("stop.*", "*.epochs", "*.patience"),
-    "screen": ("top_k", "calibration.labels", "filters", "diversity.*"),
+    "screen": ("top_k", "calibration.labels", "filters", "diversity.*", "publish"),
     "report": ("*",),
     "serve": ("*",),
 }

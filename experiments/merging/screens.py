@@ -91,7 +91,7 @@ def merge_screens(out: Path, directories: Sequence[Path], config: DictConfig) ->
             resumed=0,
             kind="molecule" if molecules else "design",
             repeats=repeats,
-            forms=StandardForms.in_results(target) if "standardise" in chosen else None,
+            forms=StandardForms.in_results(target) if "standardise" in chosen and "results" not in chosen else None,
             filtered=filtered if filters else None,
             pool=best.pooled() if diversity.picker else None,
         )

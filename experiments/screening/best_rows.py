@@ -42,16 +42,21 @@ class TopK:
         self._waiting = 0
         self._threshold = -np.inf
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Consider more rows; lines must be larger than those of earlier batches."""
+    def add(self, batch: pa.RecordBatch) -> Int[np.ndarray, " competing"]:
+        """Consider more rows; lines must be larger than those of earlier batches.
+
+        Returns:
+            The indices of those that may be among the best, repeat one of them or be refused in their place.
+        """
         score = batch.column("score").to_numpy()
         # A row that ties with the last kept one ranks below it, because its line is larger.
-        better = np.flatnonzero(score > self._threshold)
-        if len(better) and self._k:
+        better = np.flatnonzero(score > self._threshold) if self._k else np.zeros(0, np.int64)
+        if len(better):
             self._kept.append(pa.Table.from_batches([batch.take(pa.array(better))]))
             self._waiting += len(better)
         if self._waiting > max(self._k, 4096):
             self._compact()
+        return better
 
     def table(self) -> pa.Table | None:
         """The best rows, in order; None if there are none."""

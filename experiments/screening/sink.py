@@ -105,9 +105,10 @@ class Sink:
         compression: compression of the Parquet parts.
         named: columns of the results that identify a candidate.
         kind: kind of results, whose settings are in the file `<kind>.json`.
+        publish: URL that receives each commit as well, and from which a directory without them resumes; None for none.
 
     Raises:
-        InputError: `out` contains another screen, or parts of this one are missing or damaged.
+        InputError: `out` or the URL contains another screen, or parts of this one are missing or damaged.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Sink:
         compression: str,
         named: Sequence[str] = ("smiles",),
         kind: str = "screen",
+        publish: str | None = None,
     ) -> None:
         self._out, self._source, self._compression, self._named = out, source, compression, tuple(named)
         self.results = out / RESULTS
@@ -126,6 +128,14 @@ class Sink:
         make_directory(self.results)
         _claim(out, fingerprint, kind)
         self.commits = self._recover()
+        self.published = None
+        if publish is not None:
+            # Screens into a directory alone import no client of a bucket.
+            from experiments.screening.published_results import PublishedResults
+
+            self.published = PublishedResults.at(publish, out, kind)
+            if self.published.settle(self.commits):
+                self.commits = self._recover()
         self._rejects_crc = crc32_of(self.rejects) if self.rejects.exists() else 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="parquet")
         self._pending: Future[None] | None = None
@@ -204,6 +214,8 @@ class Sink:
                 pq.write_table(
                     pa.Table.from_batches(batches), temporary, compression=self._compression, use_dictionary=False
                 )
+            if self.published is not None:
+                self.published.put_part(entry.part, rows)
             size, crc = path.stat().st_size, crc32_of(path)
         text = io.StringIO()
         if not self.rejects.exists():
@@ -217,15 +229,20 @@ class Sink:
             file.flush()
             os.fsync(file.fileno())
             rejects_bytes = file.tell()
+        if self.published is not None:
+            self.published.put_rejects(entry.part, added)
         # The directory entry must be on the disk before the ledger lists the part.
         sync_directory(self._out)
         done = replace(
             entry, rows=rows, bytes=size, rejects_bytes=rejects_bytes, file_crc32=crc, rejects_crc32=self._rejects_crc
         )
+        line = ledger_line(done)
         with open(self._ledger, "ab") as file:
-            file.write(ledger_line(done))
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        if self.published is not None:
+            self.published.put_commit(entry.part, line)
         if not self.commits:
             sync_directory(self._out)
         self.commits.append(done)

@@ -25,6 +25,8 @@ from experiments.screening.hit_selection import Diversity
 from experiments.screening.library_screen import ScreenConfig, screen_library
 from experiments.screening.library_screen import screen as screen_file
 from experiments.screening.objective import read_objective
+from experiments.screening.published_results import PublishedResults
+from experiments.screening.screen_settings import ALL_ROWS
 from simulators.requests import Range
 from surrogates.family import FAMILIES
 from surrogates.learning.devices import enable_compilation_cache
@@ -77,6 +79,8 @@ class ScreenSettings(StageSettings):
     distinct: bool = True
     filters: tuple[str, ...] = ()
     diversity: Diversity = field(default_factory=Diversity)
+    results: str = "all"
+    publish: str | None = None
     workers: int | None = None
     shard: str | None = None
     launcher: Any = None
@@ -89,7 +93,7 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     """Screen the candidates of a file or a library, or drawn designs."""
     settings = build(ScreenSettings, config, where="")
     objective = read_objective(config.objective)
-    names = ("top_k", "distinct", "smiles", "standardise", "filters", "workers")
+    names = ("top_k", "distinct", "smiles", "standardise", "filters", "results", "publish", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     shard = None if settings.shard is None else Shard.parse(settings.shard)
     how = replace(how, columns=chosen_columns(settings.columns), diversity=settings.diversity, shard=shard)
@@ -138,6 +142,12 @@ def _screen_designs(
             where="surrogate",
             remedy="Train it with samples set aside for calibration: the third of data.parts",
         )
+    if recheck.simulator is not None and recheck.random and how.results != ALL_ROWS:
+        raise InputError(
+            "designs at random are drawn from the results, which then have to hold all of them",
+            where="results",
+            remedy="Write results=all, or recheck.random=0",
+        )
     simulator = None if recheck.simulator is None else recheck.build_simulator()
     if settings.candidates == SAMPLED:
         sampling = settings.sampling
@@ -152,6 +162,8 @@ def _screen_designs(
     if simulator is not None:
         recheck_metrics = recheck_designs(surrogate, simulator, out, how.objective, recheck)
         write_json(out / "metrics.json", {**summary.metrics(), **recheck_metrics})
+        if how.publish is not None:
+            PublishedResults.at(how.publish, out).put_end()
 
 
 #: Kind of candidates -> what screens them.
@@ -166,7 +178,9 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     if config.cascade:
         replaced = dict.fromkeys(("surrogate", "sampling", "recheck"), "a cascade has rungs")
         replaced["shard"] = "the thresholds of a cascade are set on all candidates"
-        replaced |= dict.fromkeys(("filters", "diversity"), "a cascade keeps all that its promise needs")
+        replaced |= dict.fromkeys(
+            ("filters", "diversity", "results", "publish"), "a cascade keeps all that its promise needs"
+        )
         if config.fdr is not None:
             replaced |= dict.fromkeys(("recall", "confidence"), "fdr promises a share of hits in a shortlist instead")
             sampled = "a shortlist takes uniform labels, and leaves out a candidate without an answer"
@@ -196,6 +210,7 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
         unused["recheck"] = "nothing is solved without recheck.simulator"
     if config.shard is not None:
         unused["recheck"] = "the best are known once understudy merge has merged the shards"
+        unused["publish"] = "understudy publish copies the merged results"
     return unused
 
 

@@ -57,6 +57,12 @@ class Box:
         """Whether each row lies inside; NaN does not."""
         return np.asarray(self._inside(values).all(axis=1))
 
+    def counts(self, values: Float[np.ndarray, "row column"]) -> dict[str, int]:
+        """`in_domain`, the number of rows inside, and for each column those outside; counts of arrays add up."""
+        inside = self._inside(values)
+        outside = {f"{name}_outside": int(n) for name, n in zip(self.columns, (~inside).sum(axis=0), strict=True)}
+        return {"in_domain": int(inside.all(axis=1).sum()), **outside}
+
     def outside(self, row: Float[np.ndarray, " column"]) -> list[str]:
         """The columns of one row that lie outside, as phrases such as "aspect = 3 outside [1, 2.5]"."""
         inside = self._inside(row[None])[0]

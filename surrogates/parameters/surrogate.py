@@ -148,6 +148,10 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
         answer[IN_DOMAIN] = self.facts.domain.holds(np.asarray(table, np.float64))
         return answer
 
+    def domain_counts(self, table: Float[np.ndarray, "row column"]) -> dict[str, int]:
+        """Counts of rows in the training domain, and of those outside by column; see `Box.counts`."""
+        return self.facts.domain.counts(np.asarray(table, np.float64))
+
     def predict_columns(
         self, table: Float[np.ndarray, "row column"], cheaper: Float[np.ndarray, "row answer"] | None = None
     ) -> dict[str, Float[np.ndarray, "row target"]]:

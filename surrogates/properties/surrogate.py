@@ -256,6 +256,10 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         answer[IN_DOMAIN] = self.facts.domain.holds(table)
         return answer
 
+    def domain_counts(self, table: GraphTable) -> dict[str, int]:
+        """Counts of molecules in and outside of the training domain; see `Domain.counts`."""
+        return self.facts.domain.counts(table)
+
     def ask_rung(self, smiles: Sequence[str]) -> RungColumns:
         """The answers for molecules of the simulator on which this surrogate stands, computed in this process.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
+from ase.data import chemical_symbols
 from jaxtyping import Bool, Int, UInt64
 
 from data.molecules.graph_tables import ATOM_COLUMNS, GraphTable
@@ -85,6 +86,32 @@ class Domain:
     def join(self, other: Domain) -> Domain:
         """The smallest domain that contains both."""
         return Domain(np.union1d(self.hashes, other.hashes), min(self.fewest, other.fewest), max(self.most, other.most))
+
+    def counts(self, table: GraphTable) -> dict[str, int]:
+        """What of a table lies in the domain and what does not; counts of several tables add up.
+
+        Returns:
+            `in_domain`; the number of molecules that are smaller and larger than those of the training; and for each
+            element the number of atoms, and of those whose neighbourhood does not occur in the training.
+        """
+        sizes = table.atom_counts
+        counts = {
+            "in_domain": int(self.holds(table).sum()),
+            f"molecules_with_fewer_than_{self.fewest}_heavy_atoms": int((sizes < self.fewest).sum()),
+            f"molecules_with_more_than_{self.most}_heavy_atoms": int((sizes > self.most).sum()),
+        }
+        if not len(table.atoms):
+            return counts
+        hashes = environments(table)
+        place = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
+        unlike = self.hashes[place] != hashes
+        numbers = table.atoms[:, ATOM_COLUMNS.index("atomic_number")]
+        for number in np.unique(numbers).tolist():
+            of_element = numbers == number
+            name = f"atoms_of_{chemical_symbols[number]}"
+            counts[name] = int(of_element.sum())
+            counts[f"{name}_in_unknown_neighbourhoods"] = int(unlike[of_element].sum())
+        return counts
 
     def holds(self, table: GraphTable) -> Bool[np.ndarray, " molecule"]:
         """Whether each molecule lies in the domain."""
