@@ -95,7 +95,7 @@ def merge_command(arguments: Sequence[str]) -> int:
 
 def publish_command(arguments: Sequence[str]) -> int:
     """`understudy publish SOURCE URL [--json]`."""
-    parser = _parser(
+    parser = command_parser(
         "publish",
         "Copy a store (folded, and sharded into few objects), a run or a prepared library to a bucket. Each "
         "object is written only where there is none, and read back; the same command resumes.",
@@ -114,7 +114,7 @@ def publish_command(arguments: Sequence[str]) -> int:
         rows |= {} if copy.records is None else {"records": f"{copy.records:,}"}
         show_pairs("Published", rows | {"verified": "each was read back and compared", "URL": copy.url})
 
-    return _answer(parser, arguments, run)
+    return answer_command(parser, arguments, run)
 
 
 #: Name of a command that runs no stage -> what runs it, and its line of help.

@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.application.choices import CONF, EARLIER, groups
+from experiments.application.hydra_options import refuse_unsafe
 from experiments.cli import STAGES, usage
 
 PAGES = ("README.md", "docs/*.md", "docs/guides/*.md")
@@ -90,7 +91,8 @@ def test_command_lines_of_the_help_and_of_the_pages_are_accepted(repository: Pat
     assert len(lines) > 40
     of_stage = {stage: keys_of(stage) for stage in STAGES}
     for where, (stage, *arguments) in lines:
-        for argument in [a for a in arguments if not a.startswith("--")]:
+        refuse_unsafe(arguments)
+        for argument in [a for a in arguments if not a.startswith(("--", "hydra"))]:
             name, value = assigned(argument)
             assert not refused(name, value, set(groups(stage)), of_stage[stage]), f"{where}: {stage} {argument}"
 
