@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,8 @@ def bucket_server(bucket: str = "bucket") -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # The buckets of a server are those of its process, of which an earlier one may have left some.
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
     changed = {**VARIABLES, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
