@@ -198,7 +198,8 @@ def refuse_out_of_range(plain: Any, where: str = "") -> None:
         interval = interval_of(path) or FINITE
         if not _lies_in(number, interval):
             said = interval.replace("1e12", "10^12").replace("(-inf, inf)", "the finite numbers")
-            raise InputError(f"must lie in {said}, got {number!r}", where=".".join(path) or None)
+            key = ".".join(path) or None
+            raise InputError(f"must lie in {said}, got {number!r}", where=key, key=key)
 
 
 def interval_of(path: Sequence[str]) -> str | None:

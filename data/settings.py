@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from data.errors import InputError
+from data.errors import InputError, UsageError
 from data.ranges import refuse_out_of_range
 from data.remote.path import path_of
 from data.suggestions import did_you_mean
@@ -41,16 +41,16 @@ def build(cls: type[T], node: Mapping[str, Any], *, where: str) -> T:
     except OmegaConfBaseException as error:
         key = ".".join(part for part in (where, error.full_key) if part)
         if isinstance(error, MissingMandatoryValue):
-            raise InputError("a value is needed", where=key, remedy=f"Give {key}=...") from error
+            raise InputError("a value is needed", where=key, key=key, remedy=f"Give {key}=...") from error
         if isinstance(error, ConfigKeyError):
             kind: Any = error.object_type
             keys = [f.name for f in fields(kind)] if is_dataclass(kind) else []
             near = did_you_mean(str(error.key), keys)
             remedy = " ".join(filter(None, [near, f"Keys here are {', '.join(keys)}"])) if keys else "See --help"
-            raise InputError("no such key", where=key, remedy=remedy) from error
-        raise InputError(str(error).splitlines()[0], where=key or None) from error
+            raise UsageError("no such key", where=key, key=key, remedy=remedy) from error
+        raise InputError(str(error).splitlines()[0], where=key or None, key=key or None) from error
     except (ValueError, TypeError) as error:
-        raise InputError(str(error), where=where or None) from error
+        raise InputError(str(error), where=where or None, key=where or None) from error
     assert isinstance(settings, cls)
     return settings
 
@@ -72,10 +72,10 @@ def existing_file(value: str | None, key: str) -> Path:
         InputError: the key is empty, there is no such file, or a URL cannot be read.
     """
     if value is None:
-        raise InputError("a path is needed", where=key, remedy=f"Give {key}=PATH")
+        raise InputError("a path is needed", where=key, key=key, remedy=f"Give {key}=PATH")
     path = path_of(value)
     if not path.exists():
-        raise InputError(f"no such file: {path}", where=key, remedy="Check the path")
+        raise InputError(f"no such file: {path}", where=key, key=key, file=str(path), remedy="Check the path")
     return path
 
 
@@ -98,5 +98,6 @@ def refuse_equal_stems(files: Sequence[Path], key: str) -> None:
         raise InputError(
             f"two files are called {min(twice)!r}, and their scores would have the same names",
             where=key,
+            key=key,
             remedy="Rename one",
         )

@@ -2,20 +2,59 @@
 
 The bar is on standard error, and only where that is a terminal: a log of a batch system holds no frames of it. What it
 says is in `progress.json` of the run too (`data.progress`). The table is on standard output, with each row on one line
-where that is a file or a pipe.
+where that is a file or a pipe. A program reads the tables in `tables_collected`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from data.progress import Step, current_progress
+
+
+@dataclass(frozen=True)
+class PrintedTable:
+    """A table that a command printed.
+
+    Attributes:
+        title: above the table.
+        columns: heads of its columns; none in a table of names and texts.
+        rows: its cells, as text.
+        files: name -> path of what the table says was written.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+_COLLECTED: list[list[PrintedTable]] = []
+
+
+@contextmanager
+def tables_collected() -> Iterator[list[PrintedTable]]:
+    """Collect the tables that are printed in the block, in their order, besides printing them."""
+    tables: list[PrintedTable] = []
+    _COLLECTED.append(tables)
+    try:
+        yield tables
+    finally:
+        _COLLECTED.remove(tables)
+
+
+def _collect(table: PrintedTable) -> None:
+    for tables in _COLLECTED:
+        tables.append(table)
 
 
 class ProgressBar:
@@ -115,14 +154,24 @@ def progress_bar(label: str, total: float | None, *, done: float = 0, show: bool
         yield ProgressBar(progress, label, total, done)
 
 
-def show_pairs(title: str, rows: Mapping[str, object] | Sequence[tuple[str, object]]) -> None:
+def show_pairs(
+    title: str,
+    rows: Mapping[str, object] | Sequence[tuple[str, object]],
+    *,
+    files: Mapping[str, Path] | None = None,
+) -> None:
     """Print the table that ends a command: names and texts, none of which is truncated.
 
     Args:
         title: above the table.
-        rows: names and what stands beside them; a name may occur several times in a sequence.
+        rows: names and what stands beside them; a name may occur several times in a sequence. A path is taken as the
+            place of what the command wrote.
+        files: more such places, which texts of the table name.
     """
-    pairs = [(name, str(value)) for name, value in (rows.items() if isinstance(rows, Mapping) else rows)]
+    items = list(rows.items() if isinstance(rows, Mapping) else rows)
+    pairs = [(name, str(value)) for name, value in items]
+    places = {name: value for name, value in items if isinstance(value, Path)} | dict(files or {})
+    _collect(PrintedTable(title, (), tuple(pairs), {name: str(path) for name, path in places.items()}))
     console = Console()
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     # Names stay whole on a line, unless they leave too little room for the texts.
@@ -131,7 +180,7 @@ def show_pairs(title: str, rows: Mapping[str, object] | Sequence[tuple[str, obje
     table.add_column(overflow="fold")
     for name, text in pairs:
         table.add_row(f"[dim]{escape(name)}[/]", escape(text))
-    print_table(table, console)
+    _print(table, console)
 
 
 def columns_table(
@@ -163,7 +212,18 @@ def print_table(table: Table, console: Console | None = None) -> None:
         table: see `columns_table`.
         console: where to; standard output unless it is given.
     """
-    console = console or Console()
+    columns = [[_plain(cell) for cell in column.cells] for column in table.columns]
+    heads = tuple(_plain(column.header) for column in table.columns)
+    _collect(PrintedTable(_plain(table.title or ""), heads, tuple(zip(*columns, strict=True))))
+    _print(table, console or Console())
+
+
+def _plain(cell: object) -> str:
+    """The text of a cell, without its markup."""
+    return Text.from_markup(cell).plain if isinstance(cell, str) else str(cell)
+
+
+def _print(table: Table, console: Console) -> None:
     if not console.is_terminal:
         console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
     console.print(table)

@@ -11,14 +11,16 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple
 
-from data.errors import InputError
+from data.errors import InputError, UsageError
 from experiments.application.log_format import show_any_text
-from experiments.application.system_errors import BROKEN_PIPE, reader_is_gone, silence, system_error
+from experiments.application.system_errors import BROKEN_PIPE, STANDARD_OUTPUT, reader_is_gone, silence, system_error
+
+#: The option of all commands that asks for JSON; see `experiments.application.json_document`.
+JSON = "--json"
 
 
 class Stage(NamedTuple):
@@ -58,6 +60,52 @@ STAGES: dict[str, Stage] = {
     "report": Stage("experiments.stages.report", "write the HTML page of a pipeline run"),
 }
 
+
+class Command(NamedTuple):
+    """A command that runs no stage: the function that runs it with its arguments, and its line of help.
+
+    One that says what there is takes the stages before its arguments.
+    """
+
+    function: str
+    help: str
+    takes_stages: bool = False
+
+
+COMMANDS: dict[str, Command] = {
+    "status": Command(
+        "experiments.runs.commands.status_command", "say how far a run is, what failed in it and what it costs"
+    ),
+    "merge": Command(
+        "experiments.runs.commands.merge_command", "make one output of all shards of simulate, prepare or screen"
+    ),
+    "publish": Command(
+        "experiments.runs.commands.publish_command", "copy a store, a run or a library to a bucket, verified"
+    ),
+    "runs": Command(
+        "experiments.runs.commands.runs_command", "list the runs below a folder with their states, metrics and costs"
+    ),
+    "board": Command(
+        "experiments.board.command.board_command",
+        "show the runs below a folder on a page that follows and compares them",
+    ),
+    "describe": Command(
+        "experiments.agents.commands.describe_command",
+        "say what there is: simulators, models, objectives, and their keys and units",
+        takes_stages=True,
+    ),
+    "check": Command(
+        "experiments.agents.commands.check_command",
+        "say what a stage would do and cost, from earlier records, without running it",
+        takes_stages=True,
+    ),
+    "mcp": Command(
+        "experiments.agents.commands.mcp_command",
+        "serve all of this to programs by the Model Context Protocol (extra agents)",
+        takes_stages=True,
+    ),
+}
+
 EXAMPLES = """\
   understudy pipeline task=molecules candidates=my.csv objective=polar_in_gap_window
   understudy train task=molecules/properties data.file=labels.csv data.target=gap run.dir=runs/gap
@@ -68,7 +116,7 @@ EXAMPLES = """\
 def usage() -> str:
     """The text of `understudy --help`."""
     stages = "\n".join(f"  {name:<10} {stage.help}" for name, stage in STAGES.items())
-    others = "\n".join(f"  {name:<10} {text}" for name, (_, text) in _commands().items())
+    others = "\n".join(f"  {name:<10} {command.help}" for name, command in COMMANDS.items())
     return (
         "Understudy: learned stand-ins for expensive simulators.\n\n"
         "usage: understudy STAGE [key=value ...]\n\n"
@@ -77,18 +125,10 @@ def usage() -> str:
         f"Examples\n{EXAMPLES}\n\n"
         "understudy STAGE --help explains the options of a stage, with their units and defaults. Each stage is a\n"
         "Hydra application: key=value sets an option, --multirun runs every combination of comma-separated values,\n"
-        "and --cfg job prints all options.\n"
+        "and --cfg job prints all options. With --json a stage ends with one JSON document on standard output.\n"
         "Exit status: 0 success, 2 usage or input error, 130 stopped by Ctrl-C, SIGTERM or SIGUSR1 (the same command\n"
         "resumes), 1 an error of the program itself."
     )
-
-
-def _commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
-    """The commands that run no stage: what runs each with its arguments, and its line of help."""
-    from experiments.agents.commands import COMMANDS as OF_AGENTS
-    from experiments.runs.commands import COMMANDS as OF_RUNS
-
-    return {**OF_RUNS, **{name: (partial(run, STAGES), text) for name, (run, text) in OF_AGENTS.items()}}
 
 
 def run_stage(name: str, arguments: Sequence[str]) -> int:
@@ -172,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except OSError as error:
         # The standard output cannot be written to.
-        refused = system_error(error, "standard output")
+        refused = system_error(error, STANDARD_OUTPUT)
         if refused is None:
             raise
         from experiments.application.stage import fail
@@ -191,25 +231,37 @@ def _command(arguments: list[str]) -> int:
         print(f"understudy {version('understudy')}")
         return 0
     name = arguments[0]
+    if name in STAGES:
+        stop_as_ctrl_c()
+        show_any_text()
+        if STAGES[name].trains:
+            from experiments.application.heap import keep_freed_memory
+
+            keep_freed_memory()
+    if JSON in arguments and name not in COMMANDS:
+        from experiments.application.json_document import with_document
+
+        return with_document(name, arguments[1:], lambda rest: _stage(name, rest))
+    return _stage(name, arguments[1:])
+
+
+def _stage(name: str, arguments: Sequence[str]) -> int:
+    """Run a stage, or a command that runs none."""
+    if name in COMMANDS:
+        show_any_text()
+        module, _, function = COMMANDS[name].function.rpartition(".")
+        run = getattr(importlib.import_module(module), function)
+        status: int = run(STAGES, arguments) if COMMANDS[name].takes_stages else run(arguments)
+        return status
     if name not in STAGES:
-        commands = _commands()
-        if name in commands:
-            show_any_text()
-            return commands[name][0](arguments[1:])
         from experiments.application.stage import fail
 
         return fail(
-            InputError(
-                f"no stage {name!r}", remedy=f"Stages are {', '.join([*STAGES, *commands])}; see understudy --help"
+            UsageError(
+                f"no stage {name!r}", remedy=f"Stages are {', '.join([*STAGES, *COMMANDS])}; see understudy --help"
             )
         )
-    stop_as_ctrl_c()
-    show_any_text()
-    if STAGES[name].trains:
-        from experiments.application.heap import keep_freed_memory
-
-        keep_freed_memory()
-    return run_stage(name, arguments[1:])
+    return run_stage(name, arguments)
 
 
 if __name__ == "__main__":

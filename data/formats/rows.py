@@ -183,6 +183,8 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
                 raise InputError(
                     f"cannot be read further: {failure}",
                     where=f"{path}, line {line}",
+                    file=path,
+                    row=line,
                     remedy="The file is damaged or incomplete; copy it again",
                 ) from failure
             rest = rest[: LONGEST_LINE + 1]

@@ -20,7 +20,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from data.errors import DAMAGED, InputError
-from data.extras import install_command
+from data.extras import MissingExtraError
 from data.formats.damage import parsing
 from data.formats.vtk_cells import cells_by_type, triangulated
 from data.processes.probe import refuse_deadly
@@ -105,7 +105,7 @@ def _vtk(module: str) -> Any:
 
         return import_module(f"vtkmodules.{module}")
     except ImportError as error:
-        raise InputError("files of VTK need the extra `vtk`", remedy=install_command("vtk")) from error
+        raise MissingExtraError("files of VTK need the extra `vtk`", "vtk") from error
 
 
 def write_grid(path: Path, grid: Grid) -> Path:

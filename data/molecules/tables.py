@@ -257,6 +257,8 @@ def _header(lines: Lines, path: Path, usual: str, columns: Sequence[str]) -> tup
         raise InputError(
             f"the header cannot be read: {record.reason}",
             where=f"{path}, line {line}",
+            file=path,
+            row=line,
             remedy="The first line must name the columns, in UTF-8",
         )
     return delimiter, [plain(name.strip()) for name in record[2]]

@@ -145,8 +145,12 @@ def _object(module: str, name: str, values: list[Any]) -> Any:
 
 
 def _input_error(parts: list[Any]) -> InputError:
-    problem, where, remedy = parts
-    return InputError(problem, where=where, remedy=remedy)
+    problem, where, remedy, file, row, key = parts
+    return InputError(problem, where=where, remedy=remedy, file=file, row=row, key=key)
+
+
+def _input_error_parts(error: InputError) -> list[Any]:
+    return [error.problem, error.where, error.remedy, error.file, error.row, error.key]
 
 
 #: Other objects: their class, what stands for them, and how they are made again.
@@ -156,6 +160,6 @@ _OTHERS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "frozenset": (frozenset, list, frozenset),
     "complex": (complex, lambda z: [z.real, z.imag], lambda parts: complex(*parts)),
     "path": (Path, str, Path),
-    "refusal": (InputError, lambda error: [error.problem, error.where, error.remedy], _input_error),
+    "refusal": (InputError, _input_error_parts, _input_error),
     "tuple of a kind": (tuple, list, tuple),
 }

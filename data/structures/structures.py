@@ -196,7 +196,13 @@ class Structures:
         for row in frames:
             try:
                 if row.numbers is None or row.positions is None:
-                    raise InputError("no geometry", where=f"{where}:{row.line}", remedy="Give extxyz, SDF or ASE db")
+                    raise InputError(
+                        "no geometry",
+                        where=f"{where}:{row.line}",
+                        file=where,
+                        row=row.line,
+                        remedy="Give extxyz, SDF or ASE db",
+                    )
                 _forces(row, where), _stress(row, where)
                 lattices.append(_lattice(row, where))
                 rows.append(row)
@@ -225,7 +231,9 @@ class Structures:
         problem = f"two atoms are closer than {MIN_DISTANCE} Angstrom"
         for at in np.flatnonzero(close):
             if refused is None:
-                raise InputError(problem, where=f"{where}:{rows[at].line}", remedy="Remove the frame")
+                raise InputError(
+                    problem, where=f"{where}:{rows[at].line}", file=where, row=rows[at].line, remedy="Remove the frame"
+                )
             refused(rows[at], problem)
         if close.all():
             raise InputError("no structures", where=where, remedy="Give an extxyz file with at least one frame")
@@ -355,6 +363,8 @@ def _forces(row: FrameRow, where: str) -> np.ndarray | None:
         raise InputError(
             f"forces have shape {forces.shape}, positions {np.asarray(row.positions).shape}",
             where=f"{where}:{row.line}",
+            file=where,
+            row=row.line,
         )
     return forces
 
@@ -369,6 +379,8 @@ def _lattice(row: FrameRow, where: str) -> np.ndarray:
         raise InputError(
             f"it repeats along {int(pbc.sum())} directions, but its cell does not span them",
             where=f"{where}:{row.line}",
+            file=where,
+            row=row.line,
             remedy='Give Lattice="..." with a vector for each, or pbc="F F F"',
         )
     return lattice
@@ -383,5 +395,7 @@ def _stress(row: FrameRow, where: str) -> np.ndarray | None:
         xx, yy, zz, yz, xz, xy = stress
         return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     if stress.size != 9:
-        raise InputError(f"stress has shape {stress.shape}, not 3 x 3 or 6", where=f"{where}:{row.line}")
+        raise InputError(
+            f"stress has shape {stress.shape}, not 3 x 3 or 6", where=f"{where}:{row.line}", file=where, row=row.line
+        )
     return stress.reshape(3, 3)

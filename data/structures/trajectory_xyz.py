@@ -190,6 +190,8 @@ def parse(text: str, path: Path, line: int) -> tuple[Frame, str]:
         raise CorruptStoreError(
             "no frame of a trajectory: an atom line has other columns than its frame names",
             where=f"{path}, line {line}",
+            file=path,
+            row=line,
             remedy="Name a file that was written as a trajectory, or restore it from a copy",
         )
     try:
@@ -214,6 +216,8 @@ def parse(text: str, path: Path, line: int) -> tuple[Frame, str]:
         raise CorruptStoreError(
             f"no frame of a trajectory: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}",
             where=f"{path}, line {line}",
+            file=path,
+            row=line,
             remedy="Name a file that was written as a trajectory, or restore it from a copy",
         ) from error
 
@@ -226,6 +230,8 @@ def _split(stream: BinaryIO | io.BytesIO, path: Path, line: int) -> Iterator[tup
             raise CorruptStoreError(
                 f"a frame should begin here with its number of atoms, not {head[:40]!r}",
                 where=f"{path}, line {line}",
+                file=path,
+                row=line,
                 remedy="Restore the file from a copy, or remove it",
             )
         lines = [head]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
-from data.extras import install_command
+from data.extras import MissingExtraError
 from data.terminal import columns_table, print_table, show_pairs
 from experiments.agents.budgets import Budget
 from experiments.agents.check import Check, check
@@ -20,8 +19,9 @@ from experiments.agents.composition import Permissions
 from experiments.agents.confinement import Root
 from experiments.agents.description import KINDS, Description, describe
 from experiments.agents.estimates import Estimate
+from experiments.application.command_line import answer_command, command_parser
+from experiments.application.json_document import print_document
 from experiments.application.targets import PROGRAMS, WITHOUT
-from experiments.runs.commands import answer_command, command_parser
 
 #: What a person at a terminal may do, who has given the command.
 PERSON = Permissions(frozenset(PROGRAMS), network=True, person=True)
@@ -41,7 +41,7 @@ def describe_command(stages: Mapping[str, Any], arguments: Sequence[str]) -> int
     def run(options: argparse.Namespace) -> None:
         described = describe(stages, options.kind, options.name, PERSON)
         if options.json:
-            print(json.dumps(asdict(described), indent=1))
+            print_document(asdict(described))
         else:
             _show_description(described)
 
@@ -62,7 +62,7 @@ def check_command(stages: Mapping[str, Any], arguments: Sequence[str]) -> int:
         root = Root(Path.cwd().anchor, Path.cwd())
         checked = check(stages, options.stage, options.overrides, root, PERSON)
         if options.json:
-            print(json.dumps(asdict(checked), indent=1))
+            print_document(asdict(checked))
         else:
             show_pairs(f"understudy {checked.stage}", check_rows(checked))
 
@@ -104,7 +104,7 @@ def mcp_command(stages: Mapping[str, Any], arguments: Sequence[str]) -> int:
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
                 raise
-            raise InputError("the package mcp is not installed", remedy=install_command("agents")) from error
+            raise MissingExtraError("the package mcp is not installed", "agents") from error
         try:
             limits = Budget(options.core_seconds, options.rows, options.jobs)
         except ValueError as error:
@@ -123,14 +123,6 @@ def mcp_command(stages: Mapping[str, Any], arguments: Sequence[str]) -> int:
             server.run("stdio")
 
     return answer_command(parser, arguments, run)
-
-
-#: Name of a command -> what runs it, which is given the stages too, and its line of help.
-COMMANDS: Mapping[str, tuple[Callable[[Mapping[str, Any], Sequence[str]], int], str]] = {
-    "describe": (describe_command, "say what there is: simulators, models, objectives, and their keys and units"),
-    "check": (check_command, "say what a stage would do and cost, from earlier records, without running it"),
-    "mcp": (mcp_command, "serve all of this to programs by the Model Context Protocol (extra agents)"),
-}
 
 
 def check_rows(checked: Check) -> list[tuple[str, str]]:

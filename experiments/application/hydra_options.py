@@ -14,7 +14,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from data.errors import InputError
+from data.errors import InputError, UsageError
 
 #: Options without a value, options that require one, and options whose value is optional.
 FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"})
@@ -46,7 +46,7 @@ def refuse_unsafe(arguments: Sequence[str]) -> None:
             name, equals, value = argument.partition("=")
             if name not in FLAGS | VALUED | OPTIONAL:
                 options = ", ".join(sorted(o for o in FLAGS | VALUED | OPTIONAL if o.startswith("--")))
-                raise InputError(f"no option {name}", remedy=f"There are {options}")
+                raise UsageError(f"no option {name}", remedy=f"There are {options}")
             if name in VALUED and not equals:
                 awaited = name
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.errors import InputError
+from data.errors import InputError, UsageError
 from surrogates import family
 
 #: First words of keys of a configuration -> the present word.
@@ -140,7 +140,7 @@ def renamed_key(key: str, arguments: Sequence[str] = ()) -> InputError | None:
         return None
     present = [present_argument(argument) for argument in arguments if old & first_words(argument)]
     remedy = f"Write {' '.join(present) or present_argument(key)}{'' if present else ' in the file that has it'}"
-    return InputError(f"this key is called {present_argument(key)} now", where=key, remedy=remedy)
+    return UsageError(f"this key is called {present_argument(key)} now", where=key, key=key, remedy=remedy)
 
 
 def refuse_renamed(config: Mapping[str, Any], arguments: Sequence[str]) -> None:

@@ -87,9 +87,8 @@ def run_directory(config: DictConfig, path: Path, kind: str) -> Iterator[Path]:
             kept = _CLAIMED[directory].keep_rejects()
             if kept is None or error.remedy is None:
                 raise
-            raise type(error)(
-                error.problem, where=error.where, remedy=error.remedy.replace("rejects.csv", kept.name)
-            ) from error
+            error.give_remedy(error.remedy.replace("rejects.csv", kept.name))
+            raise
         except BaseException:
             # The command was stopped, not refused, so the same command will resume with the input that was read.
             _CLAIMED[directory].settle()

@@ -33,10 +33,11 @@ def with_shard_places(stage: str, arguments: Sequence[str]) -> list[str]:
         raise InputError("the directory of a shard follows from out and shard", where="run.dir", remedy="Leave it out")
     directory = shard.directory(Path(values["out"].strip("'\"")))
     kept = [argument for argument in arguments if argument.partition("=")[0] != "out"]
-    return [*kept, f"out={_quoted(directory / SHARDED[stage])}", f"run.dir={_quoted(directory)}"]
+    return [*kept, f"out={quoted(directory / SHARDED[stage])}", f"run.dir={quoted(directory)}"]
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
+    """A path as the value of an argument, in quotes where it has signs of its own."""
     text = str(path)
     plain = all(c.isalnum() or c in "/-_.+" for c in text)
     return text if plain else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from data.errors import InputError
+from data.errors import InputError, UsageError
 from data.plain import to_plain
 from data.ranges import refuse_out_of_range
 from data.reading_summary import Reading
@@ -28,6 +28,7 @@ from data.spec import SimulationError
 from data.suggestions import did_you_mean
 from data.terminal import show_pairs
 from experiments.application.choices import CONF
+from experiments.application.json_document import report_error, run_reported
 from experiments.application.log_format import begin_log_files, leave_log_files
 from experiments.application.renamed import present_targets, refuse_renamed
 from experiments.application.run_directory import (
@@ -97,7 +98,10 @@ def application(
             with ExitStack() as stack:
                 if around is not None:
                     stack.enter_context(around(config))
-                run_dir = stack.enter_context(run_directory(config, Path(HydraConfig.get().runtime.output_dir), name))
+                path = Path(HydraConfig.get().runtime.output_dir)
+                run = stack.enter_context(run_reported(config, path))
+                run_dir = stack.enter_context(run_directory(config, path, name))
+                run.claimed = True
                 if writes_files(config):
                     begin_log_files()
                     stack.enter_context(progress_followed(run_dir, name))
@@ -137,7 +141,9 @@ def fail(error: Exception, arguments: Sequence[str] = ()) -> int:
         error: the error.
         arguments: arguments of the command, which remedies repeat.
     """
-    parts = [" ".join(line.split()) for line in str(explained(error, arguments)).strip().splitlines()]
+    error = explained(error, arguments)
+    report_error(error)
+    parts = [" ".join(line.split()) for line in str(error).strip().splitlines()]
     text = "; ".join(part for part in parts if part and not part.startswith(("full_key:", "object_type=")))
     print(f"understudy: {text}", file=sys.stderr)
     return 2
@@ -176,8 +182,8 @@ def _unknown_argument(plain: Any, name: str) -> InputError:
         parameters = list(inspect.signature(hydra.utils.get_object(str(holder["_target_"]))).parameters)
         if name not in parameters:
             remedies = [did_you_mean(name, parameters), f"Keys of {holder['_target_']} are {', '.join(parameters)}"]
-            return InputError("no such key", where=name, remedy=" ".join(filter(None, remedies)))
-    return InputError("no such key", where=name, remedy="See --help")
+            return UsageError("no such key", where=name, key=name, remedy=" ".join(filter(None, remedies)))
+    return UsageError("no such key", where=name, key=name, remedy="See --help")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from data.errors import InputError
+from data.errors import InputError, UsageError
 from data.suggestions import did_you_mean
 from experiments.application import renamed
 from experiments.application.choices import EARLIER, groups
@@ -70,10 +70,12 @@ def missing_choice(key: str, choice: str, options: Iterable[str]) -> InputError:
     """The error for a choice without a file, or of a file that has another name now."""
     present = renamed.CHOICES.get(key.partition("@")[0], {}).get(choice)
     if present is not None:
-        return InputError(f"the choice {choice} is called {present} now", where=key, remedy=f"Write {key}={present}")
+        return UsageError(
+            f"the choice {choice} is called {present} now", where=key, key=key, remedy=f"Write {key}={present}"
+        )
     options = sorted(options)
     remedy = " ".join(filter(None, [did_you_mean(choice, options), f"There are {', '.join(options)}"]))
-    return InputError(f"no choice {choice!r}", where=key, remedy=remedy)
+    return UsageError(f"no choice {choice!r}", where=key, key=key, remedy=remedy)
 
 
 def assigned(override: str) -> tuple[str, str]:
@@ -99,7 +101,7 @@ def refuse_unused(overrides: Sequence[str], unused: Mapping[str, str]) -> None:
             continue
         for prefix, why in unused.items():
             if key == prefix.removesuffix("=") or key.startswith(f"{prefix}."):
-                raise InputError(f"is not used: {why}", where=key, remedy="Leave it out")
+                raise UsageError(f"is not used: {why}", where=key, key=key, remedy="Leave it out")
 
 
 def explained(error: Exception, arguments: Sequence[str] = ()) -> Exception:
@@ -122,16 +124,17 @@ def explained(error: Exception, arguments: Sequence[str] = ()) -> Exception:
         match := re.search(r"Could not override '([\w/@.]+)'", str(error))
     ):
         key = match[1]
-        return renamed.renamed_key(key, arguments) or InputError(
-            "is not chosen in this stage", where=key, remedy="See --help for its groups and keys"
+        return renamed.renamed_key(key, arguments) or UsageError(
+            "is not chosen in this stage", where=key, key=key, remedy="See --help for its groups and keys"
         )
     if isinstance(error, HydraException) and (
         match := re.search(r"Ambiguous value for argument '(.*?)'\n", str(error))
     ):
         key, _, value = match[1].partition("=")
-        return InputError(
+        return UsageError(
             f"{value!r} may be a list or one name with a comma",
             where=key,
+            key=key,
             remedy=f'Write "{key}=[{value}]" for a list, "{key}=\'{value}\'" for one name, or add --multirun to run '
             "once for each",
         )
@@ -141,15 +144,16 @@ def explained(error: Exception, arguments: Sequence[str] = ()) -> Exception:
 def _unreadable(override: str) -> InputError:
     key, sign, value = override.partition("=")
     if not sign:
-        return InputError(f"{override!r} is no key=value", remedy="Arguments are key=value; see --help")
+        return UsageError(f"{override!r} is no key=value", remedy="Arguments are key=value; see --help")
     if value.startswith("[") and value.endswith("]"):
         items = [item.strip().strip("'\"") for item in value[1:-1].split(",")]
         quoted = f"'{key}=[{','.join(item if item.isidentifier() else _in_quotes(item) for item in items)}]'"
     else:
         quoted = f"\"{key}='{value.strip(chr(39))}'\""
-    return InputError(
+    return UsageError(
         f"{value!r} cannot be read as a value",
         where=key,
+        key=key,
         remedy=f"A name with brackets, commas or other signs goes within both kinds of quotes: {quoted}",
     )
 
@@ -171,10 +175,10 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError, arguments: Sequen
     kind = parent.get("kind") if isinstance(parent, DictConfig) and not parent._is_none() else None
     if outer == "model" and last in (grouped := renamed.GROUPED.get(str(kind), {})):
         present = f"model.{grouped[last]}"
-        return InputError(f"this key is called {present} now", where=key, remedy=f"Write {present}")
+        return UsageError(f"this key is called {present} now", where=key, key=key, remedy=f"Write {present}")
     if outer == "model.network" and last in renamed.NETWORK:
         present = f"{outer}.{renamed.NETWORK[last]}"
-        return InputError(f"this key is called {present} now", where=key, remedy=f"Write {present}")
+        return UsageError(f"this key is called {present} now", where=key, key=key, remedy=f"Write {present}")
     offers = [did_you_mean(last, names)]
     if outer.rpartition(".")[2] in OPEN:
         offers.append(
@@ -182,4 +186,4 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError, arguments: Sequen
         )
     if names:
         offers.append(f"Keys {f'of {outer}' if outer else 'here'} are {', '.join(names)}")
-    return InputError("no such key", where=key, remedy=" ".join(filter(None, offers)) or "See --help")
+    return UsageError("no such key", where=key, key=key, remedy=" ".join(filter(None, offers)) or "See --help")

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 
-from data.errors import InputError
+from data.errors import InputError, SystemRefusalError
 
 RESUMES = "and give the same command again, which resumes from what is on the disk"
 ROOM = f"Make room there, such as by removing runs and checkpoints that nobody needs, {RESUMES}"
@@ -38,6 +38,8 @@ TEXTS: Mapping[str, int] = {
     r"Too many open files": errno.EMFILE,
     r"Read-only file system": errno.EROFS,
 }
+#: The place of an error of the standard output.
+STANDARD_OUTPUT = "standard output"
 #: Exit status that a shell reports for a command whose reader closed the pipe (SIGPIPE).
 BROKEN_PIPE = 128 + 13
 
@@ -58,7 +60,8 @@ def system_error(error: BaseException | None, where: str | None = None) -> Input
             continue
         said = os.strerror(number)
         place = os.fsdecode(name) if isinstance(name, str | bytes) else where
-        return InputError(said[:1].lower() + said[1:], where=place, remedy=REMEDIES[number])
+        file = None if place in (None, STANDARD_OUTPUT) else place
+        return SystemRefusalError(said[:1].lower() + said[1:], where=place, file=file, remedy=REMEDIES[number])
     return None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from data.errors import InputError
-from data.extras import install_command
+from data.extras import MissingExtraError
 from data.files import make_directory
 from data.plain import to_plain
 from data.ranges import refuse_out_of_range
@@ -135,7 +135,7 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     jobs = [ShardJob(stage, rest, tuple(map(str, group)), os.getcwd()) for group in settings.groups()]
     submitted = executor.submit_array(jobs)
     numbers = f"{submitted[0].job_id}" + (f" to {submitted[-1].job_id}" if len(submitted) > 1 else "")
-    summary = {"jobs": f"{len(submitted)} for {settings.shards} shards: {numbers}", "logs": str(folder)}
+    summary: dict[str, object] = {"jobs": f"{len(submitted)} for {settings.shards} shards: {numbers}", "logs": folder}
     if not settings.wait:
         follow = {"follow": f"understudy runs {shards_directory(out)}", "then": f"understudy merge {out}"}
         show_pairs("Submitted", summary | follow)
@@ -177,11 +177,7 @@ def submitit_executor(folder: Path, settings: LauncherSettings) -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise InputError(
-            "launcher=submitit needs the package submitit",
-            where="launcher",
-            remedy=f"Install it with `{install_command('cluster')}`",
-        ) from error
+        raise MissingExtraError("launcher=submitit needs the package submitit", "cluster", where="launcher") from error
     make_directory(folder)
     several = {} if settings.cluster == "local" else {"slurm_max_num_timeout": settings.resubmitted}
     try:

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
-from data.errors import InputError
 from data.terminal import columns_table, print_table, show_pairs
+from experiments.application.command_line import answer_command, command_parser
+from experiments.application.json_document import print_document, standard_output_kept
 from experiments.runs.listing import RunLine, runs_below, share_text
 from experiments.runs.status import RunStatus, run_status
 from simulators.campaigns.outlook import span
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are those of the command."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message, where=self.prog, remedy=f"See {self.prog} --help")
-
-
-def command_parser(name: str, description: str) -> _Parser:
-    """The parser of a command, with the option that all of them have."""
-    parser = _Parser(prog=f"understudy {name}", description=description)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of text")
-    return parser
 
 
 def status_command(arguments: Sequence[str]) -> int:
@@ -44,7 +29,7 @@ def status_command(arguments: Sequence[str]) -> int:
     def run(options: argparse.Namespace) -> None:
         status = run_status(options.directory)
         if options.json:
-            print(json.dumps(asdict(status), indent=1, allow_nan=False))
+            print_document(asdict(status))
         else:
             show_pairs(f"Run {options.directory}", status_rows(status))
 
@@ -62,7 +47,7 @@ def runs_command(arguments: Sequence[str]) -> int:
     def run(options: argparse.Namespace) -> None:
         lines = runs_below(Path(options.directory))
         if options.json:
-            print(json.dumps([{**asdict(r.status), "metrics": dict(r.headline)} for r in lines], indent=1))
+            print_document([{**asdict(line.status), "metrics": dict(line.headline)} for line in lines])
             return
         heads = ("run", "stage", "state", "metrics", "done", "core-s")
         rows = [_row(line) for line in lines]
@@ -83,9 +68,10 @@ def merge_command(arguments: Sequence[str]) -> int:
     def run(options: argparse.Namespace) -> None:
         from experiments.merging.merge import merge
 
-        merged = merge(Path(options.out))
+        with standard_output_kept() if options.json else nullcontext():
+            merged = merge(Path(options.out))
         if options.json:
-            print(json.dumps({**asdict(merged), "out": str(merged.out)}, indent=1))
+            print_document({**asdict(merged), "out": str(merged.out)})
             return
         rows = {"shards": f"{merged.shards} of understudy {merged.stage}", "output": str(merged.out)}
         show_pairs("Merged", rows | {name: f"{value:,.6g}" for name, value in merged.metrics.items()})
@@ -108,22 +94,13 @@ def publish_command(arguments: Sequence[str]) -> int:
 
         copy = publish(Path(options.source), options.url)
         if options.json:
-            print(json.dumps(asdict(copy), indent=1))
+            print_document(asdict(copy))
             return
         rows = {"objects": f"{copy.objects:,} of {copy.bytes:,} bytes, {copy.written:,} of them written now"}
         rows |= {} if copy.records is None else {"records": f"{copy.records:,}"}
         show_pairs("Published", rows | {"verified": "each was read back and compared", "URL": copy.url})
 
     return answer_command(parser, arguments, run)
-
-
-#: Name of a command that runs no stage -> what runs it, and its line of help.
-COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "status": (status_command, "say how far a run is, what failed in it and what it costs"),
-    "merge": (merge_command, "make one output of all shards of simulate, prepare or screen"),
-    "publish": (publish_command, "copy a store, a run or a library to a bucket, verified"),
-    "runs": (runs_command, "list the runs below a folder with their states and metrics"),
-}
 
 
 def status_rows(status: RunStatus) -> list[tuple[str, str]]:
@@ -152,20 +129,3 @@ def _row(line: RunLine) -> list[str]:
     cost = "" if status.core_seconds is None else f"{status.core_seconds:,.1f}"
     metrics = "  ".join(f"{name}={value:.4g}" for name, value in line.headline.items())
     return [status.directory, status.stage, status.state, metrics, share_text(status), cost]
-
-
-def answer_command(
-    parser: argparse.ArgumentParser, arguments: Sequence[str], run: Callable[[argparse.Namespace], None]
-) -> int:
-    """Run a command and return its exit status; with --json an error is an object as well."""
-    try:
-        run(parser.parse_args(list(arguments)))
-    except SystemExit as end:  # --help
-        return end.code if isinstance(end.code, int) else 0
-    except InputError as error:
-        if "--json" in arguments:
-            problem = {"kind": "input_error", "problem": error.problem, "where": error.where, "remedy": error.remedy}
-            print(json.dumps({"error": problem}))
-        print(f"understudy: {error}", file=sys.stderr)
-        return 2
-    return 0

@@ -61,17 +61,23 @@ def runs_below(folder: Path | str) -> list[RunLine]:
         )
     lines = []
     for path in run_directories(root):
-        try:
-            status = run_status(path)
-        except InputError:
-            continue
-        relative = os.path.relpath(path, root)
-        values = metrics_of(path)
-        if status.core_seconds is None:
-            cost = values.get(f"{status.stage}/core_seconds")
-            status = RunStatus(**{**vars(status), "core_seconds": cost})
-        lines.append(RunLine(RunStatus(**{**vars(status), "directory": relative}), headline(status.stage, values)))
+        if (line := run_line(path, root)) is not None:
+            lines.append(line)
     return sorted(lines, key=lambda line: line.status.directory)
+
+
+def run_line(path: Path, root: Path) -> RunLine | None:
+    """The run in a directory below a folder; None if there is none."""
+    try:
+        status = run_status(path)
+    except InputError:
+        return None
+    relative = os.path.relpath(path, root)
+    values = metrics_of(path)
+    if status.core_seconds is None:
+        cost = values.get(f"{status.stage}/core_seconds")
+        status = RunStatus(**{**vars(status), "core_seconds": cost})
+    return RunLine(RunStatus(**{**vars(status), "directory": relative}), headline(status.stage, values))
 
 
 def headline(stage: str, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -133,6 +133,8 @@ class TextSource:
             raise InputError(
                 f"cannot be read further: {error}",
                 where=f"{self.path}, after line {line + len(some.lines) - 1}",
+                file=self.path,
+                row=line + len(some.lines) - 1,
                 remedy="The file is damaged or incomplete; copy it again",
             ) from error
         return some

@@ -96,7 +96,8 @@ def show_summary(summary: ScreenSummary, out: Path) -> None:
         **_selection(summary, out),
         "results": f"{summary.parts:,} parts in {out / 'results'}",
     }
-    show_pairs("Screen", rows)
+    files = {"best": out / "top.csv", "results": out / "results"}
+    show_pairs("Screen", rows, files=files)
 
 
 def _selection(summary: ScreenSummary, out: Path) -> dict[str, str]:

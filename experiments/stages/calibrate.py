@@ -62,7 +62,7 @@ def calibrate(config: DictConfig, run_dir: Path) -> None:
     from experiments.pages.page import write_report
 
     show_pairs("Report", {"page": write_report(out)})
-    show_pairs("Ready", {"use": f"understudy simulate simulator=cascade simulator.directory={out}"})
+    show_pairs("Ready", {"cascade": out, "use": f"understudy simulate simulator=cascade simulator.directory={out}"})
 
 
 _application = application("calibrate", calibrate)

@@ -63,7 +63,7 @@ def export(config: DictConfig, run_dir: Path) -> None:
     refuse_same(store, out)
     made_from = {"store": content_of(store)}
     if is_delivered(out, run_dir, made_from):
-        show_pairs("Export", {"file": f"{out}, which is complete"})
+        show_pairs("Export", {"file": f"{out}, which is complete"}, files={"file": out})
         return
     # A run that is killed behind the file and before its note leaves this folder, and begins again.
     make_directory(run_dir / PARTS)

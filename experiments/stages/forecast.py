@@ -60,7 +60,7 @@ def forecast(config: DictConfig, run_dir: Path) -> None:
     starts = names(None if settings.time is None else settings.time)
     made_from = {"surrogate": surrogate.fingerprint, "source": str(source.where), "time": starts}
     if is_delivered(out, run_dir, made_from):
-        show_pairs("Forecasts", {"file": f"{out}, which is complete"})
+        show_pairs("Forecasts", {"file": f"{out}, which is complete"}, files={"file": out})
         return
     answer = issue_forecasts(surrogate, source, starts, settings.steps, settings.members, settings.seed, out, run_dir)
     deliver(answer, out, run_dir, made_from)

@@ -91,7 +91,7 @@ def predict(config: DictConfig, run_dir: Path) -> None:
     surrogate = load_surrogate(directory)
     made_from = {"surrogate": surrogate.fingerprint, "inputs": content_of(inputs)}
     if is_delivered(out, run_dir, made_from):
-        show_pairs("Predictions", {"file": f"{out}, which is complete"})
+        show_pairs("Predictions", {"file": f"{out}, which is complete"}, files={"file": out})
         return
     module, _, function = PREDICTORS[kind].rpartition(".")
     choices = {**asdict(settings), "columns": chosen_columns(settings.columns), "target": names(settings.target)}

@@ -101,10 +101,11 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     if settings.cascade:
         # A screen by one surrogate draws nothing, and does not import matplotlib.
         from experiments.pages.page import write_report
-        from experiments.screening.cascade.command import run_cascade
+        from experiments.screening.cascade.command import cascade_files, run_cascade
 
-        run_cascade(config, objective, how, settings.candidates, Path(settings.out))
-        show_pairs("Report", {"page": write_report(Path(settings.out))})
+        out = Path(settings.out)
+        run_cascade(config, objective, how, settings.candidates, out)
+        show_pairs("Report", {"page": write_report(out)}, files=cascade_files(out))
         return
     directory = surrogate_directory(settings.surrogate, "surrogate")
     candidates = FAMILIES[read_card(directory)["kind"]].candidates

@@ -86,7 +86,7 @@ def _cross_validated(task: Task[Any, Any, Any], folds: int, run_dir: Path) -> No
     metrics = cross_validate(task, read_data(task, run_dir), folds, run_dir, train_on)
     if is_first():
         write_json(run_dir / "metrics.json", metrics)
-        places = {"summary": run_dir / SUMMARY, "surrogates": run_dir / "fold-*" / "surrogate"}
+        places = {"summary": run_dir / SUMMARY, "surrogates": str(run_dir / "fold-*" / "surrogate")}
         show_pairs("Cross-validated", {"folds": folds, **places})
 
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from data.errors import InputError
-from data.extras import install_command
+from data.extras import MissingExtraError
 from simulators.campaigns.config import CampaignConfig
 from simulators.campaigns.engine_crew import RESUBMITTED, Engine
 
@@ -87,10 +87,8 @@ def dask_engine(config: CampaignConfig) -> Engine:
         from distributed import Client
         from distributed.scheduler import KilledWorker
     except ImportError as error:
-        raise InputError(
-            "campaign.engine=dask needs the package distributed",
-            where="campaign.engine",
-            remedy=f"Install it with `{install_command('cluster')}`",
+        raise MissingExtraError(
+            "campaign.engine=dask needs the package distributed", "cluster", where="campaign.engine"
         ) from error
     with ExitStack() as stack:
         cluster: Any = None

@@ -117,11 +117,11 @@ class CampaignSummary:
         before = f" ({lost - sum(self.failed.values()):,} of them failed)" if lost > sum(self.failed.values()) else ""
         per = f", {self.core_seconds / ended:.3g} core-s each" if ended else ""
         said = " (declared, not measured)" if self.declared else ""
-        rows = [
+        rows: list[tuple[str, object]] = [
             ("done now", f"{self.done:,} of {self.requested:,}"),
             ("in the store before", f"{self.cached:,}{before}"),
             *(("failed", line) for line in self.reasons.lines() or ["none"]),
             ("cost", f"{self.seconds:,.1f} s, {self.core_seconds:,.1f} core-s{per}{said}"),
-            ("records", str(self.store)),
+            ("records", self.store),
         ]
         show_pairs(f"Campaign {name}", rows)

@@ -160,6 +160,8 @@ def fixed_by_column(
             raise InputError(
                 f"column {column!r} holds {word[:40]!r}, which is no part",
                 where=f"{where}, line {line}",
+                file=where,
+                row=line,
                 remedy="Write train, valid, calibration or test, or nothing to leave a row out",
             )
     parts = np.array([WORDS[word.lower()] if word else "" for word in words])

@@ -210,6 +210,8 @@ def _classified(table: PropertyTable, classification: Sequence[str], path: Path)
             raise InputError(
                 f"column {name!r} holds {values[row]:g}, and a binary label is 0 or 1",
                 where=f"{path}{line}",
+                file=path,
+                row=table.lines[row] if table.lines else row,
                 remedy="Write 0 and 1, or leave it out of data.classification to learn a number",
             )
         units[name] = "1"

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from data.errors import InputError
 from data.settings import build, existing_file
+from data.terminal import columns_table, print_table
 from experiments.screening.cascade.best_hits import TOP, write_best
 from experiments.screening.cascade.cascade_screen import KEPT, Cascade, cascade_screen_config
 from experiments.screening.cascade.population import FailurePolicy
@@ -83,6 +84,11 @@ def run_cascade(config: DictConfig, objective: Objective, how: ScreenConfig, can
     Console().print(f"The best {best:,} of the hits are in {out / TOP}.")
 
 
+def cascade_files(out: Path) -> dict[str, Path]:
+    """The files of a cascade in `out`, by what they hold."""
+    return {"best": out / TOP, "answers": out / KEPT, "shortlist": out / SHORTLIST}
+
+
 def _targets(rung: CascadeRung, objective: Objective) -> Sequence[str]:
     """Scalar outputs of the first rung, in order, without error bars."""
     scalars = [v.name for v in rung.model.spec.outputs if not v.dims]
@@ -97,9 +103,7 @@ def show_funnel(rungs: Sequence[CascadeRung], metrics: Mapping[str, float], out:
         metrics: metrics of the cascade.
         out: its directory.
     """
-    table = Table(title="Cascade", title_justify="left", box=None, pad_edge=False)
-    for column in ("rung", "in", "out", "share of hits lost", "core-s", "core-s each"):
-        table.add_column(column, justify="left" if column == "rung" else "right")
+    table = columns_table("Cascade", ("rung", "in", "out", "share of hits lost", "core-s", "core-s each"))
     for rung in rungs:
         prefix = f"cascade/rung/{rung.number}"
         lost = ""
@@ -108,7 +112,7 @@ def show_funnel(rungs: Sequence[CascadeRung], metrics: Mapping[str, float], out:
             lost = f"{share:.1%} (at most {bound:.1%})"
         each = f"{metrics[f'{prefix}/core_seconds_per_candidate']:.3g}" + (" declared" if rung.declared else "")
         table.add_row(
-            f"{rung.number} {rung.label}",
+            escape(f"{rung.number} {rung.label}"),
             f"{metrics[f'{prefix}/in']:,.0f}",
             f"{metrics[f'{prefix}/out']:,.0f}",
             lost,
@@ -116,9 +120,7 @@ def show_funnel(rungs: Sequence[CascadeRung], metrics: Mapping[str, float], out:
             each,
         )
     console = Console()
-    if not console.is_terminal:
-        console.width = 160
-    console.print(table)
+    print_table(table, console)
     said = {name: metrics[f"cascade/{name}"] for name in ("labels", "candidates", "calibration_labels", "hits")}
     labelled = f"{said['labels']:,.0f} of {said['candidates']:,.0f} candidates have a label of the last rung"
     if "cascade/fdr_promised" in metrics:

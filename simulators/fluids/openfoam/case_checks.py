@@ -85,6 +85,8 @@ def refuse_code(folder: Path, name: str, text: str, names: Collection[str], *, u
         return InputError(
             f"{' '.join(words.split())[:60]!r} {what}, which a case may not do",
             where=f"{folder / name}:{line}",
+            file=folder / name,
+            row=line,
             remedy=remedy,
         )
 

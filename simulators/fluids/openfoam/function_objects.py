@@ -180,12 +180,16 @@ def read_columns(path: Path) -> tuple[tuple[str, ...], Float64[np.ndarray, "rows
         try:
             groups = [[float(word) for word in re.split(r"[\s(),]+", token) if word] for token in _tokens(text)]
         except ValueError as error:
-            raise InputError(f"no row of numbers: {error}", where=f"{where}:{number}") from error
+            raise InputError(
+                f"no row of numbers: {error}", where=f"{where}:{number}", file=where, row=number
+            ) from error
         sizes = [len(group) for group in groups]
         if shape is not None and sizes != shape:
             raise InputError(
                 f"{sum(sizes)} numbers where the rows above have {sum(shape)}",
                 where=f"{where}:{number}",
+                file=where,
+                row=number,
                 remedy="The file may be cut short; run the case again",
             )
         shape = sizes

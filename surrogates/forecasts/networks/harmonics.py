@@ -16,13 +16,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from data.errors import InputError
-from data.extras import install_command
+from data.extras import MissingExtraError
 from data.sphere.weather_layout import WeatherGrid
 from surrogates.learning.nn.fourier_layers import EXACT
 
 #: The spacings that the latitudes of a grid may have, as dinosaur names them.
 SPACINGS = ("gauss", "equiangular", "equiangular_with_poles")
-INSTALL = install_command("weather")
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,8 @@ def _dinosaur() -> Any:
     try:
         from dinosaur import spherical_harmonic
     except ImportError as error:
-        raise InputError(
-            f"spherical harmonics need dinosaur: {error}", where="model.network.architecture",
-            remedy=f"Run {INSTALL}, or choose model=latlon_conv",
+        raise MissingExtraError(
+            f"spherical harmonics need dinosaur: {error}", "weather", where="model.network.architecture",
+            otherwise=", or choose model=latlon_conv",
         ) from error  # fmt: skip
     return spherical_harmonic
