@@ -85,7 +85,7 @@ class Quantities:
         scaled = np.array(values, np.float64)
         for columns, length in self.shares:
             part: Any = scaled[..., columns]
-            groups = part.reshape((*part.shape[:-1], -1, length))
+            groups = part.reshape((*part.shape[:-1], part.shape[-1] // length, length))
             total = groups.sum(axis=-1, keepdims=True)
             groups = groups / np.where(total > 0, total, 1.0)
             scaled[..., columns] = groups.reshape(part.shape)

@@ -11,9 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from absl.logging import PythonHandler
 from omegaconf import DictConfig
 
 from data.errors import CorruptStoreError, InputError
@@ -41,7 +43,12 @@ ROBERTSON = ["simulator=robertson", "simulator.points=3", "sampling=robertson", 
 def document_of(*arguments: str | Path) -> tuple[dict[str, Any], str]:
     """The document of a command, which is all of its standard output, and its standard error."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    # Hydra ends all handlers of logs, and that of absl then closes the stream that was standard error before.
+    with (
+        patch.object(PythonHandler, "close"),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         status = main([*map(str, arguments), "--json"])
     document = json.loads(out.getvalue())
     assert set(document) == DOCUMENT
