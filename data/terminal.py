@@ -205,16 +205,18 @@ def columns_table(
     return table
 
 
-def print_table(table: Table, console: Console | None = None) -> None:
+def print_table(table: Table, console: Console | None = None, *, files: Mapping[str, Path] | None = None) -> None:
     """Print a table; in a file or a pipe, which have no width, each row is on one line.
 
     Args:
         table: see `columns_table`.
         console: where to; standard output unless it is given.
+        files: name -> place of what was written and what the table is about.
     """
     columns = [[_plain(cell) for cell in column.cells] for column in table.columns]
     heads = tuple(_plain(column.header) for column in table.columns)
-    _collect(PrintedTable(_plain(table.title or ""), heads, tuple(zip(*columns, strict=True))))
+    places = {name: str(path) for name, path in (files or {}).items()}
+    _collect(PrintedTable(_plain(table.title or ""), heads, tuple(zip(*columns, strict=True)), places))
     _print(table, console or Console())
 
 

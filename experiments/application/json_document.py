@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,36 +44,31 @@ REPORT = "Report it with the traceback, which is on standard error and in log.tx
 
 @dataclass
 class StageRun:
-    """One run of a stage; a sweep has several.
+    """The run of a stage.
 
     Attributes:
         directory: directory of the run.
         config: its configuration.
         claimed: whether the directory was this run's, so that what lies there is its own.
         finished: whether it ended without an error.
-        first_table: number of tables that were printed before it began.
-        last_table: number of tables that were printed when it ended; None while it runs.
     """
 
     directory: Path
     config: DictConfig
-    first_table: int
     claimed: bool = False
     finished: bool = False
-    last_table: int | None = None
 
     def facts(self, tables: Sequence[PrintedTable]) -> dict[str, Any]:
         """What the run made, and what it says of itself."""
-        own = tables[self.first_table : self.last_table]
         progress = self._progress() if self.claimed else {}
         return {
             "directory": str(self.directory),
-            "files": _files(own),
+            "files": _files(tables),
             "metrics": self._metrics() if self.finished else {},
             "failures": progress.get("failures") or {},
             "core_seconds_all_sessions": progress.get("core_seconds"),
             "readings": (_read(self.directory / "reading.json") or []) if self.finished else [],
-            "tables": [_table(table) for table in own],
+            "tables": [_table(table) for table in tables],
         }
 
     def resume_arguments(self, arguments: Sequence[str]) -> list[str]:
@@ -106,36 +101,35 @@ class CommandOutcome:
     Attributes:
         stage: name of the stage.
         arguments: its arguments, without `--json`.
-        runs: its runs, of which it has none if it was refused early.
+        tables: tables that it printed so far.
+        run: its run; None if it was refused before it had one, and of a sweep, whose jobs are processes of their own.
         error: why it did not succeed.
     """
 
     stage: str
     arguments: Sequence[str]
     tables: list[PrintedTable]
-    runs: list[StageRun] = field(default_factory=list)
+    run: StageRun | None = None
     error: dict[str, Any] | None = None
 
     def document(self, status: int, seconds: float, core_seconds: float) -> dict[str, Any]:
         """The document; see docs/guides/runs.md."""
-        facts = [run.facts(self.tables) for run in self.runs]
         nothing = {"directory": None, "files": _files(self.tables), "metrics": {}, "failures": {}, "readings": [],
                    "tables": [_table(table) for table in self.tables], "core_seconds_all_sessions": None}  # fmt: skip
-        only = dict(facts[0]) if len(facts) == 1 else nothing
+        facts = self.run.facts(self.tables) if self.run is not None else nothing
         cost = {
             "core_seconds": core_seconds,
             "wall_seconds": seconds,
-            "core_seconds_all_sessions": only.pop("core_seconds_all_sessions"),
+            "core_seconds_all_sessions": facts.pop("core_seconds_all_sessions"),
         }
         return {
             "format": FORMAT,
             "stage": self.stage,
             "state": STATES.get(status, "failed"),
             "exit_status": status,
-            **only,
+            **facts,
             "cost": cost,
             "error": None if status == 0 else self._error(status),
-            **({"runs": facts} if len(facts) > 1 else {}),
         }
 
     def _error(self, status: int) -> dict[str, Any]:
@@ -149,7 +143,12 @@ class CommandOutcome:
         return {**error, "exit_status": status}
 
     def _stopped(self) -> dict[str, Any]:
-        arguments = self.runs[-1].resume_arguments(self.arguments) if self.runs else [*self.arguments]
+        arguments = [*self.arguments]
+        if self.run is not None:
+            arguments = self.run.resume_arguments(self.arguments)
+        elif "sweep" in (files := _files(self.tables)):
+            named = any(argument.partition("=")[0] in ("hydra.sweep.dir", "run.dir", "out") for argument in arguments)
+            arguments += [] if named else [f"run.dir={quoted(Path(files['sweep']).parent)}"]
         command = ["understudy", self.stage, *arguments]
         facts = InputError("stopped by Ctrl-C, SIGTERM or SIGUSR1", remedy=f"Resume with {shlex.join(command)}").facts()
         return facts | {"kind": "stopped", "resume": command}
@@ -163,7 +162,7 @@ class CommandOutcome:
         with suppress(OSError, ValueError):
             if path.is_file() or (os.sep in where and path.exists()):
                 return error | {"file": where}
-        config = self.runs[-1].config if self.runs else {}
+        config = self.run.config if self.run is not None else {}
         if re.fullmatch(r"[\w.@/-]+", where) and re.split(r"[.@]", where)[0] in config:
             return error | {"key": where}
         return error
@@ -175,14 +174,11 @@ _CURRENT: list[CommandOutcome] = []
 @contextmanager
 def run_reported(config: DictConfig, directory: Path) -> Iterator[StageRun]:
     """Report a run of a stage to the document of the command, if it prints one."""
-    run = StageRun(directory, config, first_table=len(_CURRENT[-1].tables) if _CURRENT else 0)
+    run = StageRun(directory, config)
     if _CURRENT:
-        _CURRENT[-1].runs.append(run)
-    try:
-        yield run
-        run.finished = True
-    finally:
-        run.last_table = len(_CURRENT[-1].tables) if _CURRENT else None
+        _CURRENT[-1].run = run
+    yield run
+    run.finished = True
 
 
 def report_error(error: Exception) -> None:

@@ -87,7 +87,9 @@ def show_sweep(sweep: Path, stage: str, jobs: Sequence[Outcome], lost: str = "")
         for job in jobs
     ]
     heads = ("job", "arguments", "state", "metrics", "directory", "core-s")
-    print_table(columns_table(f"Sweep of understudy {stage} in {sweep}", heads, rows, texts=5))
+    print_table(
+        columns_table(f"Sweep of understudy {stage} in {sweep}", heads, rows, texts=5), files={"sweep": sweep / FILE}
+    )
     problems = [
         (f"job {job.job}", f"{job.state}, {_ended(job.exit_status)}{f': {job.problem}' if job.problem else ''}")
         for job in jobs

@@ -23,7 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
-from data.extras import install_command
+from data.extras import MissingExtraError
 from data.progress import RUNNING
 from experiments.application.choices import CONF
 from experiments.sweeps.job import OUT_IN_JOB, SweepJob, quoted, run_job
@@ -120,11 +120,7 @@ def refuse_unswept(arguments: Sequence[str]) -> None:
             and value.startswith("submitit")
             and find_spec("hydra_plugins.hydra_submitit_launcher") is None
         ):
-            raise InputError(
-                f"{value} needs the package hydra-submitit-launcher",
-                where=key,
-                remedy=f"Install it with `{install_command('cluster')}`",
-            )
+            raise MissingExtraError(f"{value} needs the package hydra-submitit-launcher", "cluster", where=key)
 
 
 def sweep_directory(stage: str, arguments: Sequence[str]) -> Path:
