@@ -7,7 +7,7 @@ nothing from the directory is executed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import version
@@ -150,22 +150,19 @@ def card_errors(directory: Path) -> Iterator[None]:
         raise CorruptStoreError(first, where=str(directory / CARD), remedy=REMEDY) from error
 
 
-def load_weights(directory: Path, card: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+def load_weights(directory: Path, card: Mapping[str, Any], like: Any) -> Any:
     """The weights of a saved surrogate, verified.
 
     Args:
         directory: directory of the surrogate.
         card: its card. Cards of version 1 do not name their weights, and go with all weights of the same shapes.
-        make: returns fresh weights of the model that its card describes. It is traced for its structure, shapes and
-            dtypes alone, so that a card of another size than the weights costs no memory.
+        like: a pytree whose leaves have the shapes and dtypes of the weights of the model that its card describes.
 
     Raises:
-        CorruptStoreError: bytes are missing or changed, the card describes other weights or names others, or no model
-            can be built from it.
+        CorruptStoreError: bytes are missing or changed, or the card describes other weights or names others.
     """
     directory = Path(directory)
     with card_errors(directory):
-        like = jax.eval_shape(make)
         named = entry(card, "weights_sha256", str, "")
     try:
         if card.get("format", 0) >= 2 and read_note(directory / "weights")["sha256"] != named:

@@ -222,9 +222,13 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
         directory = Path(directory)
         facts: Any
         facts, card = read_facts(directory, cls.KIND, cls.FACTS)
-        arrays = load_weights(directory, card, lambda: cls.fresh_arrays(facts))
         with card_errors(directory):
-            surrogate = cls.restore(facts, arrays, card)
+            # Only the structure is made, so that a card of another size than the weights costs no memory.
+            model = nnx.eval_shape(facts.model)
+            like = cls.arrays_like(facts, model)
+        arrays = load_weights(directory, card, like)
+        with card_errors(directory):
+            surrogate = cls.restore(facts, arrays, card, model)
         return surrogate.with_rung(load_surrogate(directory / NESTED)) if (directory / NESTED).is_dir() else surrogate
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -233,21 +237,22 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
         return _rebuilt, (type(self), self.facts, arrays, dict(self.card_entries()), self._rung)
 
     @classmethod
-    def fresh_arrays(cls, facts: Any) -> Any:
-        """Arrays like those that `arrays` returns for a surrogate of these facts: of the same shapes and dtypes."""
-        return nnx.to_pure_dict(nnx.split(facts.model())[1])
+    def arrays_like(cls, facts: Any, model: Any) -> Any:
+        """Shapes and dtypes of what `arrays` returns for a surrogate of these facts, whose model is `model`."""
+        return nnx.to_pure_dict(nnx.split(model)[1])
 
     @classmethod
-    def restore(cls, facts: Any, arrays: Any, card: Mapping[str, Any]) -> Self:
+    def restore(cls, facts: Any, arrays: Any, card: Mapping[str, Any], model: Any = None) -> Self:
         """The surrogate of these facts with the arrays that were saved.
 
         Args:
             facts: the facts.
             arrays: what `arrays` returned.
             card: the card, for the entries that `card_entries` added.
+            model: the model of these facts, of which only the structure counts; None to make it.
         """
-        # Only the structure is made: every array is among those that were read.
-        return cls(with_weights(nnx.eval_shape(facts.model), arrays), facts)
+        # Every array is among those that were read.
+        return cls(with_weights(nnx.eval_shape(facts.model) if model is None else model, arrays), facts)
 
 
 def _rebuilt(kind: type[Any], facts: Any, arrays: Any, entries: Mapping[str, Any], rung: Simulator | None) -> Any:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import base64
-import tempfile
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from data.sphere.weather_layout import LEAD, WeatherChannel, WeatherGrid, WeatherLayout
 from experiments.pages.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILLION, Drawing, draw
@@ -307,15 +307,16 @@ def animation(
         axes[0].set_ylabel("latitude (°N)")
         text = figure.suptitle(f"{heading}, lead {leads[0]}")
 
-        def step(frame: int) -> list[Any]:
+        canvas, images = FigureCanvasAgg(figure), []
+        for frame, lead in enumerate(leads):
             for mesh, values in zip(meshes, (forecast, truth, forecast - truth), strict=True):
                 mesh.set_array(values[frame].ravel())
-            text.set_text(f"{heading}, lead {leads[frame]}")
-            return meshes
-
-        moving = FuncAnimation(figure, step, frames=len(forecast))
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "moving.gif"
-            moving.save(str(file), writer=PillowWriter(fps=2))
-            data = base64.b64encode(file.read_bytes()).decode()
+            text.set_text(f"{heading}, lead {lead}")
+            canvas.draw()
+            # All frames have the layout of the first one, which takes longer than to draw one.
+            figure.set_layout_engine("none")
+            images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    file = io.BytesIO()
+    images[0].save(file, "gif", save_all=True, append_images=images[1:], duration=500, loop=0)
+    data = base64.b64encode(file.getvalue()).decode()
     return f'<img alt="{heading}: forecast, truth and difference along the leads" src="data:image/gif;base64,{data}">'

@@ -378,15 +378,16 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         return {"last_layer": self.last_layer is not None}
 
     @classmethod
-    def fresh_arrays(cls, facts: PotentialFacts) -> dict[str, Any]:
-        """Arrays like those of `arrays`."""
+    def arrays_like(cls, facts: PotentialFacts, model: Any) -> dict[str, Any]:
+        """Shapes and dtypes of `arrays`."""
         layer = LastLayer.empty(facts.config.network.features, facts.config.draws)
-        return {"networks": super().fresh_arrays(facts), "last_layer": layer.arrays()}
+        return {"networks": super().arrays_like(facts, model), "last_layer": layer.arrays()}
 
     @classmethod
-    def restore(cls, facts: PotentialFacts, arrays: Any, card: Mapping[str, Any]) -> Self:
+    def restore(cls, facts: PotentialFacts, arrays: Any, card: Mapping[str, Any], model: Any = None) -> Self:
         """The potential of these facts, without its baseline."""
         if card.get("format", 0) < 2:
             facts = replace(facts, hashed_scores=facts.scores)
         layer = LastLayer.of(arrays["last_layer"]) if entry(card, "last_layer", bool) else None
-        return cls(with_weights(nnx.eval_shape(facts.model), arrays["networks"]), facts, layer)
+        model = nnx.eval_shape(facts.model) if model is None else model
+        return cls(with_weights(model, arrays["networks"]), facts, layer)
