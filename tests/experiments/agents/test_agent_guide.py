@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -16,18 +15,23 @@ import pytest
 from data.store.records import RecordStore
 from experiments.campaigns.named_simulator import named_simulator
 
+#: Runs the script of the guide, and prints what its agent comes to as a last line.
+AGENT = (
+    "import asyncio, json, runpy; names = runpy.run_path('agent.py', run_name='agent'); "
+    "print(json.dumps(asyncio.run(names['main']())))"
+)
+
 
 def test_the_agent_of_the_guide_comes_to_a_shortlist_that_the_simulator_confirms(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repository: Path, tmp_path: Path
 ) -> None:
-    (script,) = re.findall(
-        r"```python\n(import asyncio.*?)```", (repository / "docs" / "guides" / "agents.md").read_text(), re.S
-    )
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "agent"}
-    exec(compile(script, "agents.md", "exec"), names)
-    outcome = asyncio.run(names["main"]())  # type: ignore[operator]
-    said = capsys.readouterr().out
+    guide = (repository / "docs" / "guides" / "agents.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(import asyncio.*?)```", guide, re.S)
+    (tmp_path / "agent.py").write_text(script, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", AGENT], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *lines, last = done.stdout.splitlines()
+    said, outcome = "\n".join(lines), json.loads(last)
     assert "The person is asked: May understudy simulate exceed the budget" in said
     # Stopping repeated nothing: each request has one record.
     store = RecordStore.open(tmp_path / "labels" / "labels.zarr")
@@ -36,8 +40,7 @@ def test_the_agent_of_the_guide_comes_to_a_shortlist_that_the_simulator_confirms
     metrics = json.loads((tmp_path / "screen" / "metrics.json").read_text())
     assert metrics["screen/designs"] == 20000
     assert len(outcome["shortlist"]["rows"]) == 5
-    # Its simulated values, and the single simulation, are those of the simulator.
-    # The simulator of the run of labels, as its configuration says.
+    # Its simulated values, and the single simulation, are those of the simulator of the labels.
     simulator = named_simulator(str(tmp_path / "labels"), (), key="simulator")
     for row in outcome["shortlist"]["rows"]:
         request = simulator.spec.request({v.name: row[v.name] for v in simulator.spec.inputs})
