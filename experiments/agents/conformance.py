@@ -167,13 +167,16 @@ def _coverage(surrogate: Any, directory: Path, labels: Path | None) -> Promise:
     from experiments.stages.evaluate import ScoredData
     from surrogates.family import FAMILIES
     from surrogates.learning.learned_from import read_hashes
+    from surrogates.learning.overlap import UNSEEN
 
     readings: list[Reading] = []
     metrics = FAMILIES[surrogate.KIND].task.evaluate(
         surrogate, [labels], {**asdict(ScoredData()), "head": None}, None, readings, learned=read_hashes(directory)
     )
-    shares = {k: v for k, v in metrics.items() if "coverage_90" in k and "learned" not in k and math.isfinite(v)}
-    used = sum(reading.used for reading in readings)
+    shares = {k: v for k, v in metrics.items() if "coverage_90" in k and math.isfinite(v)}
+    # Of a file of which the training has seen some, the others count.
+    shares = {k: v for k, v in shares.items() if f"/{UNSEEN}/" in k} or shares
+    used = sum(reading.used for reading in readings) - int(metrics.get(f"test/{labels.stem}/seen", 0))
     if not shares:
         return Promise(name, None, "no interval could be compared with a label")
     mean, promised = float(np.mean(list(shares.values()))), 0.9

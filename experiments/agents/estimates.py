@@ -93,12 +93,24 @@ class Estimates:
 
 @dataclass(frozen=True)
 class Earlier:
-    """An earlier run with the same settings, as far as its cost depends on them."""
+    """An earlier run with the same settings, as far as its cost depends on them.
+
+    Attributes:
+        directory: its directory.
+        plain: its settings.
+        metrics: its metrics; empty before it has any.
+        core_seconds: processor time of all its sessions: of whole processes where those were watched
+            (`agents.supervision`), otherwise without the start of the command.
+    """
 
     directory: Path
     plain: Mapping[str, Any]
     metrics: Mapping[str, float]
     core_seconds: float | None
+
+    def fixed(self, varying: float) -> float:
+        """What it cost beyond what grows with its rows, such as starting processes and importing, core-seconds."""
+        return max(0.0, (self.core_seconds or 0.0) - varying)
 
 
 def estimate(stage: str, plain: Mapping[str, Any], rows: Rows, root: Root) -> Estimates:
@@ -123,7 +135,7 @@ def estimate(stage: str, plain: Mapping[str, Any], rows: Rows, root: Root) -> Es
 
 def earlier_runs(stage: str, plain: Mapping[str, Any], root: Root) -> Iterator[Earlier]:
     """Runs of a stage below the root whose cost tells that of this one."""
-    parts, of_jobs = _parts(stage, plain), _settings_of_jobs(root)
+    parts, of_jobs = _parts(stage, plain), _watched_runs(root)
     for directory in run_directories(root.base):
         try:
             status = run_status(directory)
@@ -131,24 +143,27 @@ def earlier_runs(stage: str, plain: Mapping[str, Any], root: Root) -> Iterator[E
                 continue
             written = (directory / CONFIG).is_file()
             # A campaign that was stopped has not written its configuration yet.
-            before = read_yaml(directory / CONFIG, remedy="") if written else of_jobs.get(directory.resolve(), {})
-            before = present_config(before)
+            settings, spent = of_jobs.get(directory.resolve(), ({}, None))
+            before = present_config(read_yaml(directory / CONFIG, remedy="") if written else settings)
         except (InputError, OSError):
             continue
         if before and _parts(stage, before) == parts:
-            yield Earlier(directory, before, read_metrics(directory), status.core_seconds)
+            yield Earlier(directory, before, read_metrics(directory), spent or status.core_seconds)
 
 
-def _settings_of_jobs(root: Root) -> dict[Path, dict[str, Any]]:
-    """Directory -> settings of the runs that were started for programs."""
-    settings = {}
+def _watched_runs(root: Root) -> dict[Path, tuple[dict[str, Any], float | None]]:
+    """Directory -> settings and processor time of the runs that were started for programs."""
+    runs: dict[Path, tuple[dict[str, Any], float | None]] = {}
     for path in root.kept.glob("jobs/*/settings.json"):
         try:
             plain = json.loads(path.read_bytes())
-            settings[(root.base / plain["run"]["dir"]).resolve()] = plain
+            directory = (root.base / plain["run"]["dir"]).resolve()
+            sessions = [json.loads(one.read_bytes()) for one in path.parent.glob("session-*.json")]
+            spent = sum(float(session["core_seconds"]) for session in sessions) if sessions else None
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return settings
+        runs[directory] = (plain, spent)
+    return runs
 
 
 def _parts(stage: str, plain: Mapping[str, Any]) -> str:
@@ -179,7 +194,7 @@ def _of_records(
         if len(one):
             spent.append(one)
             size += _bytes_below(store)
-            started = max(started, (run.core_seconds or 0.0) - float(one.sum()))
+            started = max(started, run.fixed(float(one.sum())))
     if not spent:
         none = "the earlier runs with these settings have no records"
         return Estimate(None, None, None, "core-s", none), memory, Estimate(None, None, None, "bytes", none)
@@ -205,17 +220,21 @@ def _of_records(
 
 def _of_runs(stage: str, plain: Mapping[str, Any], runs: Sequence[Earlier], rows: Rows, root: Root) -> Estimate:
     """The cost of a run from those of earlier ones, for as many rows and passes over them."""
-    costly = [(run, cost) for run in runs if (cost := _cost(stage, run)) is not None]
-    if not costly:
+    finished = [run for run in runs if run.metrics]
+    if not finished:
         return Estimate(None, None, None, "core-s", "the earlier runs with these settings did not finish")
-    ends: list[tuple[float, float]] = []
-    for run, cost in costly:
-        factor = _factor(stage, plain, rows, run, root)
-        ends.append((min(cost, cost * factor), max(cost, cost * factor)) if np.isfinite(factor) else (cost, cost))
-    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    value = float(np.mean([end[1] for end in ends]))
-    basis = f"{len(costly)} earlier run{'s' if len(costly) > 1 else ''}, in proportion to rows and passes where known"
-    return Estimate(value, low, high, "core-s", basis, len(costly))
+    values, lows, highs = [], [], []
+    for run in finished:
+        varying = run.metrics.get(f"{stage}/core_seconds", run.core_seconds or 0.0)
+        fixed, factor = run.fixed(varying), _factor(stage, plain, rows, run, root)
+        ends = (varying, varying * factor if np.isfinite(factor) else varying)
+        values.append(fixed + ends[1])
+        lows.append(fixed + min(ends))
+        highs.append(fixed + max(ends))
+    basis = (
+        f"{len(finished)} earlier run{'s' if len(finished) > 1 else ''}, in proportion to rows and passes where known"
+    )
+    return Estimate(float(np.mean(values)), min(lows), max(highs), "core-s", basis, len(finished))
 
 
 def _factor(stage: str, plain: Mapping[str, Any], rows: Rows, run: Earlier, root: Root) -> float:
@@ -230,13 +249,6 @@ def _factor(stage: str, plain: Mapping[str, Any], rows: Rows, run: Earlier, root
         return passes * rows.total / before if rows.total and before else passes
     before_rows = next((run.metrics[name] for name in ROWS.get(stage, ()) if run.metrics.get(name)), math.nan)
     return math.nan if rows.left is None else rows.left / before_rows
-
-
-def _cost(stage: str, run: Earlier) -> float | None:
-    for value in (run.metrics.get(f"{stage}/core_seconds"), run.core_seconds):
-        if value is not None and run.metrics:
-            return float(value)
-    return None
 
 
 def _memory(stage: str, plain: Mapping[str, Any], runs: Sequence[Earlier]) -> Estimate:

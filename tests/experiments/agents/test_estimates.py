@@ -87,7 +87,8 @@ def test_a_stage_of_another_size_costs_between_the_same_and_in_proportion(tmp_pa
     estimated = checked(tmp_path, "screen", "surrogate=s", "candidates=more.csv")
     assert estimated.rows.total == 30
     cost = estimated.estimates.core_seconds
-    assert (cost.low, cost.high) == (2.0, 6.0)
+    # What the command cost beyond the metric is that of this test, which is less.
+    assert (cost.low, cost.value, cost.high) == (2.0, 6.0, 6.0)
     assert estimated.estimates.memory.value == 300.0
 
 

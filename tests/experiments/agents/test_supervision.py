@@ -21,16 +21,6 @@ from experiments.agents.jobs import Job, Jobs
 BURN = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(130))\nwhile True:\n    pass\n"
 
 
-@pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose package stands in the place of the command; its stages do what a file says."""
-    package = tmp_path / "commands" / "understudy"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(package.parent), os.environ["PYTHONPATH"]]))
-    return package / "__main__.py"
-
-
 def jobs_below(root: Path) -> Jobs:
     root.mkdir(exist_ok=True)
     return Jobs(Root(root))
