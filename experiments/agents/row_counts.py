@@ -69,6 +69,8 @@ def rows_of(stage: str, plain: Mapping[str, Any], root: Root) -> Rows:
     value = None if key is None else _at(plain, key)
     if key is None or not isinstance(value, str) or value == "???":
         return Rows(None, done, said="its rows follow from what the stage reads itself")
+    if "://" in value:
+        return Rows(None, done, said="rows of an address are not counted")
     path = root.inside(value, key)
     if not path.exists():
         raise InputError(f"no such file: {root.relative(path)}", where=key, remedy="Check the path")
@@ -111,7 +113,7 @@ def count(path: Path, *, smiles: str = "smiles", at_most: int | None = None) -> 
 
 def _done(stage: str, plain: Mapping[str, Any], root: Root) -> int:
     out = plain.get("out")
-    if stage != "simulate" or not isinstance(out, str) or "???" in out:
+    if stage != "simulate" or not isinstance(out, str) or "???" in out or "://" in out:
         return 0
     store = root.inside(out, "out")
     return len(RecordStore.open(store)) if (store / "store.json").is_file() else 0
