@@ -18,7 +18,7 @@ from data.errors import InputError
 
 #: The order matters: later benchmarks of a suite measure the models that the first one trains.
 SUITES = {
-    "molecules": ("qm9_gap", "screening", "memory", "training_loop"),
+    "molecules": ("qm9_gap", "screening", "memory", "serving", "training_loop"),
     "potentials": ("potential_learning", "potential_speed", "roofline", "frontier", "learning_curve"),
     "fluids": ("darcy", "apebench", "navier_stokes", "drag", "mesh_flow", "step"),
     "kinetics": ("kinetics",),
@@ -51,7 +51,7 @@ def command(name: str, options: argparse.Namespace) -> list[str]:
         line += options.learning
     # Each of these surrogates has the default network, and therefore the same speed.
     surrogate = options.out / "qm9_gap" / str(options.train[0]) / "understudy" / "surrogate"
-    if name in ("screening", "memory") and surrogate.is_dir():
+    if name in ("screening", "memory", "serving") and surrogate.is_dir():
         line += ["--surrogate", str(surrogate)]
     return line
 

@@ -25,6 +25,8 @@ from experiments.serving.server import Server, address_of, hosts_of, listen
 
 #: File of a run with the address and the process of the server; it is removed when the server ends.
 ADDRESS = "server.json"
+#: Seconds between two looks at the memory, which cost some milliseconds each.
+MEMORY_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def serve(kind: str, answerer: Answerer, limits: Limits, host: str, port: int, r
         InputError: the address cannot be listened on.
     """
     began, cpu = time.perf_counter(), cpu_seconds()
-    with listen(host, port) as listening, PeakMemory() as memory:
+    with listen(host, port) as listening, PeakMemory(MEMORY_EVERY_S) as memory:
         running = start_service(kind, answerer, limits, hosts_of(host))
         try:
             configuration_checked(run_dir)
