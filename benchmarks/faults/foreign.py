@@ -13,8 +13,11 @@ from typing import Any, cast
 import numpy as np
 
 from benchmarks.faults.broken_files import FaultReader
+from benchmarks.faults.program_files import make_grib_forecasts
+from benchmarks.faults.program_readers import READERS as PROGRAM_READERS
 from benchmarks.faults.valid_files import (
     classic_netcdf,
+    compressed,
     fields_arrays,
     fields_dataset,
     forecasts_dataset,
@@ -36,6 +39,7 @@ from benchmarks.faults.valid_files import (
     make_trajectory,
     netcdf,
     old_netcdf,
+    smiles_text,
     states_dataset,
     table_text,
     writer_of,
@@ -225,12 +229,15 @@ _ALL = (
     FaultReader("forecasts netcdf3", "a.nc", classic_netcdf(forecasts_dataset), _read_forecasts),
     FaultReader("forecasts netcdf4", "a.nc", netcdf(forecasts_dataset), _read_forecasts),
     FaultReader("forecasts netcdf4 old", "a.nc", old_netcdf(forecasts_dataset), _read_forecasts),
+    FaultReader("forecasts grib", "a.grib", make_grib_forecasts, _read_forecasts),
     FaultReader("forecasts zarr", "a.zarr", zarr_store(forecasts_dataset), _read_forecasts, "*"),
     *(
         FaultReader(f"{kind} {what}", f"a.{suffix}", make, read)
         for kind, suffix, make in (
             ("csv", "csv", lambda path, seed: cast(None, path.write_text(table_text(seed)))),
             ("csv gzip", "csv.gz", gzipped(lambda seed: table_text(seed, rows=400).encode())),
+            ("csv bzip2", "csv.bz2", lambda path, seed: compressed(path, table_text(seed, rows=400))),
+            ("csv zstandard", "csv.zst", lambda path, seed: compressed(path, table_text(seed, rows=400))),
             ("csv utf-16", "csv", lambda path, seed: cast(None, path.write_bytes(table_text(seed).encode("utf-16")))),
             ("tsv", "tsv", lambda path, seed: cast(None, path.write_text(table_text(seed, "\t")))),
             ("parquet", "parquet", make_parquet),
@@ -247,6 +254,9 @@ _ALL = (
         for what, read in (("table", _read_molecules), ("chunks", _read_chunks), ("candidates", _read_candidates))
     ),
     FaultReader("sdf", "a.sdf", make_sdf, _read_frames),
+    FaultReader("sdf candidates", "a.sdf", make_sdf, _read_candidates),
+    FaultReader("smiles zstandard candidates", "a.smi.zst", lambda path, seed: compressed(path, smiles_text(seed)),
+                _read_candidates),
     FaultReader("extxyz", "a.extxyz", writer_of("write_extxyz"), _read_frames),
     FaultReader("extxyz gzip", "a.xyz.gz", writer_of("write_extxyz"), _read_frames),
     FaultReader("ase database", "a.db", writer_of("write_ase_db"), _read_frames),
@@ -262,4 +272,4 @@ _ALL = (
 
 
 #: By name.
-READERS: Mapping[str, FaultReader] = {reader.name: reader for reader in _ALL}
+READERS: Mapping[str, FaultReader] = {reader.name: reader for reader in (*_ALL, *PROGRAM_READERS)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import zipfile
@@ -206,7 +207,20 @@ def forecasts_dataset(seed: int) -> xr.Dataset:
 
 def make_smiles(path: Path, seed: int) -> None:
     """A list of SMILES."""
-    path.write_text("\n".join(_rng(seed).permutation(SMILES)))
+    path.write_text(smiles_text(seed))
+
+
+def smiles_text(seed: int) -> str:
+    """SMILES, one in each line."""
+    return "\n".join(_rng(seed).permutation(SMILES))
+
+
+def compressed(path: Path, text: str) -> None:
+    """Write a text in the compression that the suffix of the path names: .bz2 or .zst."""
+    import pyarrow as pa
+
+    content = text.encode()
+    path.write_bytes(bz2.compress(content) if path.suffix == ".bz2" else pa.compress(content, "zstd", asbytes=True))
 
 
 def table_text(seed: int, delimiter: str = ",", rows: int = len(SMILES)) -> str:

@@ -15,6 +15,8 @@ from data.suggestions import did_you_mean
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 #: Delimiters in words.
 SEPARATED_BY = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+#: Characters of the name of a column that an error shows.
+LONGEST_SHOWN = 80
 #: Names that need no quotes on the command line.
 _PLAIN = re.compile(r"[\w./:+-]+")
 
@@ -66,7 +68,9 @@ def column_index(path: Path, names: Sequence[str], name: str) -> int:
 
 def missing_column(path: Path, column: str, names: Sequence[str]) -> InputError:
     """The error for a table that lacks a column."""
-    shown = [name.encode("utf-8", "replace").decode() for name in names[:20]]
+    # A damaged file may have its whole content in a name.
+    cut = [name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..." for name in names[:20]]
+    shown = [name.encode("utf-8", "replace").decode() for name in cut]
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     remedies = [did_you_mean(column, shown), "Name the column as the file does"]
     keys = "smiles=, or data.smiles= and data.target= in train and evaluate"

@@ -202,9 +202,8 @@ def read_vtk(path: Path) -> Grid | CellMesh:
     _vtk("vtkIOXML")
     refuse_deadly("vtk", path)
     data = load(READERS[suffix], path)
-    support = _vtk("util.numpy_support")
     if suffix in MESHES:
-        return _mesh(data, path, support)
+        return _mesh(data, path)
     ends = data.GetExtent()
     dims = tuple(high - low + 1 for low, high in zip(ends[::2], ends[1::2], strict=True))
     if suffix == ".vti":
@@ -215,10 +214,10 @@ def read_vtk(path: Path) -> Grid | CellMesh:
         )
     elif suffix == ".vtr":
         coordinates = (data.GetXCoordinates(), data.GetYCoordinates(), data.GetZCoordinates())
-        axes = tuple(support.vtk_to_numpy(a).astype(np.float64) for a in coordinates)
+        axes = tuple(_numpy(a, path).astype(np.float64) for a in coordinates)
     else:
-        axes = _axes_of_points(support.vtk_to_numpy(data.GetPoints().GetData()), dims, path)
-    return Grid(axes, *_taken(data))  # type: ignore[arg-type]
+        axes = _axes_of_points(_numpy(data.GetPoints().GetData(), path), dims, path)
+    return Grid(axes, *_taken(data, path))  # type: ignore[arg-type]
 
 
 def load(reader: str, path: Path) -> Any:
@@ -277,9 +276,14 @@ def _labelled(name: str, units: str) -> str:
     return name if units in ("", "1") else f"{name} [{units}]"
 
 
-def _taken(data: Any) -> tuple[dict[str, Numbers], dict[str, Numbers], dict[str, Numbers | str]]:
+def _numpy(array: Any, path: Path) -> np.ndarray:
+    """The values of an array of VTK; a damaged file may give it a negative size."""
+    with parsing(path, remedy=DAMAGED):
+        return np.asarray(_vtk("util.numpy_support").vtk_to_numpy(array))
+
+
+def _taken(data: Any, path: Path) -> tuple[dict[str, Numbers], dict[str, Numbers], dict[str, Numbers | str]]:
     """Values at points, in cells, and of the whole."""
-    support = _vtk("util.numpy_support")
     found: list[dict[str, Any]] = []
     for place in (data.GetPointData(), data.GetCellData(), data.GetFieldData()):
         arrays: dict[str, Any] = {}
@@ -292,7 +296,7 @@ def _taken(data: Any) -> tuple[dict[str, Numbers], dict[str, Numbers], dict[str,
             if array.IsA("vtkStringArray"):
                 arrays[name] = array.GetValue(0) if array.GetNumberOfValues() else ""
             elif array.IsNumeric():
-                arrays[name] = Numbers(support.vtk_to_numpy(array).copy(), units)
+                arrays[name] = Numbers(_numpy(array, path).copy(), units)
         found.append(arrays)
     points, cells, facts = found
     numbers = [{name: a for name, a in place.items() if isinstance(a, Numbers)} for place in (points, cells)]
@@ -304,11 +308,11 @@ def triangles_of(mesh: CellMesh, kind: int, path: Path) -> np.ndarray:
     return triangulated(mesh.points, mesh.cells[kind], _vtk, str(path))
 
 
-def _mesh(data: Any, path: Path, support: Any) -> CellMesh:
+def _mesh(data: Any, path: Path) -> CellMesh:
     kinds = np.array([data.GetCellType(i) for i in range(data.GetNumberOfCells())], np.uint8)
     lists = [data.GetCells()] if path.suffix.lower() == ".vtu" else _cell_lists(data)
     both = [[x.GetOffsetsArray(), x.GetConnectivityArray()] for x in lists]
-    parts = [[support.vtk_to_numpy(array).astype(np.int64) for array in arrays] for arrays in both]
+    parts = [[_numpy(array, path).astype(np.int64) for array in arrays] for arrays in both]
     corners = np.concatenate([part[1] for part in parts])
     shifts = np.cumsum([0, *(len(part[1]) for part in parts)])
     ends = np.concatenate([np.zeros(1, np.int64), *(p[0][1:] + s for p, s in zip(parts, shifts, strict=False))])
@@ -316,12 +320,12 @@ def _mesh(data: Any, path: Path, support: Any) -> CellMesh:
     for kind, of_kind, rows in cells_by_type(kinds, ends, corners, data.GetNumberOfPoints(), str(path)):
         cells[kind] = of_kind
         order.append(rows)
-    points, in_cells, facts = _taken(data)
+    points, in_cells, facts = _taken(data, path)
     rows = np.concatenate(order) if order else np.zeros(0, np.int64)
     if any(len(array.values) < len(kinds) for array in in_cells.values()):
         raise InputError("has fewer values than cells", where=str(path), remedy=DAMAGED)
     in_cells = {name: Numbers(array.values[rows], array.units) for name, array in in_cells.items()}
-    return CellMesh(support.vtk_to_numpy(data.GetPoints().GetData()).copy(), cells, points, in_cells, facts)
+    return CellMesh(_numpy(data.GetPoints().GetData(), path).copy(), cells, points, in_cells, facts)
 
 
 def _cell_lists(data: Any) -> list[Any]:
@@ -335,6 +339,8 @@ def _axes_of_points(points: np.ndarray, dims: Sequence[int], path: Path) -> tupl
     Raises:
         InputError: the points are not those of a grid with axes.
     """
+    if points.shape != (int(np.prod(dims)), 3):
+        raise InputError(f"has {len(points)} points, not those of its extent", where=str(path), remedy=DAMAGED)
     places = points.reshape(*dims[::-1], 3).transpose(2, 1, 0, 3).astype(np.float64)
     axes = tuple(places[(*(slice(None) if d == axis else 0 for d in range(3)), axis)] for axis in range(3))
     extent = max(float(np.ptp(axis)) for axis in axes)

@@ -147,24 +147,30 @@ def try_grib(path: str, step: Step) -> None:
     _limit_memory()
     keys = [str(key).split(":")[0] for key in INDEX_KEYS]
     grids: set[Any] = set()
-    number = 0
-    with open(path, "rb") as file:
-        while True:
-            number += 1
-            step(f"message {number}")
-            message = eccodes.codes_grib_new_from_file(file)
-            if message is None:
-                break
-            try:
-                _try_message(eccodes, message, keys, grids)
-            finally:
-                eccodes.codes_release(message)
+    # The index is made of messages with several fields, which other code of the library takes apart.
+    for several in (True, False):
+        (eccodes.codes_grib_multi_support_on if several else eccodes.codes_grib_multi_support_off)()
+        number = 0
+        with open(path, "rb") as file:
+            while True:
+                number += 1
+                step(f"message {number}")
+                message = eccodes.codes_grib_new_from_file(file)
+                if message is None:
+                    break
+                try:
+                    _try_message(eccodes, message, keys, grids, values=not several)
+                finally:
+                    eccodes.codes_release(message)
+            if several:
+                eccodes.codes_grib_multi_support_reset_file(file)
 
 
-def _try_message(eccodes: Any, message: Any, keys: list[str], grids: set[Any]) -> None:
-    with suppress(eccodes.CodesInternalError, ValueError):
-        eccodes.codes_get_size(message, "values")
-        eccodes.codes_get_values(message)
+def _try_message(eccodes: Any, message: Any, keys: list[str], grids: set[Any], *, values: bool) -> None:
+    if values:
+        with suppress(eccodes.CodesInternalError, ValueError):
+            eccodes.codes_get_size(message, "values")
+            eccodes.codes_get_values(message)
     for key in keys:
         with suppress(eccodes.CodesInternalError, ValueError):
             eccodes.codes_get(message, key)

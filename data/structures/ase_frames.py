@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +11,9 @@ from typing import BinaryIO
 
 import ase.io
 import ase.io.vasp
+import numpy as np
 
+from data.errors import DAMAGED, InputError
 from data.formats.damage import parsing
 from data.formats.rows import Bad, Row
 from data.formats.text_files import open_lines
@@ -18,6 +22,10 @@ from data.structures.frame_rows import USUAL_UNITS, row_of_atoms
 from data.structures.frame_units import FrameUnits
 
 UNITS = FrameUnits(properties=USUAL_UNITS)
+#: Bytes of the head of a trajectory, whose last numbers are the count of frames and where their places are listed.
+_HEAD = 48
+#: Shape and type of an array of a frame.
+_ARRAY = re.compile(rb'"ndarray"\s*:\s*\[\s*\[([-\d,\s]*)\]\s*,\s*"(\w+)"')
 _VASPRUN = "cannot be read as a vasprun.xml"
 
 
@@ -27,6 +35,7 @@ def read_trajectory(path: Path, columns: Sequence[str], keys: FrameKeys) -> Iter
     Raises:
         InputError: the file is no trajectory, or a frame of it is damaged.
     """
+    _refuse_sizes(path)
     with parsing(path):
         frames = ase.io.iread(str(path), index=":", format="traj")
     number = 0
@@ -37,6 +46,36 @@ def read_trajectory(path: Path, columns: Sequence[str], keys: FrameKeys) -> Iter
         if atoms is None:
             return
         yield row_of_atoms(number, "", atoms, {}, columns, keys, UNITS, str(path))
+
+
+def _refuse_sizes(path: Path) -> None:
+    """Refuse a trajectory that states sizes beyond its own; `ase.io.ulm` allocates what it states.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    size = path.stat().st_size
+    damaged = InputError("states sizes beyond its own", where=str(path), remedy=DAMAGED)
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        if len(head) < _HEAD or not head.startswith(b"- of Ulm"):
+            return
+        count, start = (int(n) for n in np.frombuffer(head[-16:], "<i8"))
+        if not (0 <= count <= size and 0 <= start <= size - 8 * count):
+            raise damaged
+        file.seek(start)
+        for place in np.frombuffer(file.read(8 * count), "<i8").tolist():
+            if not 0 <= place <= size - 8:
+                raise damaged
+            file.seek(place)
+            length = int.from_bytes(file.read(8), "little", signed=True)
+            if not 0 <= length <= size - place - 8:
+                raise damaged
+            for shape, kind in _ARRAY.findall(file.read(length)):
+                entries = math.prod(int(n) for n in shape.split(b",") if n.strip())
+                width = int(re.sub(rb"\D", b"", kind) or b"8") // 8
+                if not 0 <= entries * max(1, width) <= size:
+                    raise damaged
 
 
 def read_vasprun(path: Path, columns: Sequence[str], keys: FrameKeys) -> Iterator[Row | Bad]:

@@ -68,6 +68,13 @@ def cross_validate(
     if not all(scores):
         return {}
     summary = summarise(scores)
+    wrong = [name for name, one in summary.items() if not np.isfinite([one["mean"], one["std"]]).all()]
+    if wrong:
+        raise InputError(
+            f"the folds have a {wrong[0]} of which there is no mean",
+            where=str(run_dir),
+            remedy="Remove the fold-* in it",
+        )
     write_json(run_dir / SUMMARY, {"folds": count, "metrics": summary})
     if progress:
         shown = {name: one for name, one in summary.items() if name.startswith("test/")}

@@ -17,7 +17,7 @@ from data.errors import CorruptStoreError, InputError
 from data.molecules.library import PreparedLibrary, read_part
 
 #: Broken files of each reader: fewer of those that take long to read.
-FEW = {"states": 3, "forecasts": 2, "fields": 5}
+FEW = {"states": 3, "forecasts": 2, "fields": 4, "vtk": 5, "md17": 6, "deepmd": 6, "ase": 6, "vasprun": 6}
 
 
 @pytest.mark.filterwarnings("ignore")
