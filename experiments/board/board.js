@@ -35,11 +35,15 @@ function number(value, digits = 4) {
   if (size >= 1e9 || size < 1e-4) {
     const [mantissa, exponent] = size.toExponential(Math.min(2, digits - 1)).split("e");
     const power = String(Number(exponent)).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"["0123456789".indexOf(c)] || "⁻");
-    return (value < 0 ? "−" : "") + Number(mantissa) + " × 10" + power;
+    const factor = Number(mantissa) === 1 ? "" : Number(mantissa) + " × ";
+    return (value < 0 ? "−" : "") + factor + "10" + power;
   }
   const text = Number(size.toPrecision(digits)).toLocaleString("en-US", { maximumFractionDigits: 12 });
   return (value < 0 ? "−" : "") + text;
 }
+
+// Three significant digits, as 37.0% and 0.120%.
+const percent = (share) => (share >= 1 || share < 1e-6 ? number(100 * share, 3) : (100 * share).toPrecision(3)) + "%";
 
 function span(seconds) {
   for (const [size, unit] of [[172800, 86400, "d"], [3600, 3600, "h"], [120, 60, "min"]].map((s) => [s[0], s.slice(1)]))
@@ -197,7 +201,7 @@ function updateMetrics(runs) {
     if (runs.length === 2) {
       const [one, other] = pairs;
       const change = one && other && one[0] !== 0 ? (other[0] - one[0]) / Math.abs(one[0]) : null;
-      line.push(change === null ? "" : change === 0 ? "equal" : (change > 0 ? "+" : "−") + number(100 * Math.abs(change), 3) + "%");
+      line.push(change === null ? "" : change === 0 ? "equal" : (change > 0 ? "+" : "−") + percent(Math.abs(change)));
     }
     return line;
   });
@@ -313,10 +317,12 @@ function panel(name, lines) {
     svg.append(drawing("text", { x: x(v), y: height - bottom + 18, "text-anchor": "middle" }, number(v, 6)));
   svg.append(drawing("path", { class: "axis", d: `M${left} ${top}V${height - bottom}H${width - right}` }));
   svg.append(drawing("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, "epoch"));
-  for (const line of own) {
+  // Curves that lie on each other are told apart by their widths.
+  for (const [place, line] of own.entries()) {
     const values = line.series[name];
     const path = values.map((p, i) => (i ? "L" : "M") + x(p[0]).toFixed(1) + " " + y(p[1]).toFixed(1)).join("");
-    const curve = drawing("path", { class: "line", d: path, stroke: line.colour, "stroke-dasharray": line.dash });
+    const curve = drawing("path", { class: "line", d: path, stroke: line.colour, "stroke-dasharray": line.dash,
+      "stroke-width": own.length > 1 && place % 2 === 0 ? 3.6 : 1.8 });
     curve.append(drawing("title", {}, line.label + ": " + number(values[values.length - 1][1]) + " at epoch " + values[values.length - 1][0]));
     svg.append(curve);
     const shown = values.length === 1 ? values : [values[values.length - 1]];

@@ -44,7 +44,7 @@ def render_board(records: RunRecords, *, is_live: bool) -> str:
         f"style-src {_hash(style)}" + ("; connect-src 'self'" if is_live else "")
     )
     return Template(_resource("board.html")).substitute(
-        title=escape(f"Runs below {records.root}"),
+        title=escape(f"Runs below {str(records.root).rstrip('/')}/"),
         style=style,
         script=script,
         policy=escape(policy),
