@@ -11,7 +11,7 @@ from omegaconf import MISSING, DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
 from data.errors import InputError
-from data.extras import install_command
+from data.extras import MissingExtraError
 from data.settings import build
 from experiments.application.stage import StageSettings, application
 from surrogates.learning.devices import enable_compilation_cache
@@ -21,11 +21,13 @@ PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 #: Keys that only some kinds use, and why the others do not.
 USED_BY: Mapping[str, tuple[str, ...]] = {
     "workers": ("properties",),
+    "standardise": ("properties",),
     "head": ("potentials",),
     "largest": ("properties", "potentials", "mixture", "meshes"),
     "neighbours": ("potentials", "mixture"),
 }
 WHY = {
+    "standardise": "reads no SMILES",
     "workers": "reads its inputs in the process of the server",
     "head": "has no heads to choose from",
     "largest": "takes inputs of one size",
@@ -42,6 +44,7 @@ class ServeSettings(StageSettings):
         host: address to listen on.
         port: port to listen on; 0 for a free one.
         workers: processes that parse SMILES; None for one for each core.
+        standardise: steps of standardisation of molecules, as in training.
         head: head of a potential; None for the one that was trained last.
         largest: most atoms or vertices of an input; None for the choice of the kind.
         neighbours: most neighbours of an atom of a periodic structure; None to refuse these.
@@ -56,6 +59,7 @@ class ServeSettings(StageSettings):
     body_mb: float = 64.0
     timeout_s: float = 30.0
     workers: int | None = None
+    standardise: tuple[str, ...] = ()
     head: str | None = None
     largest: int | None = None
     neighbours: int | None = None
@@ -68,11 +72,8 @@ def serve(config: DictConfig, run_dir: Path) -> None:
         try:
             import_module(package)
         except ImportError as error:
-            raise InputError(
-                f"serving needs the package {package}, which cannot be imported: {error}",
-                where="serve",
-                remedy=f"Install it with `{install_command('serve')}`",
-            ) from error
+            problem = f"serving needs the package {package}, which cannot be imported: {error}"
+            raise MissingExtraError(problem, "serve", where="serve") from error
     from experiments.serving.command import serve as serve_until_stopped
     from experiments.serving.kinds.loading import load_answerer
     from experiments.serving.limits import Limits
@@ -82,6 +83,7 @@ def serve(config: DictConfig, run_dir: Path) -> None:
     kind, answerer = load_answerer(
         settings.surrogate,
         workers=settings.workers,
+        standardise=settings.standardise,
         head=settings.head,
         largest=settings.largest,
         neighbours=settings.neighbours,

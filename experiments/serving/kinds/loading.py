@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ def load_answerer(
     value: str | None,
     *,
     workers: int | None,
+    standardise: Sequence[str] = (),
     head: str | None,
     largest: int | None,
     neighbours: int | None,
@@ -50,6 +52,7 @@ def load_answerer(
     Args:
         value: directory of a surrogate, of the run that trained it, or of a cascade.
         workers: processes that parse SMILES; None for one for each core.
+        standardise: steps of standardisation of molecules.
         head: head of a potential; None for the one that was trained last.
         largest, neighbours: what programs are compiled for; see the answerers.
         max_batch: most rows of a batch.
@@ -76,8 +79,13 @@ def load_answerer(
         surrogate.ask_rung([])
     if kind == "properties":
         from experiments.serving.kinds.molecules import MoleculeAnswerer
+        from simulators.chemistry.standardise import check_steps
 
-        answerer = MoleculeAnswerer(surrogate, workers or len(os.sched_getaffinity(0)), largest)
+        try:
+            check_steps(standardise)
+        except ValueError as error:
+            raise InputError(str(error), where="standardise") from error
+        answerer = MoleculeAnswerer(surrogate, workers or len(os.sched_getaffinity(0)), largest, tuple(standardise))
     elif kind == "parameters":
         from experiments.serving.kinds.numbers import NumberAnswerer
 

@@ -6,6 +6,7 @@ import queue
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ import numpy as np
 from data.molecules.foreign import encode
 from data.molecules.graph_tables import GraphTable
 from data.molecules.graphs import assign
-from data.processes.parsing import Lane, RowLimits
+from data.processes.parsing import Lane, Lost, RowLimits, each
 from experiments.serving.kinds.answerer import NOT_FINITE, indices, rows_read
 from experiments.serving.refusals import Refusal
 from experiments.serving.rows import Answer, Question, Readable
 from experiments.serving.values import text_of
+from simulators.chemistry.standardise import standard_form
 
 if TYPE_CHECKING:
     from surrogates.properties.surrogate import PropertySurrogate
@@ -31,14 +33,20 @@ FEWEST = 64
 ROOM = 2
 
 
+#: Graphs, (index, reason) of what cannot be read, and the SMILES that were parsed.
+Parsed = tuple[GraphTable, list[tuple[int, str]], list[str]]
+
+
 class ParsingProcesses:
     """Processes that parse SMILES side by side.
 
     Args:
         count: number of processes.
+        steps: steps of standardisation (`simulators.chemistry.standardise`).
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, steps: tuple[str, ...] = ()) -> None:
+        self._steps = steps
         self._lanes = [Lane(SMILES_LIMITS) for _ in range(count)]
         self._idle: queue.SimpleQueue[Lane] = queue.SimpleQueue()
         for lane in self._lanes:
@@ -49,21 +57,33 @@ class ParsingProcesses:
         """Start all processes, and wait for them."""
         list(self._threads.map(Lane.start, self._lanes))
 
-    def encode(self, smiles: Sequence[str]) -> tuple[GraphTable, list[tuple[int, str]]]:
-        """The graphs of SMILES with `source_index` into them, and (index, reason) of those that cannot be read."""
+    def encode(self, smiles: Sequence[str]) -> Parsed:
+        """The graphs of SMILES with `source_index` into them, those that cannot be read, and the standard forms."""
         pieces = max(1, min(len(self._lanes), len(smiles) // FEWEST))
         if pieces == 1:
             return self._encode(smiles)
         starts = [len(smiles) * i // pieces for i in range(pieces + 1)]
         parts = list(self._threads.map(self._encode, [smiles[a:b] for a, b in pairwise(starts)]))
-        tables = [replace(t, source_index=t.source_index + start) for (t, _), start in zip(parts, starts, strict=False)]
-        rejects = [(start + i, why) for (_, bad), start in zip(parts, starts, strict=False) for i, why in bad]
-        return GraphTable.concat(tables), rejects
+        tables, rejects, forms = [], [], []
+        for start, (table, bad, standard) in zip(starts, parts, strict=False):
+            tables.append(replace(table, source_index=table.source_index + start))
+            rejects += [(start + i, why) for i, why in bad]
+            forms += standard
+        return GraphTable.concat(tables), rejects, forms
 
-    def _encode(self, smiles: Sequence[str]) -> tuple[GraphTable, list[tuple[int, str]]]:
+    def _encode(self, smiles: Sequence[str]) -> Parsed:
         lane = self._idle.get()
         try:
-            return encode(smiles, lane=lane)
+            if not self._steps:
+                return (*encode(smiles, lane=lane), list(smiles))
+            standard = each(partial(standard_form, steps=self._steps), smiles, lane=lane)
+            lost = {i: form.reason for i, form in enumerate(standard) if isinstance(form, Lost)}
+            # A form is empty where it is the molecule itself.
+            forms = [
+                "" if isinstance(form, Lost) else form or text for form, text in zip(standard, smiles, strict=True)
+            ]
+            table, rejects = encode(forms, lane=lane)
+            return table, [(i, lost.get(i, why)) for i, why in rejects], forms
         finally:
             self._idle.put(lane)
 
@@ -81,14 +101,17 @@ class MoleculeAnswerer:
         surrogate: the surrogate.
         processes: number of processes that parse SMILES.
         largest: most atoms of a molecule; None for twice those of the training.
+        steps: steps of standardisation.
     """
 
     optional: tuple[str, ...] = ()
 
-    def __init__(self, surrogate: PropertySurrogate, processes: int, largest: int | None) -> None:
+    def __init__(
+        self, surrogate: PropertySurrogate, processes: int, largest: int | None, steps: tuple[str, ...] = ()
+    ) -> None:
         self.simulator = surrogate
         self.inputs, self.outputs = surrogate.spec.inputs, surrogate.spec.outputs
-        self._parsing = ParsingProcesses(processes)
+        self._parsing = ParsingProcesses(processes, steps)
         learned = surrogate.facts.buckets[-1].atoms
         most = ROOM * learned if largest is None else max(largest, learned)
         # The first size that holds the most atoms is the last one.
@@ -109,7 +132,7 @@ class MoleculeAnswerer:
         (variable,) = self.inputs
         column = question.column(variable.name)
         good, texts, refusals = rows_read(question, lambda row: text_of(variable, column[row]))
-        table, rejects = self._parsing.encode(texts)
+        table, rejects, forms = self._parsing.encode(texts)
         refusals |= {good[i]: Refusal("invalid_input", reason, variable.name) for i, reason in rejects}
         fits = assign(table, self._buckets) < len(self._buckets)
         if not fits.all():
@@ -125,7 +148,7 @@ class MoleculeAnswerer:
             table = table.take(np.flatnonzero(fits))
         sources = table.source_index.tolist()
         return Readable(
-            question.rows, indices([good[i] for i in sources]), (table, [texts[i] for i in sources]), refusals
+            question.rows, indices([good[i] for i in sources]), (table, [forms[i] for i in sources]), refusals
         )
 
     def answer(self, readable: Readable) -> Answer:

@@ -219,7 +219,7 @@ APPLICATIONS: list[tuple[str, str, list[str], list[str]]] = [
     ("predict", "parameters", ["inputs=a.csv", "out=o", "target=b"], ["smiles=a", "workers=2"]),
     ("predict", "potentials", ["inputs=a.xyz", "out=o", "head=a", "charge_key=q"], ["dims=[sample,x]", "smiles=a"]),
     ("serve", "properties", ["workers=1", "largest=30"], ["head=a", "neighbours=9"]),
-    ("serve", "parameters", ["port=0"], ["largest=30", "workers=1"]),
+    ("serve", "parameters", ["port=0"], ["largest=30", "workers=1", "standardise=[neutral]"]),
     ("serve", "potentials", ["head=a", "largest=30", "neighbours=9"], ["workers=1"]),
     ("predict", "fields", ["inputs=a.npz", "out=o", "dims=[sample,x]"], ["smiles=a", "columns=[a]", "target=b"]),
     (

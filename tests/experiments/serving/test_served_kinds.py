@@ -11,10 +11,12 @@ import jsonschema
 import numpy as np
 import pyarrow as pa
 import pytest
+from omegaconf import OmegaConf
 from openapi_spec_validator import validate
 
 from benchmarks.faults.small_surrogates import MAKERS, asked, question
 from data.errors import InputError
+from data.extras import MissingExtraError
 from experiments.serving.arrow_bodies import read_arrow, write_arrow
 from experiments.serving.compilations import CompilationCounter
 from experiments.serving.description import described, identity
@@ -25,6 +27,7 @@ from experiments.serving.kinds.loading import SERVED, load_answerer
 from experiments.serving.limits import Limits
 from experiments.serving.openapi import openapi
 from experiments.serving.rows import Answer, Question
+from experiments.stages import serve as stage
 
 LIMITS = Limits(max_batch=4)
 #: What the programs are compiled for: no more than the questions need.
@@ -183,3 +186,27 @@ def test_a_cascade_answers_what_its_simulators_take() -> None:
     answer = answered(answerer, Question(2, {"speed": [good["speed"], "x"], "wave": [good["wave"]] * 2}))
     assert set(answer.refusals) == {1}
     assert answer.columns["force"][0] == asked(surrogate, "parameters")["force"]
+
+
+def test_molecules_are_standardised_as_they_were_for_the_training(directories: dict[str, Path]) -> None:
+    where, options = str(directories["properties"]), {"head": None, "largest": 8, "neighbours": None, "max_batch": 4}
+    with pytest.raises(InputError, match="largest_fragment"):
+        load_answerer(where, workers=1, standardise=["fragment"], **options)  # type: ignore[arg-type]
+    _, answerer = load_answerer(where, workers=1, standardise=["largest_fragment"], **options)  # type: ignore[arg-type]
+    try:
+        answer = answered(answerer, Question(4, {"smiles": ["CCO.Cl", "CCO", "CC=O.[Na+].[Cl-]", "C(C"]}))
+    finally:
+        answerer.close()
+    assert set(answer.refusals) == {3}
+    gaps = answer.columns["gap"]
+    np.testing.assert_allclose(gaps[:2], float(asked(MAKERS["properties"](), "properties")["gap"]), rtol=1e-6)
+    assert abs(gaps[2] - gaps[0]) > 1e-4
+
+
+def test_without_the_extra_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(stage, "import_module", absent)
+    with pytest.raises(MissingExtraError, match=r"pip install -e .*\[serve\]"):
+        stage.serve(OmegaConf.create({"stage": "serve", "surrogate": "x", "run": {"dir": "x"}}), Path("x"))
