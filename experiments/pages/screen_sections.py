@@ -77,8 +77,21 @@ def funnel(run: PipelineRun) -> str:
     )
     return (
         f'<div class="panels">{figure}<div>{table(["Step", "Left", "Of all"], rows)}'
-        f'<p class="note">{escape(hit_rule(run))}</p></div></div>{_rungs(run)}{reading_table(run.path / "screen")}'
+        f'<p class="note">{escape(hit_rule(run))}</p>{_refused(run)}</div></div>{_rungs(run)}'
+        f"{reading_table(run.path / 'screen')}"
     )
+
+
+def _refused(run: PipelineRun) -> str:
+    """How many candidates the filters refused; empty for a run without filters."""
+    for key, file in (("refinement/filtered", "filtered.csv"), ("screen/filtered", "screen/filtered.csv")):
+        value = run.metric(key)
+        if value is not None:
+            return (
+                f'<p class="note">{metric(key, value, count(value))} candidates as good as the best have structural '
+                f"alerts and were left out ({file}).</p>"
+            )
+    return ""
 
 
 def _rungs(run: PipelineRun) -> str:

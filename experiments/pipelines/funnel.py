@@ -21,6 +21,7 @@ from experiments.pipelines.held_out import predict
 from experiments.pipelines.molecule_labelling import SimulatedLabels
 from experiments.pipelines.refinement import Refined, score
 from experiments.screening.hit_rates import Rate, break_even, enrichment, enrichment_at_least
+from experiments.screening.hit_selection import Diversity, unlike
 from experiments.screening.ledger import result_parts
 from experiments.screening.library_screen import Objective
 from experiments.screening.readings import StandardForms
@@ -46,6 +47,7 @@ def recheck(
     top: int,
     random: Sequence[str],
     refined: Refined | None = None,
+    diversity: Diversity | None = None,
 ) -> Rechecked:
     """Simulate the best `top` of the screen and the `random` control, and compare with the predictions.
 
@@ -59,8 +61,9 @@ def recheck(
         random: SMILES of candidates drawn uniformly, which are in no training set.
         refined: the candidates as the middle rung ranks them, whose predictions then replace those of the surrogate;
             None to take the best of the screen.
+        diversity: how unlike ones among the best are picked; None takes the best.
     """
-    best = _best_of_screen(run_dir, top) if refined is None else refined.best(top)
+    best = unlike(_best_of_screen(run_dir) if refined is None else refined.best(), top, diversity or Diversity())
     keys = set(molecule_keys(best))
     control = [s for s, key in zip(random, molecule_keys(random), strict=True) if key not in keys]
     smiles = best + control
@@ -92,10 +95,10 @@ def recheck(
     return Rechecked(len(labels.smiles), labels.core_seconds, recheck_metrics(frame, targets, labels.units))
 
 
-def _best_of_screen(run_dir: Path, top: int) -> list[str]:
+def _best_of_screen(run_dir: Path) -> list[str]:
     best_of_all = run_dir / "screen" / "top.csv"
     verify(best_of_all, remedy="Remove the directory screen and run again")
-    ranked = pd.read_csv(best_of_all)[:top]
+    ranked = pd.read_csv(best_of_all)
     if "standard_smiles" in ranked:
         # The form that was screened is the one that is simulated.
         ranked["smiles"] = ranked["standard_smiles"].fillna(ranked["smiles"])
@@ -264,6 +267,10 @@ def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Ma
             f"{metrics['refinement/failed']:,.0f} failed; "
             f"{metrics['refinement/labels']:,.0f} of them labelled to learn from"
         )
+    for key, file in (("refinement/filtered", "filtered.csv"), ("screen/filtered", "screen/filtered.csv")):
+        if key in metrics:
+            rows["refused by filters"] = f"{metrics[key]:,.0f} candidates as good as the best, in {file}"
+            break
     rows["re-checked hits"] = (
         f"{metrics['recheck/top/hits']:.0f} of {metrics['recheck/top/molecules']:.0f} best, "
         f"{metrics['recheck/random/hits']:.0f} of {metrics['recheck/random/molecules']:.0f} at random"

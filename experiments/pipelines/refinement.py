@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
@@ -26,9 +27,12 @@ from experiments.application.stage_costs import Ledger
 from experiments.pipelines.baselines import morgan_counts
 from experiments.pipelines.molecule_labelling import SimulatedLabels
 from experiments.pipelines.settings import Refinement
+from experiments.screening.best_rows import TopK
 from experiments.screening.cascade.settings import hit_rule
+from experiments.screening.hit_selection import Refused, refusals, write_filtered
 from experiments.screening.ledger import result_parts
 from experiments.screening.objective import Objective
+from experiments.screening.repeated_molecules import molecule_keys_by
 from simulators.adapter import Simulator
 from surrogates.cascade.correction import Correction, most_informative
 
@@ -114,7 +118,9 @@ def score(
     )
 
 
-def best_of_screen(folder: Path, objective: Objective, targets: Sequence[str], count: int) -> pd.DataFrame:
+def best_of_screen(
+    folder: Path, objective: Objective, targets: Sequence[str], count: int, filters: Sequence[str] = ()
+) -> tuple[pd.DataFrame, list[Refused]]:
     """The best candidates of a screen by `score`, each molecule once, read part by part.
 
     Args:
@@ -122,27 +128,34 @@ def best_of_screen(folder: Path, objective: Objective, targets: Sequence[str], c
         objective: what is sought.
         targets: properties.
         count: number of candidates.
+        filters: catalogues of structural alerts; a candidate with an alert makes room for the next best.
 
     Returns:
-        Columns smiles, of the form that was screened, `<t>_screen`, and screen_score, best first.
+        Columns smiles, of the form that was screened, `<t>_screen`, and screen_score, best first; and the candidates
+        that would be among them without the filters.
     """
-    best: list[pd.DataFrame] = []
+    best, forms = None, ["smiles"]
     for part in result_parts(folder):
         present = set(pq.read_schema(part).names)
-        names = [c for t in targets for c in (t, f"{t}_std")]
         forms = [c for c in ("smiles", "standard_smiles") if c in present]
-        frame = pd.read_parquet(part, columns=[*forms, "in_domain", *names])
+        if best is None:
+            best = TopK(count, molecule_keys_by(forms), refusals(filters, forms) if filters else None)
+        names = [c for t in targets for c in (t, f"{t}_std")]
+        table = pq.read_table(part, columns=["line", *forms, "in_domain", *names])
         if objective.require_domain:
-            frame = frame[frame["in_domain"].astype(bool)]
-        ranked = score(objective, targets, {n: frame[n].to_numpy(np.float64) for n in names})
-        frame = frame.assign(screen_score=ranked)[np.isfinite(ranked)]
-        best = [pd.concat([*best, frame]).nlargest(2 * count, "screen_score")]
-    rows = best[0] if best else pd.DataFrame({"smiles": [], "screen_score": []})
-    if "standard_smiles" in rows:
-        rows["smiles"] = rows["standard_smiles"].fillna(rows["smiles"])
-    rows = rows.assign(key=molecule_keys(rows["smiles"].astype(str).tolist())).drop_duplicates("key")[:count]
-    kept = rows.rename(columns={t: f"{t}_screen" for t in targets})
-    return kept[["smiles", *(f"{t}_screen" for t in targets if t in rows), "screen_score"]].reset_index(drop=True)
+            table = table.filter(table.column("in_domain"))
+        values = {n: table.column(n).to_numpy().astype(np.float64) for n in names}
+        table = table.append_column("score", pa.array(score(objective, targets, values), pa.float64()))
+        for batch in table.combine_chunks().to_batches():
+            best.add(batch)
+    rows = None if best is None else best.table()
+    if best is None or rows is None:
+        return pd.DataFrame({"smiles": [], "screen_score": []}), [] if best is None else best.refused()
+    frame = rows.to_pandas()
+    if "standard_smiles" in frame:
+        frame["smiles"] = frame["standard_smiles"].fillna(frame["smiles"])
+    kept = frame.rename(columns={"score": "screen_score", **{t: f"{t}_screen" for t in targets}})
+    return kept[["smiles", *(f"{t}_screen" for t in targets), "screen_score"]], best.refused()
 
 
 @dataclass(frozen=True)
@@ -154,26 +167,31 @@ class Refined:
         corrections: fitted to all labels.
         cheap: answers of the cheap simulator to candidates and controls.
         labels: the expensive labels that were added; None if there are none.
+        filtered: number of candidates as good as these that an alert refused, by the name of the catalogue; None if no
+            filter was requested.
     """
 
     table: pd.DataFrame
     corrections: Corrections
     cheap: SimulatedLabels
     labels: SimulatedLabels | None
+    filtered: Mapping[str, int] | None = None
 
     def metrics(self) -> dict[str, float]:
         """What entered the middle rung, what failed in it, and the labels that were added."""
+        refused = {} if self.filtered is None else {"": sum(self.filtered.values()), **self.filtered}
         return {
+            **{f"refinement/filtered/{name}".rstrip("/"): float(count) for name, count in refused.items()},
             "refinement/candidates": float(len(self.table)),
             "refinement/failed": float((self.table["status"] != "ok").sum()),
             "refinement/labels": float(0 if self.labels is None else len(self.labels.smiles)),
             "refinement/labels_failed": float(0 if self.labels is None else len(self.labels.failed)),
         }
 
-    def best(self, count: int) -> list[str]:
-        """The best candidates that have no label yet."""
+    def best(self) -> list[str]:
+        """The candidates that have no label yet, best first."""
         fresh = self.table[(self.table["status"] == "ok") & ~self.table["labelled"]]
-        return fresh["smiles"].astype(str).tolist()[:count]
+        return fresh["smiles"].astype(str).tolist()
 
 
 def refine(
@@ -188,6 +206,7 @@ def refine(
     counts: Refinement,
     run_dir: Path,
     ledger: Ledger,
+    filters: Sequence[str] = (),
 ) -> Refined:
     """Answer the best candidates of a screen by the cheap simulator, and rank them anew.
 
@@ -200,12 +219,15 @@ def refine(
         objective: what is sought.
         inputs: outputs of the cheap simulator; see `cheap_inputs`.
         counts: numbers of candidates and of further labels.
-        run_dir: receives `refinement.parquet`, and `refinement_labels.json` with the choice of the further labels.
+        run_dir: receives `refinement.parquet`, `refinement_labels.json` with the choice of the further labels, and
+            `filtered.csv` if candidates were refused.
         ledger: receives the cost of the stages "ranking", "refinement" and "refinement labels".
+        filters: catalogues of structural alerts; candidates with an alert are left out, and listed in `filtered.csv`.
     """
     targets = list(labelled.values)
     with ledger.stage("ranking"):
-        candidates = best_of_screen(screened, objective, targets, counts.top)
+        candidates, refused = best_of_screen(screened, objective, targets, counts.top, filters)
+        filtered = write_filtered(refused, run_dir)
         names = candidates["smiles"].astype(str).tolist()
         keys, present = molecule_keys(names), set(molecule_keys(labelled.smiles))
     with ledger.stage("refinement") as cost:
@@ -242,7 +264,7 @@ def refine(
     table = candidates.assign(**columns).sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
     with listed_path(run_dir / TABLE) as temporary:
         table.to_parquet(temporary)
-    return Refined(table, corrections, answers, added)
+    return Refined(table, corrections, answers, added, filtered if filters else None)
 
 
 def _chosen(

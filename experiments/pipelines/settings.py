@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from data.errors import InputError
 from experiments.application.stage import StageSettings
+from experiments.screening.hit_selection import Diversity
 from experiments.screening.objective import Objective
 from simulators.adapter import Simulator
 from surrogates.learning.conformal import fewest_points
@@ -88,6 +89,8 @@ class PipelineSettings(StageSettings):
     finetune: Any = MISSING
     objective: Any = MISSING
     screen: Best = field(default_factory=Best)
+    filters: tuple[str, ...] = ()
+    diversity: Diversity = field(default_factory=Diversity)
     refine: Refinement = field(default_factory=Refinement)
     recheck: RecheckCounts = field(default_factory=RecheckCounts)
 

@@ -110,6 +110,14 @@ def picks(diversity: Diversity, count: int, named: Sequence[str]) -> Callable[[p
     return pick
 
 
+def unlike(smiles: Sequence[str], count: int, diversity: Diversity) -> list[str]:
+    """At most `count` molecules of a ranked list, picked as hits are; the first ones without a picker."""
+    if diversity.picker is None:
+        return list(smiles[:count])
+    pool = list(smiles[: diversity.pool_of(count)])
+    return [pool[i] for i in diverse(fingerprints(pool), count, diversity)]
+
+
 def diverse(bits: np.ndarray, count: int, diversity: Diversity) -> Int[np.ndarray, " pick"]:
     """Indices of unlike rows, ascending.
 

@@ -206,6 +206,8 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         standardise=conformers.standardise,
         workers=settings.workers,
         objective=objective,
+        filters=settings.filters,
+        diversity=settings.diversity,
     )
     candidates = run_dir / "candidates.csv.gz"
     if settings.candidates is not None:
@@ -323,6 +325,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
             settings.refine,
             run_dir,
             ledger,
+            how.filters,
         )
     else:
         console.print("None is asked for: the best of the screen are re-checked as they are (refine.top=0).")
@@ -330,8 +333,9 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     console.rule("[bold]7 of 8  Re-check by simulation", align="left")
     with ledger.stage("recheck") as cost:
         checked = funnel.recheck(
-            surrogate, expensive.label, objective, targets, run_dir, settings.recheck.top, drawn["random"], better
-        )
+            surrogate, expensive.label, objective, targets, run_dir, settings.recheck.top, drawn["random"], better,
+            how.diversity,
+        )  # fmt: skip
         cost.items, cost.core_seconds = checked.items, checked.core_seconds
 
     console.rule("[bold]8 of 8  Report", align="left")
