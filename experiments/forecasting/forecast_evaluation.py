@@ -123,7 +123,8 @@ def evaluate_forecaster(
     layout = None if forecaster is None else forecaster.layout
     forecasts = None if elsewhere is None else opened_forecasts(elsewhere, settings.names)
     file = existing_file(settings.file, "forecasts.file")
-    store = truth_windows(file, run_dir / "truth", layout, forecasts, readings)
+    training = None if settings.training is None else existing_file(settings.training, "forecasts.training")
+    store = truth_windows(file, run_dir / "truth", layout, forecasts, readings, training)
     if forecaster is not None:
         forecaster.layout.refuse_other_states(store.layout, settings.file, "those of the surrogate")
         forecaster.refuse_members(settings.members)

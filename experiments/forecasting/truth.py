@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -15,7 +16,12 @@ from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
 
 
 def truth_windows(
-    path: Path, folder: Path, layout: WeatherLayout | None, forecasts: xr.Dataset | None, readings: list[Reading]
+    path: Path,
+    folder: Path,
+    layout: WeatherLayout | None,
+    forecasts: xr.Dataset | None,
+    readings: list[Reading],
+    training: Path | None = None,
 ) -> WindowStore:
     """The windows at a path, or those written of a file of states.
 
@@ -25,6 +31,7 @@ def truth_windows(
         layout: layout of a forecaster that is scored; its variables, levels and step are read.
         forecasts: forecasts with our names; without a layout, the variables and levels that both have are read.
         readings: gets what was read of a file.
+        training: windows of the training, whose order of variables those of a file get.
 
     Raises:
         InputError: the file cannot be read, or shares no variable with the forecasts.
@@ -35,14 +42,14 @@ def truth_windows(
     if layout is not None:
         source = selected(source, layout)
     elif forecasts is not None:
-        source = _shared(source, forecasts)
+        source = _shared(source, forecasts, WindowStore.open(training).layout.variables if training else ())
     store = source.write(folder)
     readings.append(source.reading())
     return store
 
 
-def _shared(source: Reanalysis, forecasts: xr.Dataset) -> Reanalysis:
-    """The source with the variables and levels that forecasts have too."""
+def _shared(source: Reanalysis, forecasts: xr.Dataset, order: Sequence[str]) -> Reanalysis:
+    """The source with the variables and levels that forecasts have too, those of `order` first and in this order."""
     layout = source.layout
     variables, levels = [], {}
     for name in layout.variables:
@@ -60,4 +67,7 @@ def _shared(source: Reanalysis, forecasts: xr.Dataset) -> Reanalysis:
             f"it has {', '.join(layout.variables)}, and the forecasts have {', '.join(map(str, forecasts.data_vars))}",
             where=source.where, remedy="Give the truth of one of their variables, or forecasts.names={OLD: NEW}",
         )  # fmt: skip
+    # A store and a file of the same states may list their variables in another order.
+    ranks = {name: rank for rank, name in enumerate(order)}
+    variables.sort(key=lambda name: ranks.get(name, len(ranks)))
     return Reanalysis(source.path, variables=tuple(variables), levels=levels or ())
