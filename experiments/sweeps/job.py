@@ -16,7 +16,9 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.files import write_json
-from data.json_files import read_plain
+from data.formats.damage import first_line
+from data.json_files import parse_json
+from data.plain import from_plain
 from data.processes.descendants import end_with_parent
 from data.progress import FINISHED
 from experiments.runs.status import run_status
@@ -61,7 +63,7 @@ def read_jobs(sweep: Path) -> list[SweepJob]:
         InputError: a file of a job cannot be read.
     """
     paths = (sweep / FOLDER).glob("*.json")
-    return sorted((read_plain(path, SweepJob, remedy="Remove it") for path in paths), key=lambda job: job.number)
+    return sorted(map(_read, paths), key=lambda job: job.number)
 
 
 def run_job(stage: str, job: SweepJob, sweep: Path, options: Sequence[str] = ()) -> int:
@@ -137,7 +139,15 @@ def _path(sweep: Path, number: int) -> Path:
 
 def _before(sweep: Path, number: int) -> SweepJob | None:
     path = _path(sweep, number)
-    return read_plain(path, SweepJob, remedy="Remove it") if path.is_file() else None
+    return _read(path) if path.is_file() else None
+
+
+def _read(path: Path) -> SweepJob:
+    """A file of a job; several processes write to its folder, which therefore has no table of checksums."""
+    try:
+        return from_plain(SweepJob, parse_json(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot be read: {first_line(error)}", where=str(path), remedy="Remove it") from error
 
 
 def _is_finished(directory: Path) -> bool:

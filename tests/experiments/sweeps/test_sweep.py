@@ -54,6 +54,7 @@ def swept(arguments: Sequence[str], run: Callable[[Sequence[str]], int] | None =
         job.run_command = one  # type: ignore[assignment]
         status = run_stage("prepare", arguments)
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
     process = multiprocessing.get_context("fork").Process(target=child)
@@ -107,7 +108,14 @@ def test_a_job_that_is_killed_is_named_and_runs_again(folder: Path) -> None:
     assert status == 1
     assert "ended by signal 9" in said
     assert states(folder) == {0: ("failed", -9), 1: ("finished", 0)}
-    assert swept(two)[::2] == (0, ["candidates=a.smi"])
+    (folder / "sweep" / "jobs" / "0.json").write_text("{")
+    status, said, asked = swept(two)
+    assert (status, asked) == (2, [])
+    assert "0.json: cannot be read" in said
+    (folder / "sweep" / "jobs" / "0.json").unlink()
+    status, said, asked = swept(two)
+    assert (status, asked) == (0, ["candidates=a.smi"])
+    assert "WARNING" not in said
 
 
 def test_a_stopped_sweep_ends_with_130_and_names_what_was_stopped(folder: Path) -> None:
