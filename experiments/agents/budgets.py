@@ -164,8 +164,9 @@ class Account:
         """
         left = self.spending()
         if not left.jobs_left:
+            runs = "1 run is" if left.jobs == 1 else f"{left.jobs} runs are"
             raise InputError(
-                f"{left.jobs} runs are under way, which is the limit",
+                f"{runs} under way, which is the limit",
                 where="jobs",
                 remedy="Wait for one with status, or stop one",
             )

@@ -175,10 +175,11 @@ def predict(surrogate: Any, directory: str, inputs: Sequence[Mapping[str, Any]])
 
 
 def _units(surrogate: Any) -> dict[str, str]:
-    layout = getattr(surrogate.facts, "layout", None)
     outputs = {v.name: v.units for v in surrogate.spec.outputs if not v.name.endswith(ENDS) and v.name != "in_domain"}
-    if layout is None:
+    if surrogate.KIND != "parameters":
         return outputs
+    # Entries of a curve are quantities of their own.
+    layout = surrogate.facts.layout
     names = (t for v in layout.outputs for t in layout.targets[layout.target_slices[v.name]])
     units = (v.units for v in layout.outputs for _ in layout.targets[layout.target_slices[v.name]])
     return dict(zip(names, units, strict=True))

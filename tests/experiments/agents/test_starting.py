@@ -79,7 +79,7 @@ def test_no_more_runs_than_allowed_are_under_way_and_a_stop_ends_one(commands: P
     run = started.structured_content["result"]
     assert run["max_core_seconds"] == 30
     assert refused.is_error
-    assert "1 runs are under way" in refused.content[0].text
+    assert "1 run is under way" in refused.content[0].text
     (stopped,) = talk(root, [("stop", {"run": run["id"], "wait_s": 50})], None)
     assert stopped.structured_content["result"]["state"]["status"]["state"] == "stopped"
 

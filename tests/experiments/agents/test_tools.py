@@ -296,6 +296,17 @@ def test_predictions_are_those_of_the_surrogate_with_interval_domain_units_and_f
     assert "is spent" in spent.content[0].text
 
 
+def test_outputs_that_are_arrays_are_said_in_words_with_their_units(root: Path) -> None:
+    unpack("surrogates/fields", root / "waves")
+    request = {"initial": np.zeros((1, 8)).tolist(), "speed": 0.1}
+    wrong = {"initial": [[0.0]], "speed": 0.1}
+    answer = called(root, "predict", surrogate="waves", inputs=[request, wrong])
+    first, second = answer["predictions"]
+    assert first["arrays"]["u"].startswith("array of shape (")
+    assert (first["in_domain"], answer["units"]) == (True, {"u": "m"})
+    assert second["error"].startswith("invalid_input")
+
+
 def test_describe_and_check_are_commands_with_the_same_answer(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
