@@ -62,8 +62,8 @@ def document_of(*arguments: str | Path) -> tuple[dict[str, Any], str]:
     return document, err.getvalue()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_says_in_its_document_which_key_it_does_not_know(
+@pytest.mark.parametrize("stage", ["report", "screen", "simulate", "train"])
+def test_a_key_that_a_stage_does_not_know_is_named_in_its_document(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -122,9 +122,9 @@ def test_every_stage_ends_with_what_it_made_what_it_cost_and_where_it_lies(
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], str]]:
-    """Documents of real commands: labels, a training on them, and what is done with the surrogate."""
+    """Documents of real commands: a campaign that is stopped and resumed, and a training on its labels."""
     folder = tmp_path_factory.mktemp("chain")
-    store, run, table = folder / "labels.zarr", folder / "run", folder / "designs.csv"
+    store, run = folder / "labels.zarr", folder / "run"
     append = RecordStore.append
 
     def interrupted(records: RecordStore, *values: Any, **more: Any) -> None:
@@ -145,14 +145,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str,
         "train", "task=kinetics/robertson", f"data.file={store}", "data.parts=[10,3,9,2]", "model.ensemble=1",
         "model.width=4", "model.layers=1", "train.epochs=2", "train.mlflow=false", f"run.dir={run}",
     )  # fmt: skip
-    table.write_text("rate_1,rate_2,rate_3,initial_b,initial_c\n0.04,1e4,3e7,0,0\n0.04,what,3e7,0,0\n")
-    documents["predict"] = document_of(
-        "predict", f"surrogate={run}", f"inputs={table}", f"out={folder / 'answers.csv'}"
-    )
-    documents["evaluate"] = document_of(
-        "evaluate", f"surrogate={run}", f"data.test=[{store}]", f"run.dir={folder / 'scores'}"
-    )
-    documents["export"] = document_of("export", f"store={store}", f"out={folder / 'labels.csv'}")
     return documents
 
 
@@ -161,8 +153,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str,
     [
         ("simulate", "records", "simulate/core_seconds"),
         ("train", "surrogate", "test/factor_error"),
-        ("predict", "file", None),
-        ("evaluate", "metrics", None),
     ],
 )
 def test_real_commands_name_their_files_metrics_and_costs(
