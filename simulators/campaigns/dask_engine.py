@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -56,8 +56,15 @@ class DaskExecutor(Executor):
             arguments, more: its arguments.
             key: group and name of the task. Both are global in the cluster: a task with the same name is the same task.
                 A scheduler remembers each group for ever, so that a campaign has one.
+
+        Raises:
+            BrokenExecutor: the client has lost its scheduler.
         """
-        handed = self._client.submit(function, *arguments, **more, key=key, pure=False, retries=0)
+        try:
+            handed = self._client.submit(function, *arguments, **more, key=key, pure=False, retries=0)
+        except Exception as error:
+            # A client that is closed raises an exception of no class of its own.
+            raise BrokenExecutor(str(error)) from error
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
 
@@ -66,6 +73,9 @@ class DaskExecutor(Executor):
             # is computed again when its worker dies.
             try:
                 result = task.result()
+            except OSError as error:
+                # What the task raised comes with its state; else the scheduler or the connection to it ended meanwhile.
+                future.set_exception(error if task.status == "error" else BrokenExecutor(str(error)))
             except BaseException as error:
                 future.set_exception(error)
             else:

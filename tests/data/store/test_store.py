@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from small_stores import FACTS, Variable, assert_same, make, values
 
 from data.encodable import encodable
-from data.errors import InputError
+from data.errors import CorruptStoreError, InputError
 from data.store.journal import HEAD, MAGIC
 from data.store.records import RecordStore, verify
 
@@ -48,6 +48,30 @@ def test_what_was_appended_comes_back(
     assert [key for key, _ in stored] == [f"k{i}" for i in range(len(rows))]
     for (_, record), want in zip(stored, expected, strict=True):
         assert_same(record, want)
+
+
+def test_records_are_read_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("columns", "records"):
+        monkeypatch.setattr(f"data.store.{module}.CHUNK", 4)
+    expected = [values(i, atoms) for i, atoms in enumerate([3, 0, 0, 6, 1, 2, 0, 5, 4, 0, 6, 1])]
+    with make(tmp_path / "s.zarr", flush_every=5) as store:
+        for i, record in enumerate(expected):
+            store.append(f"k{i}", record, **FACTS)
+        # Some are in chunks and some in the journal.
+        during = list(store.records())
+    with RecordStore.open(tmp_path / "s.zarr") as store:
+        after = list(store.records())
+        assert [key for (key,) in store.facts_by_record(["key"])] == [f"k{i}" for i in range(len(expected))]
+    for stored in (during, after):
+        for (_, record), want in zip(stored, expected, strict=True):
+            assert_same(record, want)
+    # The last chunk has not been looked at when the first record comes.
+    (tmp_path / "s.zarr" / "key" / "c" / "2").unlink()
+    with RecordStore.open(tmp_path / "s.zarr") as store:
+        reading = store.records()
+        assert next(reading)[0] == "k0"
+        with pytest.raises(CorruptStoreError, match="chunk 2 of key"):
+            list(reading)
 
 
 def test_failures_are_rows_with_their_inputs_and_a_reason(tmp_path: Path) -> None:

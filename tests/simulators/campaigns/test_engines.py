@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from data.spec import input_hash
 from data.store.records import RecordStore
 from simulators.campaigns import guarded as seam
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
+from simulators.campaigns.dask_engine import DaskExecutor
 from simulators.campaigns.engine_crew import RESUBMITTED, WINDOW, Engine
 from simulators.campaigns.guarded import close_own_worker
 from simulators.campaigns.slot import Job
@@ -292,6 +293,32 @@ def test_an_engine_that_is_gone_ends_the_campaign_with_the_way_to_go_on(tmp_path
     pool.shutdown()
     with pytest.raises(InputError, match="engine is gone"):
         run(tmp_path, [request(1.0)], Engine(pool, lambda: 1))
+
+
+@pytest.mark.parametrize(("status", "kind"), [("finished", BrokenExecutor), ("error", FileNotFoundError)])
+def test_a_scheduler_that_ends_while_a_result_is_fetched_is_no_error_of_the_task(
+    status: str, kind: type[BaseException]
+) -> None:
+    class Fetching:
+        """A future of Dask whose result cannot be fetched, or whose task failed."""
+
+        def __init__(self) -> None:
+            self.status = status
+
+        def add_done_callback(self, call: Callable[[Any], None]) -> None:
+            call(self)
+
+        def result(self) -> None:
+            raise FileNotFoundError("Connection reset by peer")
+
+        def release(self) -> None:
+            pass
+
+    class Connected:
+        def submit(self, function: Any, *arguments: Any, **more: Any) -> Fetching:
+            return Fetching()
+
+    assert type(DaskExecutor(Connected()).submit(print).exception()) is kind
 
 
 @pytest.mark.parametrize(
