@@ -168,7 +168,8 @@ class Peers:
                 link.send(finished=True)
             self._waker.send(b".")
             self._changed.wait_for(lambda: self._over or self._ended is not None)
-        self._stop()
+        # Where another process ended, the thread ends this one in a moment.
+        self._stop(GRACE_S if self._ended is None else None)
 
     def tell(self, how: str, status: int) -> None:
         """Tell the others that this process ends.
@@ -189,12 +190,12 @@ class Peers:
         with self._changed:
             return self._changed.wait_for(lambda: self._ended is not None, seconds)
 
-    def _stop(self) -> None:
+    def _stop(self, seconds: float | None = GRACE_S) -> None:
         self._over = True
         with suppress(OSError):
             self._waker.send(b".")
         if threading.current_thread() is not self._thread:
-            self._thread.join(GRACE_S)
+            self._thread.join(seconds)
 
     # The thread
 

@@ -24,6 +24,7 @@ from data.batch_rows import WHOLE, BatchRows
 from data.errors import InputError
 from experiments.cli import stop_as_ctrl_c
 from surrogates.learning import loop
+from surrogates.learning.devices import refuse_other_processes
 from surrogates.learning.loop import Batch, TrainConfig
 from surrogates.learning.processes import DeviceConfig, news_awaited, processes_joined
 
@@ -117,6 +118,14 @@ class Signalled(linear_problem.Source):
             if self.at is not None and (index, i) == self.at[1:]:
                 os.kill(os.getpid(), self.at[0])
             yield batch
+
+
+def compare_data() -> None:
+    """Compare facts of which one differs in process 1."""
+    import jax
+
+    differs = jax.process_index() == 1
+    refuse_other_processes({"training part": f"rows {differs}", "training recipe": "the same"}, "runs/a")
 
 
 def train_linear(run_dir: str, out: str, epochs: int, every_s: float | None, signals: Signals) -> None:

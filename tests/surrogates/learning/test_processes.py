@@ -9,7 +9,7 @@ from pathlib import Path
 import linear_problem
 import numpy as np
 import pytest
-from process_group import PROCESSES, Signals, run_group, train_linear
+from process_group import PROCESSES, Signals, compare_data, run_group, train_linear
 
 EPOCHS = 6
 
@@ -61,3 +61,13 @@ def test_four_processes_that_are_stopped_and_killed_end_as_one_process_does(tmp_
     for row, single in zip(rows, alone.history, strict=True):
         assert row["train/loss"] == pytest.approx(single["train/loss"], rel=2e-5)
         assert row["valid/loss"] == pytest.approx(single["valid/loss"], rel=2e-4)
+
+
+def test_other_data_on_another_host_are_refused_and_all_end(tmp_path: Path) -> None:
+    statuses, errors = run_group(tmp_path, compare_data, processes=2, devices=1)
+    assert statuses == [2, 2]
+    problem = "process 1 has another training part than process 0"
+    assert problem in errors[1]
+    assert "training recipe" not in errors[1]
+    assert errors[0].startswith("Process 1 (")
+    assert problem in errors[0]
