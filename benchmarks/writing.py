@@ -22,6 +22,8 @@ from simulators.campaigns.spool import Finished
 from simulators.testing import Misbehaving, request
 from simulators.workers.worker import WorkerAnswer, request_values
 
+#: Workers of the campaign; tasks of up to 512 requests are under way for each, whose requests are in memory.
+WORKERS = 2
 #: Requests by which the costs outside the writer are measured.
 SAMPLE = 500
 
@@ -52,7 +54,7 @@ def answer_all(folder: Path, size: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     simulator = Misbehaving(str(folder))
     requests = (request(float(x)) for x in range(size))
-    engine = Engine(Answered(simulator.fingerprint), lambda: 64)
+    engine = Engine(Answered(simulator.fingerprint), lambda: WORKERS)
     run_campaign(simulator, requests, folder / "s", CampaignConfig(), progress=False, engine=engine)
 
 
