@@ -68,17 +68,17 @@ def writer(folder: Path, size: int) -> dict[str, float]:
     with RecordStore.open(folder / "s") as records:
         assert len(records) == size
     # The requests are made by whoever asks, and the frames by workers.
-    made = _each(lambda x: request_values(request(x)))
+    requested = _each(lambda x: request_values(request(x)))
     worker = Answered("f")
     framed = _each(lambda x: worker.frame("k" * 64, {"x": x, "mode": "ok"}))
     one = request(1.0)
     hashed = _each(lambda x: input_hash(one))
-    alone = core / size - made - framed
+    alone = core / size - requested - framed
     return {
         "records a second of wall time": size / wall,
         "records a core-second": size / core,
         "the writer alone: records a core-second": 1 / alone,
-        "making a request: core-ms": 1000 * made,
+        "making a request: core-ms": 1000 * requested,
         "a worker's frame: core-ms": 1000 * framed,
         "hashing a request: core-ms": 1000 * hashed,
         "writer alone, with hashing: core-ms": 1000 * alone,

@@ -175,8 +175,8 @@ def read_collection(path: Path) -> list[tuple[float, int, Path]]:
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise InputError("declares entities, which no collection needs", where=str(path), remedy="Write it again")
     with parsing(path, remedy=DAMAGED):
-        found = list(ElementTree.fromstring(content).iter("DataSet"))
-        parts = [(float(e.get("timestep", "0")), int(e.get("part", "0")), str(e.get("file", ""))) for e in found]
+        entries = list(ElementTree.fromstring(content).iter("DataSet"))
+        parts = [(float(e.get("timestep", "0")), int(e.get("part", "0")), str(e.get("file", ""))) for e in entries]
     if not parts:
         raise InputError("names no files", where=str(path))
     folder = path.parent.resolve()
@@ -284,7 +284,7 @@ def _numpy(array: Any, path: Path) -> np.ndarray:
 
 def _taken(data: Any, path: Path) -> tuple[dict[str, Numbers], dict[str, Numbers], dict[str, Numbers | str]]:
     """Values at points, in cells, and of the whole."""
-    found: list[dict[str, Any]] = []
+    places: list[dict[str, Any]] = []
     for place in (data.GetPointData(), data.GetCellData(), data.GetFieldData()):
         arrays: dict[str, Any] = {}
         for i in range(place.GetNumberOfArrays()):
@@ -297,8 +297,8 @@ def _taken(data: Any, path: Path) -> tuple[dict[str, Numbers], dict[str, Numbers
                 arrays[name] = array.GetValue(0) if array.GetNumberOfValues() else ""
             elif array.IsNumeric():
                 arrays[name] = Numbers(_numpy(array, path).copy(), units)
-        found.append(arrays)
-    points, cells, facts = found
+        places.append(arrays)
+    points, cells, facts = places
     numbers = [{name: a for name, a in place.items() if isinstance(a, Numbers)} for place in (points, cells)]
     return numbers[0], numbers[1], facts
 

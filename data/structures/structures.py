@@ -196,13 +196,7 @@ class Structures:
         for row in frames:
             try:
                 if row.numbers is None or row.positions is None:
-                    raise InputError(
-                        "no geometry",
-                        where=f"{where}:{row.line}",
-                        file=where,
-                        row=row.line,
-                        remedy="Give extxyz, SDF or ASE db",
-                    )
+                    raise InputError("no geometry", **_place(row, where), remedy="Give extxyz, SDF or ASE db")
                 _forces(row, where), _stress(row, where)
                 lattices.append(_lattice(row, where))
                 rows.append(row)
@@ -231,9 +225,7 @@ class Structures:
         problem = f"two atoms are closer than {MIN_DISTANCE} Angstrom"
         for at in np.flatnonzero(close):
             if refused is None:
-                raise InputError(
-                    problem, where=f"{where}:{rows[at].line}", file=where, row=rows[at].line, remedy="Remove the frame"
-                )
+                raise InputError(problem, **_place(rows[at], where), remedy="Remove the frame")
             refused(rows[at], problem)
         if close.all():
             raise InputError("no structures", where=where, remedy="Give an extxyz file with at least one frame")
@@ -354,6 +346,11 @@ def _fixed_mask(row: FrameRow) -> np.ndarray | None:
     return None if value is None else np.asarray(value, bool).reshape(len(np.asarray(row.numbers)), 3)
 
 
+def _place(row: FrameRow, where: str) -> dict[str, Any]:
+    """Where a frame stands, as the arguments of an error."""
+    return {"where": f"{where}:{row.line}", "file": where, "row": row.line}
+
+
 def _forces(row: FrameRow, where: str) -> np.ndarray | None:
     value = row.properties.get("forces")
     if value is None:
@@ -362,9 +359,7 @@ def _forces(row: FrameRow, where: str) -> np.ndarray | None:
     if forces.shape != np.asarray(row.positions).shape:
         raise InputError(
             f"forces have shape {forces.shape}, positions {np.asarray(row.positions).shape}",
-            where=f"{where}:{row.line}",
-            file=where,
-            row=row.line,
+            **_place(row, where),
         )
     return forces
 
@@ -378,9 +373,7 @@ def _lattice(row: FrameRow, where: str) -> np.ndarray:
     if cell.shape != (3, 3) or np.linalg.matrix_rank(lattice[pbc]) < pbc.sum():
         raise InputError(
             f"it repeats along {int(pbc.sum())} directions, but its cell does not span them",
-            where=f"{where}:{row.line}",
-            file=where,
-            row=row.line,
+            **_place(row, where),
             remedy='Give Lattice="..." with a vector for each, or pbc="F F F"',
         )
     return lattice
@@ -395,7 +388,5 @@ def _stress(row: FrameRow, where: str) -> np.ndarray | None:
         xx, yy, zz, yz, xz, xy = stress
         return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     if stress.size != 9:
-        raise InputError(
-            f"stress has shape {stress.shape}, not 3 x 3 or 6", where=f"{where}:{row.line}", file=where, row=row.line
-        )
+        raise InputError(f"stress has shape {stress.shape}, not 3 x 3 or 6", **_place(row, where))
     return stress.reshape(3, 3)

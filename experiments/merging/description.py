@@ -75,6 +75,6 @@ def summed_metrics(directories: Sequence[Path], stage: str, largest: Sequence[st
     for directory in directories:
         for name, value in read_plain(directory / "metrics.json", dict[str, float], remedy=REMEDY).items():
             if not name.endswith("per_second") and name.startswith(f"{stage}/"):
-                known = total.get(name, 0.0)
-                total[name] = max(known, value) if name.partition("/")[2] in largest else known + value
+                before = total.get(name, 0.0)
+                total[name] = max(before, value) if name.partition("/")[2] in largest else before + value
     return total
