@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
+# Processes that run tests. Two cores are busy with three, because tests also wait for what they start.
+WORKERS ?= 3
 # Training molecules of the benchmark of QM9's gap, one or more numbers.
 TRAIN ?= 10000
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
@@ -42,12 +44,12 @@ test: dev  ## lint, then the tests, with types and import layers checked beside 
 	@$(MAKE) --no-print-directory style
 	@types=$$(mktemp); $(MAKE) --no-print-directory types >$$types 2>&1 & checking=$$!; \
 	trap 'kill $$checking 2>/dev/null; rm -f "$$types"' EXIT; \
-	echo "$(BIN)/python -m pytest -q -n 2 --dist=worksteal $(TESTS)"; \
-	$(BIN)/python -m pytest -q -n 2 --dist=worksteal $(TESTS); tested=$$?; \
+	echo "$(BIN)/python -m pytest -q -n $(WORKERS) --dist=worksteal $(TESTS)"; \
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist=worksteal $(TESTS); tested=$$?; \
 	wait $$checking; checked=$$?; cat "$$types"; exit $$((tested ? tested : checked))
 
 coverage: dev  ## the tests, and which lines they reach
-	$(BIN)/python -m pytest -q -n 2 --dist=worksteal --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist=worksteal --cov --cov-report=term:skip-covered
 
 lint: style types  ## ruff, mypy and the import layers
 
