@@ -154,10 +154,10 @@ def meshes(options: Namespace, folder: Path) -> list[Pair]:
             options.epochs or 40,
             settings,
             errors,
-            rung=[f'rung.settings=["simulator.order={order}"]'],
+            rung=[setting],
             line=_mesh_line,
         )
-        for order in (1, 2)
+        for order, setting in ((1, 'rung.settings=["simulator.order=1"]'), (2, 'rung.settings=["simulator.order=2"]'))
     ]
 
 

@@ -198,7 +198,6 @@ def float64_answer(case: Case, inputs: tuple[Any, ...]) -> Any:
     def widened(leaf: Any) -> Any:
         return jnp.asarray(leaf, jnp.float64) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
 
-    graph, state = nnx.split(case.fresh("float32"))
+    program, state = case.program("float32")
     with jax.enable_x64(True):
-        answer = case.ask(nnx.merge(graph, jax.tree.map(widened, state)), *jax.tree.map(widened, inputs))
-        return jax.tree.map(np.asarray, answer)
+        return jax.tree.map(np.asarray, program(jax.tree.map(widened, state), *jax.tree.map(widened, inputs)))

@@ -180,6 +180,6 @@ def refuse_other_processes(facts: Mapping[str, str], where: str) -> None:
         )
 
 
-def _digest(text: str) -> Int[np.ndarray, 4]:
+def _digest(text: str) -> Int[np.ndarray, " 4"]:
     # Without 64-bit types, which JAX has only where they are asked for, a hash is a few numbers of 32 bits.
     return np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], np.int32)

@@ -17,6 +17,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 
 #: What is imported once; JAX starts its threads with its first array, so that none of these starts one. A process of
@@ -24,6 +25,8 @@ from pathlib import Path
 STAGES = ("active", "evaluate", "pipeline", "screen", "train")
 MODULES = ["pytest", *(f"experiments.stages.{name}" for name in STAGES), "frozen_imports"]
 _FORKS = multiprocessing.get_context("forkserver")
+#: The process whose server of forks this module knows.
+_OWNER = [os.getpid()]
 
 
 class Command:
@@ -50,6 +53,7 @@ class Command:
         self._err = Path(self._streams.name) / "err" if apart else self._out
         for path in (self._out, self._err):
             path.touch()
+        _forget_server_of_parent()
         _FORKS.set_forkserver_preload(MODULES)
         self._process = _FORKS.Process(
             target=_command,
@@ -93,6 +97,13 @@ class Command:
         """What it wrote, after its end."""
         self.wait(timeout)
         return self.said
+
+
+def _forget_server_of_parent() -> None:
+    """Let a fork of the process that has started the server start its own: it cannot wait for a process beside it."""
+    if _OWNER[0] != os.getpid():
+        _OWNER[0] = os.getpid()
+        forkserver._forkserver.__init__()  # type: ignore[attr-defined, misc]
 
 
 def understudy(*arguments: str | Path, cwd: Path | None = None, timeout: float = 1200) -> subprocess.CompletedProcess:

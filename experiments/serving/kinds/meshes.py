@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,13 +14,19 @@ from experiments.serving.kinds.answerer import indices, refusal_of, rows_read
 from experiments.serving.refusals import Refusal, invalid
 from experiments.serving.rows import Answer, Question, Readable
 from experiments.serving.values import array_of
+from simulators.adapter import Simulator
 from surrogates.learning.box import OutOfDomainWarning
-
-if TYPE_CHECKING:
-    from surrogates.meshes.surrogate import MeshSurrogate
 
 #: Without a setting, meshes of up to this number of vertices are answered.
 LARGEST = 4096
+
+
+class AnswersMeshes(Simulator, Protocol):
+    """A surrogate whose programs are compiled before it is asked."""
+
+    def compile(self, largest: int) -> None:
+        """Compile the programs for meshes of up to `largest` vertices."""
+        ...
 
 
 class MeshAnswerer:
@@ -33,7 +39,7 @@ class MeshAnswerer:
 
     optional: tuple[str, ...] = ()
 
-    def __init__(self, surrogate: MeshSurrogate, largest: int | None) -> None:
+    def __init__(self, surrogate: AnswersMeshes, largest: int | None) -> None:
         self.simulator = surrogate
         self.inputs, self.outputs = surrogate.spec.inputs, surrogate.spec.outputs
         self._largest = padded_nodes(largest or LARGEST)
