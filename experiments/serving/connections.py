@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import h11
@@ -31,6 +32,7 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            _send_at_once(transport)
             self._head = self.loop.call_later(seconds, transport.abort)
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -79,3 +81,14 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
             self.transport.close()
 
     return TimedProtocol
+
+
+def _send_at_once(transport: Any) -> None:
+    """Let the kernel send each piece of an answer without waiting for the client to confirm the one before.
+
+    Head and body are two pieces, and a client confirms the first one up to 40 ms later. asyncio sets the option only on
+    sockets that were made with the number of the protocol, which accepted ones of a given socket are not.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

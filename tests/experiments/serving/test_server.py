@@ -132,8 +132,8 @@ def _cut(client: Client, text: bytes) -> bytes:
 class Stuck(asyncio.Transport):
     """A connection whose other side takes nothing."""
 
-    def __init__(self, ended: asyncio.Event) -> None:
-        super().__init__({"socket": None})
+    def __init__(self, ended: asyncio.Event, connection: socket.socket | None = None) -> None:
+        super().__init__({"socket": connection})
         self._ended = ended
 
     def abort(self) -> None:
@@ -155,6 +155,22 @@ def test_a_client_that_does_not_take_its_answer_is_cut_off(squares: Squares) -> 
         await asyncio.wait_for(ended.wait(), 60)
 
     asyncio.run(run())
+
+
+def test_pieces_of_an_answer_do_not_wait_for_the_client_to_confirm_the_one_before() -> None:
+    async def run(connection: socket.socket) -> None:
+        config = uvicorn.Config(lambda: None, log_config=None)
+        protocol: Any = timed_protocol(60.0)(config, ServerState(), {}, asyncio.get_running_loop())
+        protocol.connection_made(Stuck(asyncio.Event(), connection))
+        protocol._head.cancel()
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+            asyncio.run(run(accepted))
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 def test_rows_that_are_not_answered_in_time_have_status_503(client: Client, squares: Squares) -> None:
