@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from experiments.prediction.molecule_output import SUFFIXES
 from experiments.prediction.rows import RowAnswers, RowQuestion, predict_rows
 from experiments.prediction.table_output import table_kind
 from experiments.prediction.tables import molecules_question, numbers_question
+from experiments.prediction.truth import TruthScores
 from experiments.screening.library_screen import ScreenConfig
+
+LOG = logging.getLogger(__name__)
 
 
 def predict_molecules(surrogate: Any, inputs: Path, out: Path, run_dir: Path, settings: Mapping[str, Any]) -> Delivered:
@@ -52,5 +56,12 @@ def _rows(surrogate: Any, question: RowQuestion, out: Path, run_dir: Path, how: 
     if units:
         said["units"] = ", ".join(units)
     for target, scores in answers.scores.items():
+        if isinstance(scores, TruthScores) and scores.pairs:
+            unit = scores.unit if scores.unit not in ("", "1") else "the unit of the predictions"
+            said[f"{target}: truth"] = f"taken in {unit}, since a table states none" + (
+                f"; {scores.doubt}" if scores.doubt else ""
+            )
+            if scores.doubt:
+                LOG.warning("%s: the true values are taken in %s, and %s", target, unit, scores.doubt)
         said |= {f"{target}: {name}": f"{value:.6g}" for name, value in scores.metrics().items()}
     return Delivered(answers.metrics(), said, answers.scores, answers.columns)

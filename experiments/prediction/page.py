@@ -73,6 +73,11 @@ def _sentence(name: str, scores: Truth) -> str:
     return (
         f"{escape(name)}: a mean absolute error of {number(metrics[f'mae{suffix}'])}{unit} "
         f"over {scores.pairs:,} values.{coverage}"
+        + (
+            f" True values are taken in{unit or ' the unit of the predictions'}, but {scores.doubt}."
+            if scores.doubt
+            else ""
+        )
     )
 
 

@@ -7,11 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from data.structures.frame_units import factor
 from surrogates.learning.scores import unit_suffix
 from surrogates.properties.probability import probability_scores
 
 #: Pairs that are kept for a figure, drawn uniformly from all.
 SHOWN = 2000
+#: Least number of pairs, and ratio of the mean sizes of predictions and true values, from which units are doubted.
+LEAST, UNLIKE = 10, 5.0
+#: Units of energies for which columns of eV are mistaken, and how close the ratio has to come to their size.
+MISTAKEN, CLOSE = ("Hartree", "Rydberg", "kcal/mol", "kJ/mol", "meV"), 1.3
 
 
 @dataclass
@@ -29,6 +34,8 @@ class TruthScores:
     _square: float = 0.0
     _mean: float = 0.0
     _spread: float = 0.0
+    _true_size: float = 0.0
+    _size: float = 0.0
     _lowest: float = np.inf
     _highest: float = -np.inf
     _inside: int = 0
@@ -54,6 +61,8 @@ class TruthScores:
         error = table[:, 1] - table[:, 0]
         self._absolute += float(np.abs(error).sum())
         self._square += float((error**2).sum())
+        self._true_size += float(np.abs(table[:, 0]).sum())
+        self._size += float(np.abs(table[:, 1]).sum())
         bounded = table[np.isfinite(table[:, 2:]).all(axis=1)]
         self._bounded += len(bounded)
         self._inside += int(((bounded[:, 2] <= bounded[:, 0]) & (bounded[:, 0] <= bounded[:, 3])).sum())
@@ -80,6 +89,23 @@ class TruthScores:
     def shown(self) -> Float[np.ndarray, "pair 4"]:
         """Pairs for a figure: truth, prediction, and the bounds of the interval, NaN where there is none."""
         return self._shown[0] if self._shown else np.zeros((0, 4))
+
+    @property
+    def doubt(self) -> str:
+        """Why the true values may be in another unit than the predictions; "" where their sizes are alike."""
+        if self.pairs < LEAST or not self._true_size or not self._size:
+            return ""
+        ratio = self._size / self._true_size
+        if 1 / UNLIKE < ratio < UNLIKE:
+            return ""
+        apart = f"predictions are {ratio:.3g} times as large on average"
+        if self.unit == "eV":
+            for name in MISTAKEN:
+                size = factor(name)
+                assert size is not None
+                if 1 / CLOSE < ratio / size < CLOSE:
+                    return f"{apart}, as if the true values were in {name}"
+        return f"{apart}; the true values may be in another unit"
 
     def metrics(self) -> dict[str, float]:
         """MAE, RMSE, R2, coverage and width of the intervals, named as `surrogates.learning.scores.scores` does."""

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ase.units import Hartree, kcal, kJ, mol
 from predicting import predicted
 from saved_files import unpack
 
@@ -182,6 +183,21 @@ def test_a_run_that_was_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None
     assert table["id"].tolist() == [f"r{i}" for i in range(200)]
     assert table["y"].fillna(-1).tolist() == [2 * i if i % 7 else -1 for i in range(200)]
     assert table["reason"].notna().sum() == 29
+
+
+def test_true_values_in_another_unit_are_doubted() -> None:
+    gaps = np.linspace(4.0, 9.0, 40)
+    for unit, size in {"Hartree": Hartree, "kcal/mol": kcal / mol, "kJ/mol": kJ / mol, "meV": 1e-3}.items():
+        scores = TruthScores("eV")
+        scores.add(gaps / size, gaps + 0.1)
+        assert scores.doubt.endswith(f"as if the true values were in {unit}")
+    alike, few, other = TruthScores("eV"), TruthScores("eV"), TruthScores("Debye")
+    alike.add(gaps, gaps + 1.0)
+    few.add(gaps[:9] / Hartree, gaps[:9])
+    other.add(gaps, 7 * gaps)
+    assert not alike.doubt
+    assert not few.doubt
+    assert other.doubt == "predictions are 7 times as large on average; the true values may be in another unit"
 
 
 def test_sums_over_batches_are_the_scores_of_the_whole() -> None:
