@@ -136,14 +136,16 @@ def diverse(bits: np.ndarray, count: int, diversity: Diversity) -> Int[np.ndarra
         prints.append(print_)
     if not prints or not count:
         return np.zeros(0, np.int64)
+    # RDKit refuses more picks than there are rows.
+    count = min(count, len(prints))
     if diversity.picker == "leader" and diversity.similarity >= 1:
-        return np.arange(min(count, len(prints)))
+        return np.arange(count)
     if diversity.picker == "leader":
         # RDKit takes a distance, and excludes what is nearer than it or as near.
         apart = np.nextafter(1 - diversity.similarity, -1)
         picked = LeaderPicker().LazyBitVectorPick(prints, len(prints), float(apart), pickSize=count)
     else:
-        picked = MaxMinPicker().LazyBitVectorPick(prints, len(prints), min(count, len(prints)), [0], seed=0)
+        picked = MaxMinPicker().LazyBitVectorPick(prints, len(prints), count, [0], seed=0)
     return np.sort(np.array(list(picked), np.int64))
 
 

@@ -152,6 +152,15 @@ def test_leaders_are_unlike_and_the_best_of_their_groups() -> None:
     assert diverse(bits[:3], 5, Diversity("maxmin")).tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("picker", ["leader", "maxmin"])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 200])
+def test_more_hits_may_be_asked_for_than_there_are(picker: str, count: int) -> None:
+    bits = np.eye(8, 64, dtype=np.uint8)
+    chosen = diverse(bits, count, Diversity(picker=picker, similarity=0.5))
+    assert len(chosen) == min(count, 8)
+    assert len(diverse(bits[:0], count, Diversity(picker=picker))) == 0
+
+
 def test_top_csv_holds_unlike_hits_of_a_pool(tmp_path: Path) -> None:
     (tmp_path / "in.smi").write_text("\n".join(HARMLESS))
     how: dict[str, Any] = {"workers": 1, "top_k": 4, "objective": Objective(maximize="size")}
