@@ -100,7 +100,7 @@ def _written(path: Path, files: list[Path], notes: _Notes) -> Path:
     for number, file in enumerate(files):
         mesh = read_vtk(file)
         assert isinstance(mesh, CellMesh)
-        values, found = _record(mesh, file, notes)
+        values, quantities = _record(mesh, file, notes)
         numbers = {
             n: f
             for n, f in mesh.facts.items()
@@ -108,9 +108,9 @@ def _written(path: Path, files: list[Path], notes: _Notes) -> Path:
         }
         described = {n: Variable(n, (), f.units, "float64", n) for n, f in numbers.items()}
         if number == 0:
-            variables, facts = found, described
-        if found != variables or described != facts:
-            unlike = sorted({*found.items(), *described.items()} ^ {*variables.items(), *facts.items()}, key=str)
+            variables, facts = quantities, described
+        if quantities != variables or described != facts:
+            unlike = sorted({*quantities.items(), *described.items()} ^ {*variables.items(), *facts.items()}, key=str)
             raise InputError(f"has another {unlike[0][0]} than {files[0].name}", where=str(file))
         records.append(values | {n: float(np.ravel(f.values)[0]) for n, f in numbers.items()})
     axes = (

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -28,7 +25,7 @@ from data.settings import build
 from data.spec import content_hash
 from data.suggestions import did_you_mean
 from experiments.agents.confinement import Root, capped
-from experiments.application.choices import CONF
+from experiments.application.composing import composing
 from experiments.application.hydra_options import refuse_unsafe
 from experiments.application.renamed import present_targets, refuse_moved, refuse_renamed
 from experiments.application.shard_arguments import with_shard_places
@@ -36,8 +33,6 @@ from experiments.application.stage import StageSettings, unused_of
 from experiments.application.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.application.targets import PROGRAMS, refuse_other_targets, runs_program
 
-#: Hydra keeps one global state in a process.
-_COMPOSING = threading.Lock()
 #: Keys whose values name other machines, or start processes that no one follows.
 BEYOND = ("launcher", "campaign.address", "campaign.scheduler_file", "devices.coordinator", "devices.distributed")
 #: Stages that answer other programs until they are stopped, which a person starts.
@@ -116,7 +111,7 @@ def compose_stage(
     arguments = with_shard_places(stage, overrides)
     module = importlib.import_module(stages[stage].module)
     try:
-        with _composing():
+        with composing():
             config = _composed(stage, arguments)
             place = _place(config, f"runs/{stage}-{identity}")
             if place is not None:
@@ -236,16 +231,3 @@ def _missing(node: Any, key: str = "") -> Iterator[str]:
             yield from _missing(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, str) and node == "???":
         yield key
-
-
-@contextmanager
-def _composing() -> Iterator[None]:
-    with _COMPOSING:
-        running = GlobalHydra.instance().hydra
-        GlobalHydra.instance().clear()
-        try:
-            with initialize_config_dir(str(CONF), version_base="1.3"):
-                yield
-        finally:
-            GlobalHydra.instance().hydra = running
-            HydraConfig.instance().cfg = None

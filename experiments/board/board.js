@@ -295,8 +295,8 @@ function ticksOf(low, high, logarithmic) {
 }
 
 function panel(name, lines) {
-  const own = lines.filter((line) => (line.series[name] || []).length);
-  const points = own.flatMap((line) => line.series[name]);
+  const drawn = lines.filter((line) => (line.series[name] || []).length);
+  const points = drawn.flatMap((line) => line.series[name]);
   const [width, height, left, right, top, bottom] = [520, 300, 74, 14, 10, 42];
   let [x0, x1] = [Math.min(...points.map((p) => p[0])), Math.max(...points.map((p) => p[0]))];
   let [y0, y1] = [Math.min(...points.map((p) => p[1])), Math.max(...points.map((p) => p[1]))];
@@ -308,7 +308,7 @@ function panel(name, lines) {
   const x = (v) => left + ((v - x0) / (x1 - x0)) * (width - left - right);
   const y = (v) => height - bottom - ((scale(v) - scale(y0) + margin) / (scale(y1) - scale(y0) + 2 * margin)) * (height - top - bottom);
   const svg = drawing("svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
-    "aria-label": name + " against the epoch, of " + own.map((line) => line.label).join(" and ") });
+    "aria-label": name + " against the epoch, of " + drawn.map((line) => line.label).join(" and ") });
   for (const v of ticksOf(y0, y1, logarithmic)) {
     svg.append(drawing("line", { class: "grid", x1: left, x2: width - right, y1: y(v), y2: y(v) }));
     svg.append(drawing("text", { x: left - 8, y: y(v) + 4, "text-anchor": "end" }, number(v, 3)));
@@ -318,11 +318,11 @@ function panel(name, lines) {
   svg.append(drawing("path", { class: "axis", d: `M${left} ${top}V${height - bottom}H${width - right}` }));
   svg.append(drawing("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, "epoch"));
   // Curves that lie on each other are told apart by their widths.
-  for (const [place, line] of own.entries()) {
+  for (const [place, line] of drawn.entries()) {
     const values = line.series[name];
     const path = values.map((p, i) => (i ? "L" : "M") + x(p[0]).toFixed(1) + " " + y(p[1]).toFixed(1)).join("");
     const curve = drawing("path", { class: "line", d: path, stroke: line.colour, "stroke-dasharray": line.dash,
-      "stroke-width": own.length > 1 && place % 2 === 0 ? 3.6 : 1.8 });
+      "stroke-width": drawn.length > 1 && place % 2 === 0 ? 3.6 : 1.8 });
     curve.append(drawing("title", {}, line.label + ": " + number(values[values.length - 1][1]) + " at epoch " + values[values.length - 1][0]));
     svg.append(curve);
     const shown = values.length === 1 ? values : [values[values.length - 1]];

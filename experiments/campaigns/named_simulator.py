@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import InputError
 from data.suggestions import did_you_mean
 from experiments.application.choices import CONF
+from experiments.application.composing import composing
 from experiments.application.stage import instantiate
 from experiments.application.yaml_files import load_yaml
 from simulators.adapter import Simulator
@@ -40,7 +39,7 @@ def named_simulator(name: str, settings: Sequence[str], *, key: str) -> Simulato
             remedies = [did_you_mean(name, packaged), f"Choose from {', '.join(packaged)}"]
             remedies.append("or name the run of `understudy simulate` that made the labels")
             raise InputError(f"no simulator {name!r}", where=key, remedy=" ".join(filter(None, remedies)))
-        with _composing():
+        with composing():
             node = compose("simulate", [f"simulator={name}", *settings]).simulator
     simulator: Simulator = instantiate(node)
     return simulator
@@ -66,15 +65,3 @@ def _used_by(path: Path, settings: Sequence[str], key: str) -> DictConfig:
         raise InputError(problem, where=key.replace("simulator", "settings")) from error
     node: DictConfig = config.simulator
     return node
-
-
-@contextmanager
-def _composing() -> Iterator[None]:
-    """Allow composing while a Hydra application runs, because Hydra keeps one global state in a process."""
-    running = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = running

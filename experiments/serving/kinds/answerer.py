@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +11,8 @@ import numpy as np
 from data.spec import SimulationError, Variable
 from experiments.serving.refusals import Refusal, RowError
 from experiments.serving.rows import Answer, Question, Readable
+from simulators.adapter import Simulator, answer_each
+from surrogates.learning.box import OutOfDomainWarning
 
 NOT_FINITE = Refusal("not_converged", "the prediction is not finite", "", "The row lies far outside of the training")
 
@@ -81,3 +84,25 @@ def refusal_of(error: SimulationError) -> Refusal:
 def indices(rows: Sequence[int]) -> np.ndarray:
     """Rows as an array of integers, also where there is none."""
     return np.array(list(rows), np.int64)
+
+
+def answer_by_requests(simulator: Simulator, readable: Readable) -> Answer:
+    """The answer to rows that are requests of their own: a column for each output, in its units and dims.
+
+    Args:
+        simulator: the surrogate or cascade.
+        readable: the rows, whose inputs are requests; one that fails is refused with its reason.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OutOfDomainWarning)
+        answers = answer_each(simulator, readable.inputs) if readable.inputs else []
+    failed = [(place, answer) for place, answer in enumerate(answers) if isinstance(answer, SimulationError)]
+    columns: dict[str, Any] = {}
+    for variable in simulator.spec.outputs:
+        values = [None if isinstance(answer, SimulationError) else answer[variable.name].values for answer in answers]
+        if not variable.dims:
+            plain = [0 if value is None else value.item() for value in values]
+            columns[variable.name] = np.array(plain, np.dtype(variable.dtype))
+        else:
+            columns[variable.name] = values
+    return readable.answer(columns, {place: refusal_of(error) for place, error in failed})

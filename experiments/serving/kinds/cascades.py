@@ -5,19 +5,16 @@ Its programs are compiled when a rung is first asked, because a cascade does not
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from data.spec import SimulationError, Variable, dataset
-from experiments.serving.kinds.answerer import indices, refusal_of, rows_read
-from experiments.serving.refusals import Refusal, invalid
+from experiments.serving.kinds.answerer import answer_by_requests, indices, rows_read
+from experiments.serving.refusals import invalid
 from experiments.serving.rows import MISSING, Answer, Question, Readable
 from experiments.serving.values import array_of, text_of
-from simulators.adapter import Simulator, answer_each
-from surrogates.learning.box import OutOfDomainWarning
+from simulators.adapter import Simulator
 
 #: Inputs that a row may lack where the last rung takes them.
 OPTIONAL = ("charge", "cell", "spin")
@@ -65,22 +62,7 @@ class CascadeAnswerer:
 
     def answer(self, readable: Readable) -> Answer:
         """See `Answerer.answer`."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OutOfDomainWarning)
-            answers = answer_each(self.simulator, readable.inputs) if readable.inputs else []
-        refusals: dict[int, Refusal] = {}
-        named: dict[str, list[Any]] = {variable.name: [] for variable in self.outputs}
-        for place, answer in enumerate(answers):
-            if isinstance(answer, SimulationError):
-                refusals[place] = refusal_of(answer)
-            for name, column in named.items():
-                column.append(None if isinstance(answer, SimulationError) else answer[name].values)
-        columns: dict[str, Any] = dict(named)
-        for variable in self.outputs:
-            if not variable.dims:
-                plain = [0 if value is None else value.item() for value in named[variable.name]]
-                columns[variable.name] = np.array(plain, np.dtype(variable.dtype))
-        return readable.answer(columns, refusals)
+        return answer_by_requests(self.simulator, readable)
 
     def close(self) -> None:
         """See `Answerer.close`."""

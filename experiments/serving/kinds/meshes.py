@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
+import xarray as xr
 
 from data.meshes.graphs import EDGES_PER_NODE, mesh_edges, padded_nodes
 from data.meshes.mesh_samples import ELEMENTS, NODES
 from data.spec import SimulationError
-from experiments.serving.kinds.answerer import indices, refusal_of, rows_read
-from experiments.serving.refusals import Refusal, invalid
+from experiments.serving.kinds.answerer import answer_by_requests, indices, rows_read
+from experiments.serving.refusals import invalid
 from experiments.serving.rows import Answer, Question, Readable
 from experiments.serving.values import array_of
 from simulators.adapter import Simulator
-from surrogates.learning.box import OutOfDomainWarning
 
 #: Without a setting, meshes of up to this number of vertices are answered.
 LARGEST = 4096
@@ -54,7 +52,7 @@ class MeshAnswerer:
         columns = {variable.name: question.column(variable.name) for variable in self.inputs}
         sizes = self.simulator.spec.sizes
 
-        def read(row: int) -> dict[str, np.ndarray]:
+        def read(row: int) -> xr.Dataset:
             arrays = {v.name: array_of(v, columns[v.name][row], sizes) for v in self.inputs}
             count = len(arrays[NODES])
             if count > self._largest:
@@ -64,30 +62,17 @@ class MeshAnswerer:
                 )  # fmt: skip
             if mesh_edges(arrays[ELEMENTS]).shape[1] > EDGES_PER_NODE * padded_nodes(count):
                 raise invalid(f"it has more than {EDGES_PER_NODE // 2} edges for each vertex", ELEMENTS)
-            return arrays
+            try:
+                return self.simulator.spec.request(arrays)
+            except SimulationError as error:
+                raise invalid(error.message) from None
 
         good, rows, refusals = rows_read(question, read)
         return Readable(question.rows, indices(good), rows, refusals)
 
     def answer(self, readable: Readable) -> Answer:
         """See `Answerer.answer`."""
-        named: dict[str, list[Any]] = {variable.name: [] for variable in self.outputs}
-        refusals: dict[int, Refusal] = {}
-        for place, values in enumerate(readable.inputs):
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", OutOfDomainWarning)
-                    answer = self.simulator.simulate(self.simulator.spec.request(values))
-            except SimulationError as error:
-                refusals[place] = refusal_of(error)
-            for name, column in named.items():
-                column.append(None if place in refusals else answer[name].values)
-        columns: dict[str, Any] = dict(named)
-        for variable in self.outputs:
-            if not variable.dims:
-                plain = [0 if value is None else value.item() for value in named[variable.name]]
-                columns[variable.name] = np.array(plain, np.dtype(variable.dtype))
-        return readable.answer(columns, refusals)
+        return answer_by_requests(self.simulator, readable)
 
     def close(self) -> None:
         """See `Answerer.close`."""

@@ -9,22 +9,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from data.errors import InputError
-from data.extras import install_command
-from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
+from data.spec import Coordinate, SimulationError, Spec, Variable, check
+from simulators.fluids.ngsolve.identity import NGSolveIdentity, check_that_it_is_installed, ngsolve_version
 from simulators.fluids.ngsolve.solution import FLAGS, MeshSizes, SteadyFlow, channel_mesh, mesh_vertices, solve
 from simulators.fluids.shapes import Body, Channel, draw_bodies, with_parameters
 from simulators.requests import DrawSettings, draw_numbers
 
-INSTALL = f"Install it with `{install_command('ngsolve')}`"
 BOUNDARY_CONDITIONS = (
     "inflow: parabolic velocity; walls and body: no slip; outflow: viscosity x normal derivative of velocity = "
     "pressure x normal"
@@ -55,7 +53,7 @@ FIELDS = (
 
 
 @dataclass(frozen=True)
-class NGSolveFlow:
+class NGSolveFlow(NGSolveIdentity):
     """The steady solution of the incompressible Navier-Stokes equations around a body in a channel.
 
     Above a Reynolds number of about 50, the flow behind a cylinder sheds vortices: the steady solution still exists but
@@ -155,17 +153,6 @@ class NGSolveFlow:
             {"boundary_conditions": BOUNDARY_CONDITIONS, "solver": f"NGSolve {ngsolve_version()}, {self.name}"},
         )
 
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Program, version and settings."""
-        settings = json.loads(json.dumps(asdict(self)))
-        return {"simulator": self.name, "version": f"ngsolve {ngsolve_version()}", "settings": settings}
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the provenance."""
-        return content_hash(self.provenance)
-
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """The flow around one body; see `simulators.adapter.Simulator`.
 
@@ -258,19 +245,3 @@ class NGSolveFlow:
         nodes = np.asarray(flow.mesh.ngmesh.Coordinates())[:, :2]
         ahead, behind = (flow.pressure.vec[int(np.argmin(((nodes - point) ** 2).sum(-1)))] for point in (front, rear))
         return {"drag": scale * flow.force[0], "lift": scale * flow.force[1], "pressure_difference": ahead - behind}
-
-
-def check_that_it_is_installed() -> None:
-    """Raise SimulationError `missing_component` if NGSolve cannot be loaded."""
-    try:
-        import ngsolve  # noqa: F401
-    except ImportError as error:
-        raise SimulationError("missing_component", f"NGSolve cannot be loaded: {error}. {INSTALL}") from error
-
-
-def ngsolve_version() -> str:
-    """Version of the installed NGSolve; raises SimulationError `missing_component` if there is none."""
-    try:
-        return version("ngsolve")
-    except PackageNotFoundError as error:
-        raise SimulationError("missing_component", f"NGSolve is not installed. {INSTALL}") from error

@@ -9,24 +9,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
 from data.errors import InputError
-from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
-from simulators.fluids.ngsolve.flow import (
-    BOUNDARY_CONDITIONS,
-    FIELDS,
-    INPUTS,
-    NUMBERS,
-    check_that_it_is_installed,
-    ngsolve_version,
-)
+from data.spec import Coordinate, SimulationError, Spec, Variable, check
+from simulators.fluids.ngsolve.flow import BOUNDARY_CONDITIONS, FIELDS, INPUTS, NUMBERS
+from simulators.fluids.ngsolve.identity import NGSolveIdentity, check_that_it_is_installed, ngsolve_version
 from simulators.fluids.ngsolve.solution import FLAGS, solve, triangle_mesh
 from simulators.fluids.shapes import Channel
 
@@ -38,7 +31,7 @@ OUTPUTS = tuple(_BY_NAME[name] for name in ("velocity", "pressure", "drag", "lif
 
 
 @dataclass(frozen=True)
-class NGSolveMeshFlow:
+class NGSolveMeshFlow(NGSolveIdentity):
     """The steady flow in a channel around whatever the triangles of a request leave out.
 
     Requests have the variables of the answers of `NGSolveFlow` with `fields`: `nodes`, `elements` and `boundary`. Order
@@ -90,17 +83,6 @@ class NGSolveMeshFlow:
         )
         attrs = {"boundary_conditions": BOUNDARY_CONDITIONS, "solver": f"NGSolve {ngsolve_version()}, {self.name}"}
         return Spec((*GEOMETRY, *(_BY_NAME[name] for name in self.varied)), OUTPUTS, coords, attrs)
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Program, version and settings."""
-        settings = json.loads(json.dumps(asdict(self)))
-        return {"simulator": self.name, "version": f"ngsolve {ngsolve_version()}", "settings": settings}
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the provenance."""
-        return content_hash(self.provenance)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """The flow on one mesh; see `simulators.adapter.Simulator`.

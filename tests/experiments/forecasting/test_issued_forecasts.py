@@ -155,8 +155,8 @@ def test_grib_of_another_hand_has_the_scores_of_netcdf(reanalysis: Path, issued:
         area = np.cos(np.deg2rad(answer["latitude"].values))
     expected = np.sqrt((apart**2 * (area / area.mean())[:, None]).mean())
     label = next(c for c in rmse["channel"].values if "surface_pressure" in str(c))
-    found = rmse.sel(system="forecast", channel=label).isel(region=0, prediction_timedelta=1)
-    assert float(found) == pytest.approx(float(expected), rel=1e-3)
+    error = rmse.sel(system="forecast", channel=label).isel(region=0, prediction_timedelta=1)
+    assert float(error) == pytest.approx(float(expected), rel=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -256,7 +256,7 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 
     request = CYLINDER.spec.request({})
     monkeypatch.setitem(__import__("sys").modules, "ngsolve", None)
-    monkeypatch.setattr("simulators.fluids.ngsolve.flow.version", missing)
+    monkeypatch.setattr("simulators.fluids.ngsolve.identity.version", missing)
     for call in (lambda: NGSolveFlow(varied=()).spec, lambda: CYLINDER.simulate(request)):
         with pytest.raises(SimulationError, match=r"pip install .*\[ngsolve\]") as caught:
             call()
