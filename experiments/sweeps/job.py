@@ -21,6 +21,7 @@ from data.json_files import parse_json
 from data.plain import from_plain
 from data.processes.descendants import end_with_parent
 from data.progress import FINISHED
+from experiments.application.shard_arguments import quoted
 from experiments.runs.status import run_status
 
 #: Folder of a sweep with one file for each job.
@@ -108,11 +109,6 @@ def job_arguments(stage: str, overrides: Sequence[str], directory: Path) -> list
     if stage in OUT_IN_JOB and not any(argument.startswith("out=") for argument in arguments):
         arguments.append(f"out={quoted(directory)}")
     return [*arguments, f"run.dir={quoted(directory)}"]
-
-
-def quoted(path: Path) -> str:
-    """A path as a value on the command line."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def run_command(arguments: Sequence[str]) -> int:

@@ -26,7 +26,8 @@ from data.errors import InputError
 from data.extras import MissingExtraError
 from data.progress import RUNNING
 from experiments.application.choices import CONF
-from experiments.sweeps.job import OUT_IN_JOB, SweepJob, quoted, run_job
+from experiments.application.shard_arguments import quoted
+from experiments.sweeps.job import OUT_IN_JOB, SweepJob, run_job
 from experiments.sweeps.outcome import Outcome, outcomes, show_sweep, write_sweep
 
 #: Options that ask for a sweep, and those with which Hydra only shows something.

@@ -135,14 +135,15 @@ def test_jobs_of_submitit_write_what_jobs_without_it_write(folder: Path) -> None
 def test_each_job_has_its_own_directory_and_output() -> None:
     place = Path("sweep/3")
     assert job_arguments("screen", ["surrogate=a", "out=hits", "top_k=3"], place) == [
-        "surrogate=a", "out='sweep/3'", "top_k=3", "run.dir='sweep/3'",
+        "surrogate=a", "out=sweep/3", "top_k=3", "run.dir=sweep/3",
     ]  # fmt: skip
-    assert job_arguments("screen", ["surrogate=a"], place)[1] == "out='sweep/3'"
+    assert job_arguments("screen", ["surrogate=a"], place)[1] == "out=sweep/3"
     assert job_arguments("predict", ["out='x/p.csv'", "run.dir=r"], place) == [
-        "out='sweep/3/p.csv'",
-        "run.dir='sweep/3'",
+        "out=sweep/3/p.csv",
+        "run.dir=sweep/3",
     ]
-    assert job_arguments("train", ["data.seed=1"], place) == ["data.seed=1", "run.dir='sweep/3'"]
+    assert job_arguments("train", ["data.seed=1"], place) == ["data.seed=1", "run.dir=sweep/3"]
+    assert job_arguments("train", [], Path("a b"))[0] == "run.dir='a b'"
 
 
 @pytest.mark.parametrize(
