@@ -87,12 +87,12 @@ def symmetries(case: Case) -> Mapping[str, float]:
     program, state = case.program("float32")
     energies, forces = (np.asarray(x) for x in program(state, batch))
     turned = batch._replace(positions=(np.asarray(batch.positions, np.float64) @ turn.T).astype(np.float32))
-    there, pushed = (np.asarray(x) for x in program(state, turned))
+    turned_energies, pushed = (np.asarray(x) for x in program(state, turned))
     order = np.random.default_rng(0).permutation(batch.numbers.shape[1])
     other = batch._replace(numbers=batch.numbers[:, order], positions=batch.positions[:, order])
     same, shuffled = (np.asarray(x) for x in program(state, other))
     return {
-        "of turned molecules, turned back": relative((there, pushed @ turn), (energies, forces)),
+        "of turned molecules, turned back": relative((turned_energies, pushed @ turn), (energies, forces)),
         "of renumbered molecules, renumbered back": relative((same, shuffled), (energies, forces[:, :, order])),
     }
 

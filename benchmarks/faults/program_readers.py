@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults import program_files as made
+from benchmarks.faults import program_files as program_files
 from benchmarks.faults.broken_files import FaultReader
 
 
@@ -74,7 +74,7 @@ def _read_md17_inside(path: Path) -> object:
     """A changed array in an archive whose checksums are right."""
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / f"{path.stem}.npz"
-        made.md17_with(whole, path.read_bytes())
+        program_files.md17_with(whole, path.read_bytes())
         return _read_frames(whole)
 
 
@@ -93,23 +93,23 @@ def _read_poly_mesh(path: Path) -> object:
 
 #: Those that take part in `foreign.READERS`.
 READERS = (
-    FaultReader("vtk uniform grid", "a.vti", made.make_vti, _read_grid),
-    FaultReader("vtk uneven grid", "a.vtr", made.make_vtr, _open_grid),
-    FaultReader("vtk grid of points", "a.vts", made.make_vts, _read_grid),
-    FaultReader("vtk collection", "grids", made.make_collection, _read_grid, "*.pvd"),
-    FaultReader("vtk mesh", "a.vtu", made.mesh_of(kinds=False), _read_mesh),
-    FaultReader("vtk polygons", "a.vtu", made.mesh_of(kinds=True), _read_mesh),
-    FaultReader("vtk surface", "a.vtp", made.mesh_of(kinds=True), _read_mesh),
-    FaultReader("fields mat", "a.mat", made.make_mat, _read_arrays),
-    FaultReader("fields mat 7.3", "a.mat", made.make_mat_73, _read_arrays),
-    FaultReader("fields pdebench", "a.hdf5", made.make_pdebench, _read_layout),
-    FaultReader("fields well", "a.hdf5", made.make_well, _read_layout),
-    FaultReader("md17", "a.npz", made.make_md17, _read_frames),
-    FaultReader("md17 inside", "a.npy", made.make_positions, _read_md17_inside),
-    FaultReader("deepmd", "system", made.make_deepmd, _read_frames),
-    FaultReader("ase trajectory", "a.traj", made.make_traj, _read_frames),
-    FaultReader("vasprun", "vasprun.xml", made.make_vasprun, _read_frames),
-    FaultReader("foam field binary", "U", made.foam_field(packed=False), _read_foam_field),
-    FaultReader("foam field binary gzip", "U.gz", made.foam_field(packed=True), _read_foam_field),
-    FaultReader("foam mesh binary", "polyMesh", made.make_poly_mesh, _read_poly_mesh),
+    FaultReader("vtk uniform grid", "a.vti", program_files.make_vti, _read_grid),
+    FaultReader("vtk uneven grid", "a.vtr", program_files.make_vtr, _open_grid),
+    FaultReader("vtk grid of points", "a.vts", program_files.make_vts, _read_grid),
+    FaultReader("vtk collection", "grids", program_files.make_collection, _read_grid, "*.pvd"),
+    FaultReader("vtk mesh", "a.vtu", program_files.mesh_of(kinds=False), _read_mesh),
+    FaultReader("vtk polygons", "a.vtu", program_files.mesh_of(kinds=True), _read_mesh),
+    FaultReader("vtk surface", "a.vtp", program_files.mesh_of(kinds=True), _read_mesh),
+    FaultReader("fields mat", "a.mat", program_files.make_mat, _read_arrays),
+    FaultReader("fields mat 7.3", "a.mat", program_files.make_mat_73, _read_arrays),
+    FaultReader("fields pdebench", "a.hdf5", program_files.make_pdebench, _read_layout),
+    FaultReader("fields well", "a.hdf5", program_files.make_well, _read_layout),
+    FaultReader("md17", "a.npz", program_files.make_md17, _read_frames),
+    FaultReader("md17 inside", "a.npy", program_files.make_positions, _read_md17_inside),
+    FaultReader("deepmd", "system", program_files.make_deepmd, _read_frames),
+    FaultReader("ase trajectory", "a.traj", program_files.make_traj, _read_frames),
+    FaultReader("vasprun", "vasprun.xml", program_files.make_vasprun, _read_frames),
+    FaultReader("foam field binary", "U", program_files.foam_field(packed=False), _read_foam_field),
+    FaultReader("foam field binary gzip", "U.gz", program_files.foam_field(packed=True), _read_foam_field),
+    FaultReader("foam mesh binary", "polyMesh", program_files.make_poly_mesh, _read_poly_mesh),
 )

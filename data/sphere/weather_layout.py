@@ -16,7 +16,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.plain import OMIT_DEFAULT
+from data.plain import OMIT_DEFAULT, written_as
 from data.sphere.units import same_units
 
 LATITUDE, LONGITUDE, TIME, LEVEL, LEAD = "latitude", "longitude", "time", "level", "prediction_timedelta"
@@ -181,7 +181,8 @@ class WeatherLayout:
         level_units: `PRESSURE_UNITS` or `SIGMA_UNITS`.
         calendar: whether times are dates, so that the sun's place is known; False for a core without seasons.
         attrs: where the data comes from.
-        own: variables among the channels that are not in `VARIABLES`, with the units that the user's file declares.
+        declared_variables: variables among the channels that are not in `VARIABLES`, with the units that its
+            file declares.
     """
 
     grid: WeatherGrid
@@ -191,11 +192,11 @@ class WeatherLayout:
     level_units: str = PRESSURE_UNITS
     calendar: bool = True
     attrs: Mapping[str, str] = field(default_factory=dict)
-    own: tuple[WeatherVariable, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    declared_variables: tuple[WeatherVariable, ...] = field(default=(), metadata={**OMIT_DEFAULT, **written_as("own")})
 
     def variable(self, name: str) -> WeatherVariable:
         """What a variable is; one that is not known at all has the unit 1."""
-        declared = next((v for v in self.own if v.name == name), None)
+        declared = next((v for v in self.declared_variables if v.name == name), None)
         return declared or VARIABLES.get(name) or WeatherVariable(name, "1", "", name)
 
     @property
@@ -233,7 +234,7 @@ class WeatherLayout:
 
     def _is_known(self, name: str) -> bool:
         """Whether the units of a variable are known."""
-        return name in VARIABLES or any(v.name == name for v in self.own)
+        return name in VARIABLES or any(v.name == name for v in self.declared_variables)
 
     def with_attrs(self, **attrs: str) -> WeatherLayout:
         """The same with more attributes."""

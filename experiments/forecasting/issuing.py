@@ -106,7 +106,7 @@ def selected(source: Any, layout: Any) -> Any:
     leveled = {name: list(layout.levels(name)) for name in layout.variables if layout.levels(name)}
     if source.levels is None and leveled and layout.level_units == PRESSURE_UNITS:
         changes["levels"] = leveled
-    declared_units = {v.name: v.units for v in layout.own}
+    declared_units = {v.name: v.units for v in layout.declared_variables}
     if declared_units:
         # Values are converted to the units of the training from those that the file states.
         changes["units"] = {**declared_units, **source.units}

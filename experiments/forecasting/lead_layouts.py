@@ -55,10 +55,10 @@ def starts_by_leads(data: xr.Dataset, where: str) -> xr.Dataset:
     if not any(part.sizes[LEAD] for part in parts):
         raise InputError("no valid time comes after an initial time", where=where, remedy="Check its times")
     whole = xr.concat(parts, TIME, join="outer", coords="minimal", compat="override", data_vars="all")
-    return whole.isel({LEAD: _held(whole)})
+    return whole.isel({LEAD: _leads_with_forecasts(whole)})
 
 
-def _held(data: xr.Dataset) -> np.ndarray:
+def _leads_with_forecasts(data: xr.Dataset) -> np.ndarray:
     """Positions of the leads that any forecast has: most pairs of an initial and a valid time are empty.
 
     They are looked up in the first variable at one point.

@@ -29,12 +29,14 @@ SMALL = {
 
 def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members: int = 1) -> PotentialSurrogate:
     """An untrained potential of its own; those of the same settings begin with the same weights."""
-    model, facts = _made(network, scale, members, bool(jax.config.jax_enable_x64))
+    model, facts = _model_and_facts(network, scale, members, bool(jax.config.jax_enable_x64))
     return PotentialSurrogate(nnx.clone(model), facts)
 
 
 @functools.cache
-def _made(network: NetworkConfig, scale: float, members: int, _double: bool) -> tuple[EnergyModel, PotentialFacts]:
+def _model_and_facts(
+    network: NetworkConfig, scale: float, members: int, _double: bool
+) -> tuple[EnergyModel, PotentialFacts]:
     references = References((1, 6, 8), (-13.0, -1030.0, -2040.0), (-13.0, -1030.0, -2040.0))
     facts = PotentialFacts(
         PotentialConfig(network=network, ensemble=members), scale, {"main": Head(references, "none")}, "main"

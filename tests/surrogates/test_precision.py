@@ -91,15 +91,15 @@ def of_network(name: str, declared: str) -> list[tuple[Any, Any]]:
     fresh, ask, inputs = case(name, declared)
     graph, state = nnx.split(nnx.eval_shape(fresh))
     program = jit_float32(lambda state, *inputs: ask(nnx.merge(graph, state), *inputs))
-    found = []
+    precisions = []
     for each in products(jax.make_jaxpr(program)(state, *inputs).jaxpr):
         dtypes = {variable.aval.dtype for variable in each.invars}
         if all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
             stated = each.params["precision"]
             # Attention names the algorithm of its products, one for both factors.
             (precision,) = {*stated} if isinstance(stated, tuple) else {stated}
-            found.append((precision, dtypes))
-    return found
+            precisions.append((precision, dtypes))
+    return precisions
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -122,8 +122,8 @@ def test_a_product_without_a_precision_is_exact_and_a_stated_one_stays() -> None
         return a @ a + jnp.matmul(a, a, precision="tensorfloat32")
 
     program = jax.make_jaxpr(jit_float32(jax.grad(lambda a: both(a).sum())))(jnp.ones((2, 2)))
-    found = [each.params["precision"] for each in products(program.jaxpr)]
-    assert {*found} == {(EXACT, EXACT), (LOWER, LOWER)}
+    precisions = [each.params["precision"] for each in products(program.jaxpr)]
+    assert {*precisions} == {(EXACT, EXACT), (LOWER, LOWER)}
     outside = jax.make_jaxpr(lambda a: a @ a)(jnp.ones((2, 2)))
     assert [each.params["precision"] for each in products(outside.jaxpr)] == [None]
 

@@ -322,13 +322,14 @@ def conversion_of(name: str, units: str | None, where: str) -> tuple[float, floa
     return pair
 
 
-def declared_units(data: xr.Dataset, units: Mapping[str, str], own: Sequence[str], where: str) -> xr.Dataset:
+def declared_units(data: xr.Dataset, units: Mapping[str, str], declared_names: Sequence[str], where: str) -> xr.Dataset:
     """A Dataset in which variables have the units that the user declares, where the file states none.
 
     Args:
         data: Dataset with the names of WeatherBench 2.
         units: name of a variable -> its units.
-        own: variables that are not in WeatherBench 2, whose values are converted to the declared units later.
+        declared_names: variables that are not in WeatherBench 2, whose values are converted to the declared units
+            later.
         where: name of the source, for errors.
 
     Raises:
@@ -343,7 +344,7 @@ def declared_units(data: xr.Dataset, units: Mapping[str, str], own: Sequence[str
         stated = data[name].attrs.get("units")
         if stated is None:
             data = data.assign({name: data[name].assign_attrs(units=declared)})
-        elif not same_units(str(stated), declared) and name not in own:
+        elif not same_units(str(stated), declared) and name not in declared_names:
             raise InputError(
                 f"{name} is in {stated} by its file and in {declared} by source.units", where=where,
                 remedy="Leave it out of source.units, or correct the file",

@@ -62,7 +62,7 @@ class ReanalysisSelection(ReanalysisSettings):
     def _opened(self) -> SourceData:
         opened = open_source(self.path, self.member, self.names)
         refuse_lacking_dims(opened.data, self.where)
-        opened.data = declared_units(opened.data, self.units, self.own, self.where)
+        opened.data = declared_units(opened.data, self.units, self.declared_names, self.where)
         return opened
 
     @cached_property
@@ -119,7 +119,7 @@ class ReanalysisSelection(ReanalysisSettings):
     @cached_property
     def _chosen(self) -> tuple[str, ...]:
         data = self.source
-        recognised = {*VARIABLES, *self.own}
+        recognised = {*VARIABLES, *self.declared_names}
         available = [str(n) for n in data.data_vars if str(n) in recognised and TIME in data[n].dims]
         lacking = [v for v in self.variables if v not in available and not (v in SUMMED and HOURLY in available)]
         if lacking or not available:
@@ -222,5 +222,5 @@ class ReanalysisSelection(ReanalysisSettings):
             self.hours,
             PRESSURE_UNITS,
             attrs={"source": self.where.split("/")[-1]},
-            own=tuple(self.variable(name) for name in (*self._chosen, *static) if name not in VARIABLES),
+            declared_variables=tuple(self.variable(name) for name in (*self._chosen, *static) if name not in VARIABLES),
         )

@@ -67,7 +67,7 @@ class ReanalysisSettings:
     units: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def own(self) -> tuple[str, ...]:
+    def declared_names(self) -> tuple[str, ...]:
         """Names of variables that are not in WeatherBench 2, from `names` and `units`."""
         dims = (TIME, LEVEL, LATITUDE, LONGITUDE)
         return tuple(dict.fromkeys(v for v in (*self.names.values(), *self.units) if v not in (*VARIABLES, *dims)))
@@ -80,7 +80,7 @@ class ReanalysisSettings:
         targets = list(self.names.values())
         if twice := sorted({v for v in targets if targets.count(v) > 1}):
             raise ValueError(f"names gives {twice[0]} to two variables")
-        recognised = {*VARIABLES, *self.own}
+        recognised = {*VARIABLES, *self.declared_names}
         levels = self.levels or ()
         if isinstance(levels, Mapping):
             levels = {str(k): tuple(float(v) for v in values) for k, values in levels.items()}

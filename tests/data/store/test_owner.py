@@ -31,10 +31,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordStore:
 
     monkeypatch.setattr(fcntl, "flock", without_locks)
     monkeypatch.setattr(data.store.owner, "host_name", lambda: "node1")
-    made = RecordStore.create(tmp_path / "s", [X], [Y], provenance={}, flush_every=2)
-    add(made, 1)
+    store = RecordStore.create(tmp_path / "s", [X], [Y], provenance={}, flush_every=2)
+    add(store, 1)
     monkeypatch.setattr(data.store.owner, "host_name", lambda: "node2")
-    return made
+    return store
 
 
 def add(records: RecordStore, x: int) -> None:

@@ -60,11 +60,11 @@ def sections(page: str) -> dict[str, str]:
 
 def tables(section: str) -> list[set[str]]:
     """The formats in the first column of each table."""
-    found: list[set[str]] = []
+    formats: list[set[str]] = []
     for block in re.findall(r"(?:^\|.*\n)+", section, flags=re.MULTILINE):
         rows = [line.split("|")[1] for line in block.splitlines()[2:]]
-        found.append({name for row in rows for name in re.findall(r"`([^`]+)`", row)})
-    return found
+        formats.append({name for row in rows for name in re.findall(r"`([^`]+)`", row)})
+    return formats
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +73,11 @@ def page(repository: Path) -> str:
 
 
 def test_the_page_lists_what_the_readers_and_writers_take(page: str) -> None:
-    found = sections(page)
-    assert {heading: tables(found[heading]) for heading in EXPECTED} == {
+    formats = sections(page)
+    assert {heading: tables(formats[heading]) for heading in EXPECTED} == {
         heading: [set(formats) for formats in expected] for heading, expected in EXPECTED.items()
     }
-    listed = {heading for heading, text in found.items() if tables(text)}
+    listed = {heading for heading, text in formats.items() if tables(text)}
     assert listed == set(EXPECTED)
     assert all(f"`{suffix}`" in page for suffix in COMPRESSIONS)
 

@@ -236,25 +236,25 @@ def test_an_array_runs_each_shard_once_and_names_those_that_did_not_finish(
 
     monkeypatch.setattr(array, "submitit_executor", lambda folder, settings: Here())
     monkeypatch.setattr(array, "run_shard", run_shard)
-    given = ["surrogate=s", f"out={tmp_path / 'out'}", "launcher=submitit", "launcher.shards=5", "launcher.jobs=2"]
-    assert array.asks_launcher("screen", given)
-    assert array.launch("screen", given) == 1
+    arguments = ["surrogate=s", f"out={tmp_path / 'out'}", "launcher=submitit", "launcher.shards=5", "launcher.jobs=2"]
+    assert array.asks_launcher("screen", arguments)
+    assert array.launch("screen", arguments) == 1
     assert [job.shards for job in ran] == [("1/5", "2/5"), ("3/5", "4/5", "5/5")]
-    assert {job.arguments for job in ran} == {tuple(given[:2])}
+    assert {job.arguments for job in ran} == {tuple(arguments[:2])}
     assert "4/5" in capsys.readouterr().out
     for wrong in (["shard=1/2"], ["launcher.jobs=6"], ["launcher.cluster=pbs"], ["launcher.queue=a"]):
         with pytest.raises(InputError):
-            array.launch("screen", [*given, *wrong])
+            array.launch("screen", [*arguments, *wrong])
 
 
 def test_the_places_of_a_shard_follow_from_out() -> None:
-    given = ["surrogate=s", "out=runs/hits", "shard=2/8"]
-    assert with_shard_places("screen", given) == [
+    arguments = ["surrogate=s", "out=runs/hits", "shard=2/8"]
+    assert with_shard_places("screen", arguments) == [
         "surrogate=s", "shard=2/8", "out=runs/hits.shards/2-of-8", "run.dir=runs/hits.shards/2-of-8",
     ]  # fmt: skip
-    assert with_shard_places("simulate", given)[2] == "out=runs/hits.shards/2-of-8/labels.zarr"
-    assert with_shard_places("screen", given[:2]) == given[:2]
-    for wrong in (["shard=1/2"], [*given, "run.dir=r"]):
+    assert with_shard_places("simulate", arguments)[2] == "out=runs/hits.shards/2-of-8/labels.zarr"
+    assert with_shard_places("screen", arguments[:2]) == arguments[:2]
+    for wrong in (["shard=1/2"], [*arguments, "run.dir=r"]):
         with pytest.raises(InputError):
             with_shard_places("screen", wrong)
 

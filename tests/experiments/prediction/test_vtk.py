@@ -69,13 +69,13 @@ def test_a_trajectory_of_a_vector_in_space_is_what_vtk_reads(tmp_path: Path, eve
     assert {path.suffix for _, _, path in parts} == {".vti" if even else ".vtr"}
     data = read(parts[1][2])
     assert data.GetDimensions() == (4, 3, 2)
-    found = arrays(data)
+    values = arrays(data)
     points = np.array([data.GetPoint(i) for i in range(24)])
     for i, j, k in np.ndindex(4, 3, 2):
         (row,) = np.flatnonzero((points == [x[i], y[j], z[k]]).all(axis=1))
-        assert np.array_equal(found["velocity [m s-1]"][row], velocity[1, :, i, j, k])
-        assert found["pressure [Pa]"][row] == pressure[1, i, j, k]
-        assert np.array_equal(found["velocity_difference [m s-1]"][row], (velocity - velocity / 2)[1, :, i, j, k])
+        assert np.array_equal(values["velocity [m s-1]"][row], velocity[1, :, i, j, k])
+        assert values["pressure [Pa]"][row] == pressure[1, i, j, k]
+        assert np.array_equal(values["velocity_difference [m s-1]"][row], (velocity - velocity / 2)[1, :, i, j, k])
     if not even:
         return
     fields, bad = read_fields(out, output="velocity", inputs=["viscosity"])
@@ -115,10 +115,10 @@ def test_answers_to_fields_are_written_with_their_difference(tmp_path: Path) -> 
     parts = read_collection(tmp_path / "out.pvd")
     assert len(parts) == 9
     for (time, sample, path), index in zip(parts, np.ndindex(3, 3), strict=True):
-        found = arrays(read(path))
+        values = arrays(read(path))
         assert (sample, time) == (index[0], float(times[index[1]]))
-        assert np.array_equal(found["u [m]"], answer[(*index, 0)])
-        assert np.array_equal(found["u_difference [m]"], answer[(*index, 0)] - truth[(*index, 0)])
+        assert np.array_equal(values["u [m]"], answer[(*index, 0)])
+        assert np.array_equal(values["u_difference [m]"], answer[(*index, 0)] - truth[(*index, 0)])
     assert export_vtk(tmp_path / "out.nc", tmp_path / "again.pvd").metrics["export/samples"] == 3
     for (_, _, one), (_, _, other) in zip(parts, read_collection(tmp_path / "again.pvd"), strict=True):
         assert np.array_equal(arrays(read(one))["u [m]"], arrays(read(other))["u [m]"])
@@ -144,10 +144,10 @@ def test_answers_on_meshes_are_what_vtk_reads_and_the_files_are_meshes_again(
         cells = numpy_support.vtk_to_numpy(data.GetCells().GetConnectivityArray()).reshape(-1, 3)
         assert np.array_equal(cells, mesh.elements)
         assert {data.GetCellType(i) for i in range(data.GetNumberOfCells())} == {5}
-        found = arrays(data)
+        values = arrays(data)
         assert mesh.fields is not None
-        assert np.array_equal(found["velocity [m s-1]"][:, :2], mesh.fields[:, :2].astype(np.float32))
-        assert np.array_equal(found["pressure [m2 s-2]"], mesh.fields[:, 2].astype(np.float32))
+        assert np.array_equal(values["velocity [m s-1]"][:, :2], mesh.fields[:, :2].astype(np.float32))
+        assert np.array_equal(values["pressure [m2 s-2]"], mesh.fields[:, 2].astype(np.float32))
         assert number in (0.0, 1.0)
     folder = tmp_path / "truth.pvd.files"
     direct, _ = read_mesh_files(store, scalars=["drag"], parameters=["speed"])
@@ -166,10 +166,10 @@ def test_answers_on_meshes_are_what_vtk_reads_and_the_files_are_meshes_again(
     predicted_by(saved, folder, tmp_path / "out.pvd")
     assert len(records) == 2
     for record, (_, _, path) in zip(records, read_collection(tmp_path / "out.pvd"), strict=True):
-        found = arrays(read(path))
+        values = arrays(read(path))
         label = f"[{record['pressure'].attrs['units']}]"
-        assert np.array_equal(found[f"pressure {label}"], record["pressure"])
-        assert np.array_equal(found[f"pressure_difference {label}"], record["pressure"] - record["pressure_true"])
+        assert np.array_equal(values[f"pressure {label}"], record["pressure"])
+        assert np.array_equal(values[f"pressure_difference {label}"], record["pressure"] - record["pressure_true"])
 
 
 def test_files_that_are_no_samples_are_named(tmp_path: Path) -> None:

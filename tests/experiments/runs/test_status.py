@@ -65,11 +65,11 @@ def test_the_last_state_follows_from_the_exception(error: BaseException | None, 
 
 def test_a_run_killed_by_the_system_is_lost_and_one_of_another_machine_is_believed_for_a_while(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    ready, told = os.pipe()
+    ready, started = os.pipe()
     child = os.fork()
     if child == 0:
         with claim(run_dir, "simulate"), follow_progress(run_dir, "simulate"):
-            os.write(told, b"x")
+            os.write(started, b"x")
             signal.pause()
     os.read(ready, 1)
     assert run_status(run_dir).state == "running"

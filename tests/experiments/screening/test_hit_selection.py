@@ -105,7 +105,7 @@ def test_a_refused_candidate_makes_room_for_the_next_and_is_listed(tmp_path: Pat
 def test_what_is_refused_does_not_depend_on_batches() -> None:
     smiles = [*HARMLESS, RHODANINE, CHLORIDE] * 3
     score = np.random.default_rng(0).permutation(len(smiles)).astype(float)
-    found = []
+    selections = []
     for size in (1, 7, len(smiles)):
         best = TopK(5, None, refusals(["PAINS", "BRENK"], ["smiles"]))
         for first in range(0, len(smiles), size):
@@ -115,12 +115,12 @@ def test_what_is_refused_does_not_depend_on_batches() -> None:
             best.table()
         table = best.table()
         assert table is not None
-        found.append((table.column("line").to_pylist(), sorted(one.line for one in best.refused())))
-    assert found[0] == found[1] == found[2]
+        selections.append((table.column("line").to_pylist(), sorted(one.line for one in best.refused())))
+    assert selections[0] == selections[1] == selections[2]
     order = np.argsort(-score)
     kept = [int(i) for i in order if smiles[i] in HARMLESS][:5]
-    assert found[0][0] == kept
-    assert found[0][1] == sorted(int(i) for i in order if smiles[i] not in HARMLESS and score[i] > score[kept[-1]])
+    assert selections[0][0] == kept
+    assert selections[0][1] == sorted(int(i) for i in order if smiles[i] not in HARMLESS and score[i] > score[kept[-1]])
 
 
 def test_leaders_are_unlike_and_the_best_of_their_groups() -> None:

@@ -18,7 +18,7 @@ LATITUDE, LONGITUDE = np.linspace(60, -60, 5), np.arange(8) * 45.0
 TIMES = np.datetime64("2020-01-01", "ns") + np.arange(6) * np.timedelta64(6, "h")
 
 
-def made(path: Path, **units: str | None) -> Path:
+def renamed_file(path: Path, **units: str | None) -> Path:
     """Waves, temperature and wind under names of nobody's table, with units as asked."""
     random, shape = np.random.default_rng(0), (6, 5, 8)
     values = {"tas_mean": 280 + random.normal(0, 5, shape), "swh": 2 + random.random(shape), "pm": random.random(shape)}
@@ -35,7 +35,7 @@ NAMES = {**DIMS, "tas_mean": "2m_temperature", "swh": "wave_height"}
 
 
 def test_names_and_units_go_into_windows_and_values_stay(tmp_path: Path) -> None:
-    file = made(tmp_path / "a.nc", tas_mean="K", swh="m", pm="ug m-3")
+    file = renamed_file(tmp_path / "a.nc", tas_mean="K", swh="m", pm="ug m-3")
     source = Reanalysis(str(file), names=NAMES)
     assert source.layout.variables == ("2m_temperature", "wave_height")
     source.write(tmp_path / "w")
@@ -50,7 +50,7 @@ def test_names_and_units_go_into_windows_and_values_stay(tmp_path: Path) -> None
     assert reading.quantities["wave_height"] == "m"
     assert "name it by source.names" in reading.unused["pm"]
     # A forecast reads a file in other units of length by the units of the training.
-    other = made(tmp_path / "cm.nc", tas_mean="K", swh="cm")
+    other = renamed_file(tmp_path / "cm.nc", tas_mean="K", swh="cm")
     again = selected(Reanalysis(str(other), names=NAMES), kept.layout)
     got = next(again.segments()).read(0, 1)["wave_height"]
     assert got.attrs["units"] == "m"
@@ -58,7 +58,7 @@ def test_names_and_units_go_into_windows_and_values_stay(tmp_path: Path) -> None
 
 
 def test_declared_units_stand_for_missing_ones_alone(tmp_path: Path) -> None:
-    file = made(tmp_path / "a.nc", tas_mean=None, swh=None)
+    file = renamed_file(tmp_path / "a.nc", tas_mean=None, swh=None)
     units = {"2m_temperature": "K", "wave_height": "m"}
     source = Reanalysis(str(file), names=NAMES, units=units)
     assert next(source.segments()).read(0, 1)["2m_temperature"].attrs["units"] == "K"
@@ -80,7 +80,7 @@ def test_declared_units_stand_for_missing_ones_alone(tmp_path: Path) -> None:
 def test_what_is_not_certain_is_refused(
     stated: dict[str, str], settings: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    source = Reanalysis(str(made(tmp_path / "a.nc", **stated)), **settings)
+    source = Reanalysis(str(renamed_file(tmp_path / "a.nc", **stated)), **settings)
     with pytest.raises(InputError, match=words):
         next(source.segments()).read(0, 1)
 

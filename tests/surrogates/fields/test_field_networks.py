@@ -36,11 +36,13 @@ SHIFTS = [name for name in NAMES if name != "deeponet"]
 
 
 def fresh(name: str, dims: int = 1, *, parameters: int = 0, periodic: bool = True, **changes: Any) -> nnx.Module:
-    return made(name, dims, parameters, periodic, tuple(changes.items()))
+    return network_of(name, dims, parameters, periodic, tuple(changes.items()))
 
 
 @functools.cache
-def made(name: str, dims: int, parameters: int, periodic: bool, changed: tuple[tuple[str, Any], ...]) -> nnx.Module:
+def network_of(
+    name: str, dims: int, parameters: int, periodic: bool, changed: tuple[tuple[str, Any], ...]
+) -> nnx.Module:
     """Once for all tests, none of which changes it."""
     shape = FieldShape(dims, 2, 3, parameters, (periodic,) * dims)
     return ARCHITECTURES.network(replace(SMALL[name], **dict(changed)), shape, nnx.Rngs(0))

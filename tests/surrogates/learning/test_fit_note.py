@@ -37,14 +37,14 @@ def test_a_training_that_its_time_ended_at_once_is_said(
     assert (said in caplog.text) if said else not caplog.text
 
 
-@pytest.mark.parametrize(("made", "said"), [(3.2, "after 3.2 of 50 epochs"), (30.0, "")])
+@pytest.mark.parametrize(("epochs_done", "said"), [(3.2, "after 3.2 of 50 epochs"), (30.0, "")])
 def test_a_training_that_made_few_of_its_epochs_is_said(
-    made: float, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    epochs_done: float, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     network: Any = None
     history = [{"epoch": float(i), "step": float(i + 1)} for i in range(4)]
-    epochs = (made, 50)
+    epochs = (epochs_done, 50)
     note_fit(FitResult(network, history, 2.0, 1.0, 0.0, {"train": 1}, "max_seconds", 1.0, epochs), tmp_path)
     assert (said in caplog.text) if said else not caplog.text
-    rows = closing_rows({"train/epochs": made, "train/epochs_asked": 50.0, "test/a": 1.0})
-    assert rows["epochs"] == f"{made:.3g} of 50, ended by time or patience"
+    rows = closing_rows({"train/epochs": epochs_done, "train/epochs_asked": 50.0, "test/a": 1.0})
+    assert rows["epochs"] == f"{epochs_done:.3g} of 50, ended by time or patience"

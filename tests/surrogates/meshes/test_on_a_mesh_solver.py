@@ -59,9 +59,9 @@ class Cheap:
         self.asked.append(speed)
         if speed > self.fails_above:
             raise SimulationError("not_converged", "the lid is too fast")
-        known, count = hidden(inputs["nodes"].values), inputs.sizes["node"]
-        flow = {"velocity": np.full((count, 2), 3.0 * known + 1.0), "pressure": np.full(count, -known)}
-        return self.spec.answer({**flow, "drag": 2.0 * known})
+        coefficient, count = hidden(inputs["nodes"].values), inputs.sizes["node"]
+        flow = {"velocity": np.full((count, 2), 3.0 * coefficient + 1.0), "pressure": np.full(count, -coefficient)}
+        return self.spec.answer({**flow, "drag": 2.0 * coefficient})
 
 
 def samples(count: int, first: int = 0) -> MeshSamples:

@@ -89,11 +89,11 @@ def test_energies_and_forces_are_those_of_the_potential(session: Any, boundary: 
     fill(session, boundary, lattice, numbers, positions[0], style)
     forces = LammpsForces(session, surrogate, ELEMENTS)
     cell = _box(session, repeats)
-    energies, found = answers(session, numbers, positions, style)
+    energies, lammps_forces = answers(session, numbers, positions, style)
     expected = surrogate.predict_structures(
         Structures.from_arrays([numbers] * count, list(positions), lattice=[cell] * count)
     )
-    difference = np.abs(found - expected.forces.reshape(found.shape)).max()
+    difference = np.abs(lammps_forces - expected.forces.reshape(lammps_forces.shape)).max()
     print(f"largest difference: {np.abs(energies - expected.energy).max():.2g} eV, {difference:.2g} eV/Angstrom")
     assert np.abs(expected.forces).max() > 1
     # Rounding of float32 in the network; energies are sums over the atoms of parts of some eV.

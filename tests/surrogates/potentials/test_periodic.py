@@ -33,11 +33,11 @@ def _float64() -> Iterator[None]:
 
 @pytest.fixture(params=["painn", "ace"])
 def model(request: pytest.FixtureRequest) -> EnergyModel:
-    return made(str(request.param))
+    return model_of(str(request.param))
 
 
 @functools.cache
-def made(name: str) -> EnergyModel:
+def model_of(name: str) -> EnergyModel:
     """Once for all tests, none of which changes it."""
     single = EnergyModel(NETWORKS[name], 1, 1.0, [{13: 1.0}], nnx.Rngs(0), repulsive=True)
     graph, state = nnx.split(single)

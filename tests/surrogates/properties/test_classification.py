@@ -47,13 +47,13 @@ TRAINING = {"epochs": 15, "learning_rate": 1e-2, "batch_size": 32, "ema_decay": 
 def molecules(count: int, seed: int = 0) -> list[str]:
     """Different random chains, some with an oxygen."""
     random = np.random.default_rng(seed)
-    found: dict[str, None] = {}
-    while len(found) < count:
+    texts: dict[str, None] = {}
+    while len(texts) < count:
         parts = random.choice(["C", "N", "F", "C(C)", "C(F)", "C(N)", "C=C", "O"], size=random.integers(2, 6))
         text = "C" + "".join(parts) + "C"
         if "FC" not in text and "FN" not in text and "FO" not in text and "FF" not in text:
-            found[Chem.CanonSmiles(text)] = None
-    return list(found)
+            texts[Chem.CanonSmiles(text)] = None
+    return list(texts)
 
 
 def table(count: int, seed: int = 0) -> pd.DataFrame:
@@ -90,8 +90,8 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Trained:
         frame = table(300)
         frame.iloc[:220].to_csv(place / "table.csv", index=False)
         frame.iloc[220:].to_csv(place / "more.csv", index=False)
-        made = task(place / "table.csv", test=[str(place / "more.csv")], parts=[0.7, 0.05, 0.25, 0.0])
-        metrics = train_task(made, place / "run", progress=False)
+        trained_task = task(place / "table.csv", test=[str(place / "more.csv")], parts=[0.7, 0.05, 0.25, 0.0])
+        metrics = train_task(trained_task, place / "run", progress=False)
         (place / "metrics.json").write_text(json.dumps(metrics))
 
     place = once("binary-labels", make)
@@ -177,19 +177,19 @@ def test_calibration_finds_what_distorted_the_probabilities() -> None:
     z = random.normal(0, 2, 20_000)
     truth = (random.random(len(z)) < sigmoid(0.5 * z + 1)).astype(float)
     truth[::10] = np.nan
-    made = ProbabilityCalibration.fit(truth, sigmoid(z))
-    assert made.slope == pytest.approx(0.5, abs=0.03)
-    assert made.offset == pytest.approx(1.0, abs=0.05)
-    known = np.isfinite(truth)
-    before = calibration_error(truth[known], sigmoid(z[known]))
-    after = calibration_error(truth[known], made.apply(sigmoid(z[known])))
+    calibration = ProbabilityCalibration.fit(truth, sigmoid(z))
+    assert calibration.slope == pytest.approx(0.5, abs=0.03)
+    assert calibration.offset == pytest.approx(1.0, abs=0.05)
+    labelled = np.isfinite(truth)
+    before = calibration_error(truth[labelled], sigmoid(z[labelled]))
+    after = calibration_error(truth[labelled], calibration.apply(sigmoid(z[labelled])))
     assert before > 0.15
     assert after < 0.015
-    assert np.allclose(made.undo(made.apply(sigmoid(z))), sigmoid(z))
+    assert np.allclose(calibration.undo(calibration.apply(sigmoid(z))), sigmoid(z))
     # Sets hold the label of either class as often as they promise, on molecules that did not calibrate.
     fresh = random.normal(0, 2, 20_000)
     label = (random.random(len(fresh)) < sigmoid(0.5 * fresh + 1)).astype(float)
-    scores = label_set_scores(label, *made.labels(sigmoid(fresh)))
+    scores = label_set_scores(label, *calibration.labels(sigmoid(fresh)))
     assert scores["coverage_90_positives"] == pytest.approx(0.9, abs=0.02)
     assert scores["coverage_90_negatives"] == pytest.approx(0.9, abs=0.02)
 
@@ -239,9 +239,9 @@ def test_what_is_no_binary_label_or_part_is_refused(
     tmp_path: Path, text: str, settings: dict[str, Any], said: str
 ) -> None:
     (tmp_path / "in.csv").write_text(text)
-    made = task(tmp_path / "in.csv", target="oxygen", **settings)
+    properties = task(tmp_path / "in.csv", target="oxygen", **settings)
     with pytest.raises(InputError, match=said):
-        made.split(made.read(None, []), tmp_path)
+        properties.split(properties.read(None, []), tmp_path)
 
 
 def test_names_of_binary_labels_are_targets_and_numbers_of_0_and_1_are_said(tmp_path: Path) -> None:
@@ -259,26 +259,26 @@ def test_parts_are_those_of_a_column_or_of_files(tmp_path: Path, caplog: pytest.
     frame.to_csv(tmp_path / "in.csv", index=False)
     frame.to_parquet(tmp_path / "in.parquet")
     for file in ("in.csv", "in.parquet"):
-        made = task(
+        properties = task(
             tmp_path / file, split_column="part", parts=[0.6, 0.1, 0.3, 0.0], target="atoms", classification=None
         )
-        data = made.read(None, [])
+        data = properties.read(None, [])
         # Rows without a number of atoms are left out, and the calibration part is drawn from the training rows.
         kept = frame[frame["atoms"].notna()].reset_index(drop=True)
-        split = made.split(data, tmp_path).split
+        split = properties.split(data, tmp_path).split
         named = {name: kept["part"].iloc[rows].unique().tolist() for name, rows in split.parts.items()}
         assert named == {"train": ["train"], "valid": ["Val"], "calibration": ["train"], "test": ["TEST"]}
         assert sum(map(len, split.parts.values())) == (kept["part"] != "").sum()
     frame.iloc[:50].to_csv(tmp_path / "main.csv", index=False)
     frame.iloc[45:].to_csv(tmp_path / "valid.csv", index=False)
-    made = task(
+    properties = task(
         tmp_path / "main.csv",
         valid=str(tmp_path / "valid.csv"),
         test=[str(tmp_path / "in.csv")],
         parts=[0.6, 0.1, 0.3, 0.0],
     )
     readings: list[Reading] = []
-    parts = made.split(made.read(None, readings), tmp_path)
+    parts = properties.split(properties.read(None, readings), tmp_path)
     assert len(readings) == 3
     assert [parts.labels.smiles[i] for i in parts.split["valid"]] == frame["smiles"].iloc[45:].tolist()
     assert not len(parts.split["test"])
@@ -289,8 +289,8 @@ def test_parts_are_those_of_a_column_or_of_files(tmp_path: Path, caplog: pytest.
 def test_folds_are_disjoint_and_whole_and_resume_where_they_stopped(tmp_path: Path) -> None:
     frame = table(90)
     frame.to_csv(tmp_path / "in.csv", index=False)
-    made = task(tmp_path / "in.csv", parts=[0.6, 0.1, 0.3, 0.0])
-    data = made.read(None, [])
+    properties = task(tmp_path / "in.csv", parts=[0.6, 0.1, 0.3, 0.0])
+    data = properties.read(None, [])
     tested: list[np.ndarray] = []
     asked: list[str] = []
 
@@ -306,8 +306,8 @@ def test_folds_are_disjoint_and_whole_and_resume_where_they_stopped(tmp_path: Pa
         )
 
     with pytest.raises(KeyboardInterrupt):
-        cross_validate(made, data, 3, tmp_path / "run", train_on, progress=False)
-    metrics = cross_validate(made, data, 3, tmp_path / "run", train_on, progress=False)
+        cross_validate(properties, data, 3, tmp_path / "run", train_on, progress=False)
+    metrics = cross_validate(properties, data, 3, tmp_path / "run", train_on, progress=False)
     assert asked == ["fold-1", "fold-2", "fold-2", "fold-3"]
     assert sorted(np.concatenate(tested).tolist()) == list(range(90))
     assert [len(rows) for rows in tested] == [30, 30, 30]
@@ -316,7 +316,7 @@ def test_folds_are_disjoint_and_whole_and_resume_where_they_stopped(tmp_path: Pa
     assert "test/only_some/mean" not in metrics
     assert json.loads((tmp_path / "run" / SUMMARY).read_text())["metrics"]["test/mae"]["values"] == [1, 3, 4]
     with pytest.raises(InputError, match="begun with another number of folds"):
-        cross_validate(made, data, 4, tmp_path / "run", train_on, progress=False)
+        cross_validate(properties, data, 4, tmp_path / "run", train_on, progress=False)
     frame.iloc[1:].to_csv(tmp_path / "in.csv", index=False)
     with pytest.raises(InputError, match="begun with another data"):
-        cross_validate(made, made.read(None, []), 3, tmp_path / "run", train_on, progress=False)
+        cross_validate(properties, properties.read(None, []), 3, tmp_path / "run", train_on, progress=False)

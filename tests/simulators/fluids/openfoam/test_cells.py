@@ -117,45 +117,45 @@ def test_times_of_a_transient_flow_are_those_of_the_grid() -> None:
     request = {"viscosity": 0.1, "pressure_drop": 0.8, "wall_velocity": 0.5}
     cells = OpenFOAM.from_directory("channel", **settings, mesh=("x", "y"))  # type: ignore[arg-type]
     grid = OpenFOAM.from_directory("channel", **settings, grid={"x": (0.0, 1.0, 4), "y": (0.0, 1.0, 4)})  # type: ignore[arg-type]
-    there, here = (s.simulate(s.spec.request(request)) for s in (grid, cells))
+    on_grid, here = (s.simulate(s.spec.request(request)) for s in (grid, cells))
     assert here["U"].dims == ("node", "time", "component")
     columns, rows = np.floor(here["nodes"].values * 4).astype(int).T
-    np.testing.assert_array_equal(here["U"].values, there["U"].values.transpose(2, 3, 0, 1)[columns, rows])
-    np.testing.assert_array_equal(here["p"].values, there["p"].values.transpose(1, 2, 0)[columns, rows])
+    np.testing.assert_array_equal(here["U"].values, on_grid["U"].values.transpose(2, 3, 0, 1)[columns, rows])
+    np.testing.assert_array_equal(here["p"].values, on_grid["p"].values.transpose(1, 2, 0)[columns, rows])
     assert not np.allclose(here["U"][:, 0], here["U"][:, 1], rtol=0.01)
 
 
 @needs_openfoam
 def test_finished_cases_answer_as_the_solver_did(finished: Path, answer: xr.Dataset, tmp_path: Path) -> None:
-    known = cases(finished)
-    assert isinstance(known, HoldsRequests)
-    assert len(known.requests()) == 3
-    reading = known.reading()
+    finished_cases = cases(finished)
+    assert isinstance(finished_cases, HoldsRequests)
+    assert len(finished_cases.requests()) == 3
+    reading = finished_cases.reading()
     assert reading is not None
     assert (reading.used, reading.total) == (3, 5)
     assert "line 5, d: no such folder of a case" in reading.left_out
     assert "line 6, b: a parameter that is no finite number" in reading.left_out
     assert reading.quantities["mesh of cells"] == "along x and y, kinds of boundary 1 inlet, 2 outlet, 3 walls"
-    assert known.declared_cost_s > 0
+    assert finished_cases.declared_cost_s > 0
     assert reading.assumed == ("1 cases, such as c, have no log: their last time is their result",)
     fields = cases(finished, scalars=None)
     with pytest.raises(SimulationError, match="results of c cannot be read: nothing was written after time 0"):
         fields.simulate(fields.spec.request({"velocity": 1.1, "step": 0.3}))
-    read = known.simulate(known.spec.request(REQUESTS[0]))
+    read = finished_cases.simulate(finished_cases.spec.request(REQUESTS[0]))
     for name in answer.data_vars:
         np.testing.assert_array_equal(read[name], answer[name])
-    spec = known.spec
+    spec = finished_cases.spec
     with RecordStore.create(
         tmp_path / "s.zarr",
         spec.inputs,
         spec.outputs,
-        provenance={"fingerprint": known.fingerprint},
+        provenance={"fingerprint": finished_cases.fingerprint},
         coords=spec.coords,
     ) as store:
-        for key, request in enumerate(known.requests()):
+        for key, request in enumerate(finished_cases.requests()):
             values = {str(name): array.values for name, array in request.items()}
             try:
-                answered = known.simulate(request)
+                answered = finished_cases.simulate(request)
             except SimulationError as error:
                 store.append(str(key), values, status=error.kind, seconds=1.0, threads=1)
                 continue
@@ -174,9 +174,9 @@ def test_finished_cases_answer_as_the_solver_did(finished: Path, answer: xr.Data
 @needs_openfoam
 def test_parameters_are_read_from_the_dictionaries_of_cases(finished: Path) -> None:
     places = {"velocity": "0/U:boundaryField.inlet.value[0]", "nu": "constant/transportProperties:nu"}
-    known = cases(finished, table=None, places=places, parameters={"velocity": "m s-1", "nu": "m2 s-1"}, fields=(),
-                  mesh=None)  # fmt: skip
-    assert set(known.values) == {(1.0, 0.01), (0.6, 0.01), (1.1, 0.01)}
+    finished_cases = cases(finished, table=None, places=places, parameters={"velocity": "m s-1", "nu": "m2 s-1"},
+                           fields=(), mesh=None)  # fmt: skip
+    assert set(finished_cases.values) == {(1.0, 0.01), (0.6, 0.01), (1.1, 0.01)}
 
 
 @needs_openfoam
@@ -186,9 +186,9 @@ def test_cases_that_make_no_samples_are_refused(finished: Path) -> None:
         cases(finished, parameters={"height": "m"})
     with pytest.raises(InputError, match="a and b have the same parameters"):
         cases(finished, table=str(finished / "same.csv"))
-    known, other = cases(finished), cases(finished, patches=("inlet", "outlet"))
+    finished_cases, other = cases(finished), cases(finished, patches=("inlet", "outlet"))
     with pytest.raises(SimulationError, match="no case in"):
-        known.simulate(known.spec.request({"velocity": 9.0, "step": 0.5}))
+        finished_cases.simulate(finished_cases.spec.request({"velocity": 9.0, "step": 0.5}))
     with pytest.raises(SimulationError, match=r"which is no kind of boundary.*patches=\[inlet,outlet,walls\]"):
         other.simulate(other.spec.request(REQUESTS[0]))
     with pytest.raises(InputError, match="several layers of cells along y"):
