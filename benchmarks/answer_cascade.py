@@ -45,7 +45,7 @@ WAYS = ("as requests", "on a table")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SplitOutcome:
     """What a cascade did with the frames of one split that did not calibrate it.
 
     Attributes:
@@ -81,7 +81,7 @@ def member(ensemble: PotentialSurrogate) -> PotentialSurrogate:
 
 def one_split(
     labelled: LabelledAnswers, costs: Float[np.ndarray, "rung way"], risk: Risk, labels: int, rng: np.random.Generator
-) -> Outcome:
+) -> SplitOutcome:
     """Calibrate with some of the frames, and answer the others.
 
     Args:
@@ -107,7 +107,7 @@ def one_split(
     result, others = calibrate(rows(order[:labels]), risk), rows(order[labels:])
     rung = answering_rung(chances(result.errors, others.difficulty), result.threshold)
     asked = np.cumsum(np.concatenate([costs, np.zeros((1, costs.shape[1]))]), axis=0)
-    return Outcome(
+    return SplitOutcome(
         float(wrong_answers(rung, others.error > 1).mean()),
         np.bincount(rung, minlength=len(costs) + 1) / len(rung),
         asked[rung].mean(axis=0),

@@ -39,7 +39,7 @@ COMMON = ("train.checkpoint_every_s=0", "train.mlflow=false", f"train.epochs={EP
 
 
 @dataclass(frozen=True)
-class Kind:
+class TrainingKind:
     """A training of some kind of surrogate.
 
     Attributes:
@@ -51,7 +51,7 @@ class Kind:
     arguments: tuple[str, ...]
 
 
-def kinds(folder: Path) -> list[Kind]:
+def kinds(folder: Path) -> list[TrainingKind]:
     """Trainings of properties and of fields, whose data are written to a folder."""
     generator = np.random.default_rng(0)
     ends = ["C", "N", "O", "C(C)", "C(=O)"]
@@ -75,10 +75,10 @@ def kinds(folder: Path) -> list[Kind]:
         "task=fluids/fields", f"data.file={folder / 'fields.nc'}", "data.output=u", "data.inputs=[a]",
         "train.batch_size=16", "model.network.width=8", "model.network.layers=1", "model.network.modes=[4]",
     )  # fmt: skip
-    return [Kind("properties", properties), Kind("fields", waves)]
+    return [TrainingKind("properties", properties), TrainingKind("fields", waves)]
 
 
-def start(kind: Kind, run_dir: Path, processes: int, devices: int) -> list[subprocess.Popen[str]]:
+def start(kind: TrainingKind, run_dir: Path, processes: int, devices: int) -> list[subprocess.Popen[str]]:
     """Start all processes of a training."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
@@ -130,7 +130,9 @@ def epochs_made(run_dir: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def interrupt(kind: Kind, run_dir: Path, options: argparse.Namespace, number: int, process: int) -> dict[str, Any]:
+def interrupt(
+    kind: TrainingKind, run_dir: Path, options: argparse.Namespace, number: int, process: int
+) -> dict[str, Any]:
     """Send a signal to one process after a random number of epochs, and say how all ended."""
     at = random.Random(f"{run_dir.name}").randint(1, EPOCHS - 2)
     members = start(kind, run_dir, options.processes, options.devices)
@@ -162,7 +164,7 @@ def main() -> None:
         write_text(options.out, json.dumps(numbers, indent=1))
 
 
-def compare(kind: Kind, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def compare(kind: TrainingKind, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One training by one process and by several, and the latter interrupted."""
     folder.mkdir()
     core = {}

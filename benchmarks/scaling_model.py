@@ -27,7 +27,7 @@ from data.terminal import columns_table, print_table
 NODES = (10, 100, 1000)
 
 
-class Rate(NamedTuple):
+class MeasuredRate(NamedTuple):
     """A number that the arithmetic needs, with its unit and where it is from."""
 
     value: float
@@ -35,23 +35,27 @@ class Rate(NamedTuple):
     source: str
 
 
-RATES: Mapping[str, Rate] = {
-    "cores": Rate(64, "cores a node", "input"),
-    "label": Rate(3.93, "core-s a label", "README: B3LYP/def2-SVP of molecules of the quickstart"),
-    "large_label": Rate(600, "core-s a label", "input: DFT of a drug-sized molecule"),
-    "scheduler": Rate(1000, "tasks/s", "input: documentation of Dask, about a millisecond a task in the scheduler"),
-    "writer": Rate(1760, "records/s", "docs/scaling.md: a campaign whose answers cost nothing, on one core"),
-    "file_operations": Rate(5000, "1/s", "input: files begun and removed, of all nodes together"),
-    "operations_a_record": Rate(2, "1", "the file of a task of one record is begun and removed"),
-    "bandwidth": Rate(10e9, "bytes/s", "input: file system of all nodes together"),
-    "screened": Rate(9_670, "candidates/core-s", "docs/benchmarks.md: QM9 from SMILES, on two cores"),
-    "screened_prepared": Rate(34_360, "candidates/core-s", "docs/benchmarks.md: QM9 from a prepared library, on two"),
-    "one_stream": Rate(5e8, "bytes/s", "input: one process reads a text through, to cut it into shards"),
-    "bytes_read": Rate(60, "bytes a candidate", "input: a line of SMILES with an identifier"),
-    "bytes_smiles": Rate(100, "bytes a candidate", "input: a line read and a row of results written"),
-    "bytes_prepared": Rate(250, "bytes a candidate", "input: a graph read and a row of results written"),
-    "merged_rows": Rate(77_700, "rows/s", "docs/scaling.md: merge of a screen of 200,000 in 2.58 core-s"),
-    "merged_records": Rate(
+RATES: Mapping[str, MeasuredRate] = {
+    "cores": MeasuredRate(64, "cores a node", "input"),
+    "label": MeasuredRate(3.93, "core-s a label", "README: B3LYP/def2-SVP of molecules of the quickstart"),
+    "large_label": MeasuredRate(600, "core-s a label", "input: DFT of a drug-sized molecule"),
+    "scheduler": MeasuredRate(
+        1000, "tasks/s", "input: documentation of Dask, about a millisecond a task in the scheduler"
+    ),
+    "writer": MeasuredRate(1760, "records/s", "docs/scaling.md: a campaign whose answers cost nothing, on one core"),
+    "file_operations": MeasuredRate(5000, "1/s", "input: files begun and removed, of all nodes together"),
+    "operations_a_record": MeasuredRate(2, "1", "the file of a task of one record is begun and removed"),
+    "bandwidth": MeasuredRate(10e9, "bytes/s", "input: file system of all nodes together"),
+    "screened": MeasuredRate(9_670, "candidates/core-s", "docs/benchmarks.md: QM9 from SMILES, on two cores"),
+    "screened_prepared": MeasuredRate(
+        34_360, "candidates/core-s", "docs/benchmarks.md: QM9 from a prepared library, on two"
+    ),
+    "one_stream": MeasuredRate(5e8, "bytes/s", "input: one process reads a text through, to cut it into shards"),
+    "bytes_read": MeasuredRate(60, "bytes a candidate", "input: a line of SMILES with an identifier"),
+    "bytes_smiles": MeasuredRate(100, "bytes a candidate", "input: a line read and a row of results written"),
+    "bytes_prepared": MeasuredRate(250, "bytes a candidate", "input: a graph read and a row of results written"),
+    "merged_rows": MeasuredRate(77_700, "rows/s", "docs/scaling.md: merge of a screen of 200,000 in 2.58 core-s"),
+    "merged_records": MeasuredRate(
         4500, "records/s", "docs/scaling.md: the writer alone, since a merge writes each record again"
     ),
 }

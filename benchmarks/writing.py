@@ -28,7 +28,7 @@ WORKERS = 2
 SAMPLE = 500
 
 
-class Answered(Executor):
+class AnsweredExecutor(Executor):
     """An executor whose requests are answered at once, so that what is measured is the writer."""
 
     def __init__(self, fingerprint: str) -> None:
@@ -54,7 +54,7 @@ def answer_all(folder: Path, size: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     simulator = Misbehaving(str(folder))
     requests = (request(float(x)) for x in range(size))
-    engine = Engine(Answered(simulator.fingerprint), lambda: WORKERS)
+    engine = Engine(AnsweredExecutor(simulator.fingerprint), lambda: WORKERS)
     run_campaign(simulator, requests, folder / "s", CampaignConfig(), progress=False, engine=engine)
 
 
@@ -69,7 +69,7 @@ def writer(folder: Path, size: int) -> dict[str, float]:
         assert len(records) == size
     # The requests are made by whoever asks, and the frames by workers.
     requested = _each(lambda x: request_values(request(x)))
-    worker = Answered("f")
+    worker = AnsweredExecutor("f")
     framed = _each(lambda x: worker.frame("k" * 64, {"x": x, "mode": "ok"}))
     one = request(1.0)
     hashed = _each(lambda x: input_hash(one))

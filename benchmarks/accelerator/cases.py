@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from data.molecules.featurise import encode
-from data.molecules.graphs import Bucket
+from data.molecules.graphs import GraphSize
 from data.molecules.graphs import pad as pad_graphs
 from data.sphere.weather_layout import WeatherGrid
 from data.structures.batches import Shape
@@ -48,7 +48,7 @@ LINKERS = (
 
 
 @dataclass(frozen=True)
-class Case:
+class AcceleratorCase:
     """A network and what it is asked.
 
     Attributes:
@@ -106,7 +106,7 @@ def repeated(values: Structures, count: int) -> Structures:
     return values.take(np.arange(count) % len(values))
 
 
-def potential(name: str, batches: tuple[int, ...], **changes: Any) -> Case:
+def potential(name: str, batches: tuple[int, ...], **changes: Any) -> AcceleratorCase:
     """Energies and forces of clusters by a potential."""
     config, molecules = replace(POTENTIALS.kinds[name](), **changes), clusters(16)
 
@@ -117,17 +117,17 @@ def potential(name: str, batches: tuple[int, ...], **changes: Any) -> Case:
         table = repeated(molecules, batch)
         return (pad_structures(table, np.arange(batch), Shape(batch, ATOMS, None), config.cutoff_angstrom),)
 
-    return Case(f"potential {name}", "molecules", fresh, evaluate, inputs, batches)
+    return AcceleratorCase(f"potential {name}", "molecules", fresh, evaluate, inputs, batches)
 
 
-def properties(batches: tuple[int, ...], **changes: Any) -> Case:
+def properties(batches: tuple[int, ...], **changes: Any) -> AcceleratorCase:
     """A property of molecular graphs, as in screening."""
     config, graphs = MPNNConfig(**changes), encode(enumerated_molecules(256))[0]
 
     def inputs(batch: int) -> tuple[Any, ...]:
-        return (read(pad_graphs(graphs, np.arange(batch) % 256, Bucket(32, 32), batch)),)
+        return (read(pad_graphs(graphs, np.arange(batch) % 256, GraphSize(32, 32), batch)),)
 
-    return Case(
+    return AcceleratorCase(
         "properties mpnn",
         "molecules",
         lambda p: MPNN(replace(config, precision=p), 1, nnx.Rngs(0)),
@@ -137,7 +137,7 @@ def properties(batches: tuple[int, ...], **changes: Any) -> Case:
     )
 
 
-def operator(points: int, batches: tuple[int, ...], **changes: Any) -> Case:
+def operator(points: int, batches: tuple[int, ...], **changes: Any) -> AcceleratorCase:
     """A Fourier neural operator in two dims with one channel."""
     config, shape = OPERATORS.kinds["fno"](**changes), FieldShape(2, 1, 1, 0, (True, True))
 
@@ -148,10 +148,10 @@ def operator(points: int, batches: tuple[int, ...], **changes: Any) -> Case:
     def fresh(precision: str) -> nnx.Module:
         return OPERATORS.network(replace(config, precision=precision), shape, nnx.Rngs(0))
 
-    return Case(f"operator fno {points} x {points}", "fields", fresh, call, inputs, batches)
+    return AcceleratorCase(f"operator fno {points} x {points}", "fields", fresh, call, inputs, batches)
 
 
-def forecaster(latitudes: int, batches: tuple[int, ...], **changes: Any) -> Case:
+def forecaster(latitudes: int, batches: tuple[int, ...], **changes: Any) -> AcceleratorCase:
     """One step of a spherical Fourier neural operator with 8 channels on a Gaussian grid."""
     config, channels = FORECASTERS.kinds["sfno"](**changes), 8
     latitude = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(latitudes)[0]))
@@ -165,7 +165,7 @@ def forecaster(latitudes: int, batches: tuple[int, ...], **changes: Any) -> Case
         shape = SphereShape(grid, channels, channels)
         return FORECASTERS.network(replace(config, precision=precision), shape, nnx.Rngs(0))
 
-    return Case(f"forecaster sfno {latitudes} x {2 * latitudes}", "steps", fresh, call, inputs, batches)
+    return AcceleratorCase(f"forecaster sfno {latitudes} x {2 * latitudes}", "steps", fresh, call, inputs, batches)
 
 
 def call(network: Any, *inputs: Any) -> Any:
@@ -173,7 +173,7 @@ def call(network: Any, *inputs: Any) -> Any:
     return network(*inputs)
 
 
-def cases(*, small: bool) -> Mapping[str, Case]:
+def cases(*, small: bool) -> Mapping[str, AcceleratorCase]:
     """The networks with the default sizes of their configurations, or small ones for a CPU, by a short name."""
     if small:
         return {
@@ -192,7 +192,7 @@ def cases(*, small: bool) -> Mapping[str, Case]:
     }
 
 
-def float64_answer(case: Case, inputs: tuple[Any, ...]) -> Any:
+def float64_answer(case: AcceleratorCase, inputs: tuple[Any, ...]) -> Any:
     """What the network answers if its weights, its inputs and all that it computes have 64 bits."""
 
     def widened(leaf: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from benchmarks.accelerator.cases import Case, clusters, float64_answer, repeated
+from benchmarks.accelerator.cases import AcceleratorCase, clusters, float64_answer, repeated
 from benchmarks.common import Result
 from surrogates.learning.nn.precision import PRECISIONS
 
@@ -27,7 +27,7 @@ def relative(answer: Any, truth: Any) -> float:
     return max(gaps)
 
 
-def on_the_processor(case: Case, inputs: tuple[Any, ...]) -> Any:
+def on_the_processor(case: AcceleratorCase, inputs: tuple[Any, ...]) -> Any:
     """The answer that the same program gives on a CPU of this machine."""
     device = jax.devices("cpu")[0]
     with jax.default_device(device):
@@ -35,7 +35,7 @@ def on_the_processor(case: Case, inputs: tuple[Any, ...]) -> Any:
         return jax.tree.map(np.asarray, program(jax.device_put(state, device), *jax.device_put(inputs, device)))
 
 
-def check_case(case: Case) -> list[Result]:
+def check_case(case: AcceleratorCase) -> list[Result]:
     """Differences of one network that have to be rounding errors, and errors of each precision.
 
     Raises:
@@ -62,7 +62,7 @@ def check_case(case: Case) -> list[Result]:
     return results + precisions(case, inputs, answer)
 
 
-def precisions(case: Case, inputs: tuple[Any, ...], answer: Any) -> list[Result]:
+def precisions(case: AcceleratorCase, inputs: tuple[Any, ...], answer: Any) -> list[Result]:
     """Errors of the answers at each precision: of forces against float64, of other answers against float32."""
     potential = case.name.startswith("potential")
     truth = float64_answer(case, inputs)[1] if potential else answer
@@ -79,7 +79,7 @@ def precisions(case: Case, inputs: tuple[Any, ...], answer: Any) -> list[Result]
     return results
 
 
-def symmetries(case: Case) -> Mapping[str, float]:
+def symmetries(case: AcceleratorCase) -> Mapping[str, float]:
     """Differences of energies and forces of turned and of renumbered clusters, turned and renumbered back."""
     table = repeated(clusters(16), case.batches[0])
     turn = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
@@ -97,7 +97,7 @@ def symmetries(case: Case) -> Mapping[str, float]:
     }
 
 
-def shift_difference(case: Case) -> float:
+def shift_difference(case: AcceleratorCase) -> float:
     """Difference of the answers to fields that are shifted along both periodic dims, shifted back."""
     fields, parameters = case.inputs(case.batches[0])
     program, state = case.program("float32")

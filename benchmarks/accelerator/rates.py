@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from benchmarks.accelerator.cases import Case
+from benchmarks.accelerator.cases import AcceleratorCase
 from benchmarks.common import Result
 from simulators.precision import jit_float32
 from surrogates.learning.machine import best, cost
@@ -35,7 +35,7 @@ def _finished(program: Callable[..., Any], *inputs: Any) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(program(*inputs))
 
 
-def prediction_rates(case: Case, limits: dict[str, float]) -> Iterator[Result]:
+def prediction_rates(case: AcceleratorCase, limits: dict[str, float]) -> Iterator[Result]:
     """Rates at each batch size in float32 and at each precision in the largest batch, with shares of the roofline."""
     for precision in PRECISIONS:
         program, state = case.program(precision)
@@ -50,7 +50,7 @@ def prediction_rates(case: Case, limits: dict[str, float]) -> Iterator[Result]:
             yield Result(f"{head}: share of the roofline", least / seconds, "1")
 
 
-def training_rates(case: Case) -> Iterator[Result]:
+def training_rates(case: AcceleratorCase) -> Iterator[Result]:
     """Rates of training steps at each precision, in the middle batch size, on the mean square of the answers."""
     batch = case.batches[len(case.batches) // 2]
     recipe = TrainConfig(epochs=1, batch_size=batch)

@@ -14,7 +14,7 @@ from benchmarks.common import Result
 from data.structures.structures import Structures
 from surrogates.learning.machine import best
 from surrogates.potentials.atom_energies import References
-from surrogates.potentials.calculator import FixedShapes
+from surrogates.potentials.calculator import SingleShape
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.networks.architectures import ARCHITECTURES
 from surrogates.potentials.surrogate import PotentialSurrogate
@@ -50,7 +50,7 @@ def structures_rates(name: str, *, small: bool) -> Iterator[Result]:
     seconds = best(lambda: potential.predict_structures(table, error_bars=False), rounds=3)
     yield Result(f"potential {name}: table of {len(table):,} molecules to answers", len(table) / seconds, "molecules/s")
     large = water(300 if small else 20_000)
-    shapes = FixedShapes(potential)
+    shapes = SingleShape(potential)
     seconds = best(lambda: shapes.answer(large), rounds=3)
     yield Result(f"potential {name}: energy and forces of {len(large.numbers):,} atoms", seconds, "s")
 

@@ -18,7 +18,7 @@ MEASURED = ("second", "rate", "memory", "bytes", "hours", "cost", "speed", "usd"
 
 
 @dataclass(frozen=True)
-class Command:
+class FaultCommand:
     """A command and what is compared of it.
 
     Attributes:
@@ -131,27 +131,27 @@ def _windows(directory: Path) -> dict[str, str]:
 
 
 #: Name of a stage -> what is killed.
-COMMANDS: Mapping[str, Command] = {
-    "simulate": Command(
+COMMANDS: Mapping[str, FaultCommand] = {
+    "simulate": FaultCommand(
         lambda input_folder, out: [
             "simulate", f"inputs={input_folder}/few.smi", "simulator=xtb", "campaign.workers=1", f"run.dir={out}",
         ],
         _store,
     ),
-    "prepare": Command(
+    "prepare": FaultCommand(
         lambda input_folder, out: [
             "prepare", f"candidates={input_folder}/candidates.smi", f"out={out}", "workers=1", f"run.dir={out}-run",
         ],
         _library,
     ),
-    "screen": Command(
+    "screen": FaultCommand(
         lambda input_folder, out: [
             "screen", f"surrogate={input_folder}/surrogate", f"candidates={input_folder}/candidates.smi", f"out={out}",
             "top_k=5", "workers=1",
         ],
         _screen,
     ),
-    "train": Command(
+    "train": FaultCommand(
         lambda input_folder, out: [
             "train", "task=molecules/properties", f"data.file={input_folder}/labels.csv", "data.target=heavy",
             "data.split=random", "train.epochs=6", "train.mlflow=false", "train.checkpoint_every_s=0.05",
@@ -160,7 +160,7 @@ COMMANDS: Mapping[str, Command] = {
         ],
         _training,
     ),
-    "windows": Command(
+    "windows": FaultCommand(
         lambda input_folder, out: [
             "windows", f"source.path={input_folder}/states.nc", "source.static=[]", f"out={out}", f"run.dir={out}-run",
         ],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from benchmarks.faults.own_files import Kind
+from benchmarks.faults.own_files import FileKind
 from data.claim import LOCK
 from data.errors import InputError
 
@@ -22,7 +22,7 @@ class Flipper:
         seed: of the places.
     """
 
-    def __init__(self, kind: Kind, folder: Path, seed: int) -> None:
+    def __init__(self, kind: FileKind, folder: Path, seed: int) -> None:
         self.kind, self.seed, self.directory = kind, seed, folder / "made"
         kind.make(self.directory)
         self.expected = repr(kind.read(self.directory))

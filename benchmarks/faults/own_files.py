@@ -17,7 +17,7 @@ from data.files import listed_path, write_json
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """What is written and read again.
 
     Attributes:
@@ -31,17 +31,17 @@ class Kind:
     read: Callable[[Path], object]
 
 
-def kinds() -> tuple[Kind, ...]:
+def kinds() -> tuple[FileKind, ...]:
     """Everything that is made in a moment, without a training."""
     return (
-        Kind("files of a run", _make_run, _read_run),
-        Kind("screen", make_screen, read_screen),
-        Kind("windows", _make_windows, _read_windows),
-        Kind("store of records", _make_store, _read_store),
-        Kind("prepared library", make_library, read_library),
-        Kind("checkpoint", _make_checkpoint, _read_checkpoint),
-        Kind("surrogate", _make_surrogate, _read_surrogate),
-        Kind("round of active learning", _make_round, _read_round),
+        FileKind("files of a run", _make_run, _read_run),
+        FileKind("screen", make_screen, read_screen),
+        FileKind("windows", _make_windows, _read_windows),
+        FileKind("store of records", _make_store, _read_store),
+        FileKind("prepared library", make_library, read_library),
+        FileKind("checkpoint", _make_checkpoint, _read_checkpoint),
+        FileKind("surrogate", _make_surrogate, _read_surrogate),
+        FileKind("round of active learning", _make_round, _read_round),
     )
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 from data.fields.layout import Layout
 from data.meshes.mesh_samples import MeshLayout
 from data.molecules.featurise import encode
-from data.molecules.graphs import Bucket
+from data.molecules.graphs import GraphSize
 from data.parameters import ParameterLayout
 from data.spec import Coordinate, Variable, dataset
 from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayout
@@ -57,7 +57,7 @@ def properties() -> PropertySurrogate:
     config = PropertyConfig(MPNNConfig(features=4, layers=1, readout=4), ensemble=2, buckets=1)
     domain = Domain.of(encode(["CCO", "CC=O"])[0])
     facts = PropertyFacts(
-        config, {"gap": "eV"}, Standardise(("gap",), (7.0,), (1.5,)), {"gap": CALIBRATED}, (Bucket(8, 8),), domain,
+        config, {"gap": "eV"}, Standardise(("gap",), (7.0,), (1.5,)), {"gap": CALIBRATED}, (GraphSize(8, 8),), domain,
         "ab" * 32, scores=SCORES,
     )  # fmt: skip
     return PropertySurrogate(Ensemble(config.network, 1, 2, nnx.Rngs(0)), facts)

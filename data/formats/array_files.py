@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import DAMAGED, InputError
-from data.formats.damage import Budget, parsing
+from data.formats.damage import UnpackedBytes, parsing
 from data.processes.probe import refuse_deadly
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -84,7 +84,7 @@ def _hdf5(file: Any, path: Path, matlab: bool) -> dict[str, StoredArray]:
     """The arrays of a file; "/" in their names becomes "_"."""
     import h5py
 
-    budget = Budget(path, path.stat().st_size)
+    budget = UnpackedBytes(path, path.stat().st_size)
     members = {str(name): file[name] for name in file if not str(name).startswith("#")}
     samples = [name for name, member in members.items() if isinstance(member, h5py.Group) and name.isdigit()]
     if samples and len(samples) == len(members):
@@ -112,7 +112,7 @@ def _is_numbers(data: Any) -> bool:
     return data.dtype.kind in NUMBERS and data.shape is not None
 
 
-def _one(data: Any, path: Path, budget: Budget, matlab: bool) -> StoredArray:
+def _one(data: Any, path: Path, budget: UnpackedBytes, matlab: bool) -> StoredArray:
     # MATLAB stores columns first, and HDF5 shows them as rows.
     shape = tuple(n for n in reversed(data.shape) if n != 1) if matlab else tuple(data.shape)
 
@@ -125,7 +125,7 @@ def _one(data: Any, path: Path, budget: Budget, matlab: bool) -> StoredArray:
     return StoredArray(shape, read)
 
 
-def _stacked(groups: list[Any], path: Path, budget: Budget) -> dict[str, StoredArray]:
+def _stacked(groups: list[Any], path: Path, budget: UnpackedBytes) -> dict[str, StoredArray]:
     """The arrays that all groups have, stacked; those of coordinates ("grid/x") are left to the first group."""
     first = {name: data for name, data in _datasets(groups[0]) if _is_numbers(data)}
     arrays: dict[str, StoredArray] = {}
@@ -161,7 +161,7 @@ def _matlab_5(path: Path) -> dict[str, StoredArray]:
 
     with parsing(path, remedy=DAMAGED):
         members = whosmat(str(path))
-    budget = Budget(path, path.stat().st_size)
+    budget = UnpackedBytes(path, path.stat().st_size)
 
     def reader(name: str, shape: tuple[int, ...], kind: str) -> Callable[[], np.ndarray]:
         def read() -> np.ndarray:

@@ -57,7 +57,7 @@ def first_line(failure: BaseException) -> str:
     return (text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]}...") or type(failure).__name__
 
 
-class Budget:
+class UnpackedBytes:
     """Bytes that a file may unpack to; each part that is read takes its share.
 
     Args:

@@ -15,7 +15,7 @@ from xarray.backends import AbstractDataStore, BackendArray
 from xarray.core import indexing
 
 from data.errors import DAMAGED
-from data.formats.damage import FREE, Budget, parsing
+from data.formats.damage import FREE, UnpackedBytes, parsing
 
 
 def open_guarded(
@@ -104,5 +104,5 @@ class _Array(BackendArray):
             part = self._variable[key]
             size = part.size * max(1, self.dtype.itemsize)
             if size > FREE and self._stored is not None:
-                Budget(self._where, self._stored()).take(size, self._name)
+                UnpackedBytes(self._where, self._stored()).take(size, self._name)
             return np.asarray(part.values)

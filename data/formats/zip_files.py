@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from data.errors import DAMAGED, CorruptStoreError, InputError
-from data.formats.damage import Budget, parsing
+from data.formats.damage import UnpackedBytes, parsing
 
 
 def is_zip(path: Path | str) -> bool:
@@ -35,7 +35,7 @@ class ZipFile:
         self.where = str(path)
         if not Path(path).is_file():
             raise InputError(f"no such file: {path}", remedy="Check the path")
-        self._budget = Budget(path, Path(path).stat().st_size)
+        self._budget = UnpackedBytes(path, Path(path).stat().st_size)
         with parsing(self.where, problem, remedy=remedy):
             self._archive = zipfile.ZipFile(path)
         self.names = self._archive.namelist()
@@ -64,7 +64,7 @@ class ZipFile:
             return content
 
     def take(self, size: int, what: str) -> None:
-        """Ask for memory for what is made of its members; see `Budget`."""
+        """Ask for memory for what is made of its members; see `UnpackedBytes`."""
         self._budget.take(size, what)
 
     def __enter__(self) -> ZipFile:

@@ -22,7 +22,7 @@ NO_ATOM = 255
 
 
 @dataclass(frozen=True, order=True)
-class Bucket:
+class GraphSize:
     """A padded size: `atoms` and `bonds` a molecule."""
 
     atoms: int
@@ -66,7 +66,7 @@ register_dataclass(
 
 def choose_buckets(
     atom_counts: Int[np.ndarray, " molecule"], bond_counts: Int[np.ndarray, " molecule"], n: int
-) -> tuple[Bucket, ...]:
+) -> tuple[GraphSize, ...]:
     """At most `n` shapes that hold every molecule with the least padded work.
 
     Dynamic programming over the distinct sizes in order of atoms, then bonds: each bucket takes a run of
@@ -91,44 +91,44 @@ def choose_buckets(
             bonds = 0
             for first in range(last - 1, -1, -1):
                 bonds = max(bonds, int(most_bonds[first]))
-                cost = Bucket(int(sizes[last - 1]), bonds).cost * (total[last] - total[first])
+                cost = GraphSize(int(sizes[last - 1]), bonds).cost * (total[last] - total[first])
                 if best[used - 1, first] + cost < best[used, last]:
                     best[used, last], cut[used, last] = best[used - 1, first] + cost, first
     used = int(np.argmin(best[:, count]))
-    buckets: list[Bucket] = []
+    buckets: list[GraphSize] = []
     last = count
     while last:
         first = int(cut[used, last])
-        buckets.append(Bucket(int(sizes[last - 1]), max(1, int(most_bonds[first:last].max()))))
+        buckets.append(GraphSize(int(sizes[last - 1]), max(1, int(most_bonds[first:last].max()))))
         used, last = used - 1, first
     return _monotonic(buckets[::-1])
 
 
-def with_room(buckets: Sequence[Bucket]) -> tuple[Bucket, ...]:
+def with_room(buckets: Sequence[GraphSize]) -> tuple[GraphSize, ...]:
     """The buckets, followed by ever larger ones up to the largest molecule that `encode` accepts.
 
     The additional ones are compiled only if a molecule needs one.
     """
     extended = list(buckets)
-    while extended[-1] < Bucket(MAX_ATOMS, MAX_BONDS):
+    while extended[-1] < GraphSize(MAX_ATOMS, MAX_BONDS):
         atoms = min(MAX_ATOMS, max(extended[-1].atoms + 4, extended[-1].atoms * 5 // 4))
-        extended.append(Bucket(atoms, min(MAX_BONDS, max(extended[-1].bonds, atoms * 5 // 4 + 1))))
+        extended.append(GraphSize(atoms, min(MAX_BONDS, max(extended[-1].bonds, atoms * 5 // 4 + 1))))
         if atoms == MAX_ATOMS:
-            extended[-1] = Bucket(MAX_ATOMS, MAX_BONDS)
+            extended[-1] = GraphSize(MAX_ATOMS, MAX_BONDS)
     return tuple(extended)
 
 
-def _monotonic(buckets: list[Bucket]) -> tuple[Bucket, ...]:
+def _monotonic(buckets: list[GraphSize]) -> tuple[GraphSize, ...]:
     # A larger bucket holds whatever a smaller one holds, so that the first that fits is the cheapest.
     bonds = 0
     increasing = []
     for bucket in buckets:
         bonds = max(bonds, bucket.bonds)
-        increasing.append(Bucket(bucket.atoms, bonds))
+        increasing.append(GraphSize(bucket.atoms, bonds))
     return tuple(increasing)
 
 
-def assign(table: GraphTable, buckets: Sequence[Bucket]) -> Int[np.ndarray, " molecule"]:
+def assign(table: GraphTable, buckets: Sequence[GraphSize]) -> Int[np.ndarray, " molecule"]:
     """The first bucket that holds each molecule; `len(buckets)` if none does."""
     atoms = np.array([b.atoms for b in buckets])
     bonds = np.array([b.bonds for b in buckets])
@@ -136,7 +136,7 @@ def assign(table: GraphTable, buckets: Sequence[Bucket]) -> Int[np.ndarray, " mo
 
 
 def pad(
-    table: GraphTable, rows: Int[np.ndarray, " row"], bucket: Bucket, batch_size: int, *, targets: int = 0
+    table: GraphTable, rows: Int[np.ndarray, " row"], bucket: GraphSize, batch_size: int, *, targets: int = 0
 ) -> GraphBatch:
     """Some molecules as a batch of shape (batch_size, bucket).
 
@@ -224,7 +224,7 @@ class GraphSource:
     table: GraphTable
     rows: Int[np.ndarray, " row"]
     labels: Float[np.ndarray, "row target"]
-    buckets: tuple[Bucket, ...]
+    buckets: tuple[GraphSize, ...]
     batch_size: int
     seed: int = 0
     shuffle: bool = True
@@ -276,7 +276,7 @@ class GraphSource:
 
 
 def plan_batches(
-    members: Mapping[int, Int[np.ndarray, " row"]], buckets: Sequence[Bucket], batch_size: int
+    members: Mapping[int, Int[np.ndarray, " row"]], buckets: Sequence[GraphSize], batch_size: int
 ) -> list[tuple[int, Int[np.ndarray, " row"]]]:
     """Which rows go together, in which bucket.
 

@@ -55,7 +55,7 @@ class Bucket:
         self._files: Any = kind(use_listings_cache=False, skip_instance_cache=True)
 
     def facts(self, url: str) -> ObjectFacts:
-        """See `data.remote.objects.Server`."""
+        """See `data.remote.objects.ObjectServer`."""
         with self._errors(url):
             self._files.invalidate_cache()
             info = self._files.info(url)
@@ -66,7 +66,7 @@ class Bucket:
         return ObjectFacts(int(info["size"]), version, time.timestamp() if hasattr(time, "timestamp") else 0.0)
 
     def read(self, url: str, start: int, end: int, facts: ObjectFacts) -> bytes:
-        """See `data.remote.objects.Server`."""
+        """See `data.remote.objects.ObjectServer`."""
         with self._errors(url):
             data = bytes(self._files.cat_file(url, start=start, end=end))
         # The version is compared after the bytes have come, so that they are of this version or an earlier one.

@@ -46,7 +46,7 @@ class PassingError(Exception):
     """A request failed for a reason that may be gone at the next try."""
 
 
-class Server(Protocol):
+class ObjectServer(Protocol):
     """Objects of one kind of server. Methods raise `PassingError`, or an `InputError` that is final."""
 
     def facts(self, url: str) -> ObjectFacts:

@@ -15,14 +15,14 @@ from pathlib import Path, PosixPath
 from typing import Any
 
 from data.errors import InputError
-from data.remote.objects import MissingObjectError, ObjectFacts, Server, repeated, shown
+from data.remote.objects import MissingObjectError, ObjectFacts, ObjectServer, repeated, shown
 from data.remote.ranges import BLOCK, RangeReader
 
 #: What a URL begins with -> what reads it.
 SCHEMES = ("s3://", "gs://", "https://", "http://")
 #: Object that makes a prefix a directory: the card of a prepared library.
 CARD = "library.json"
-_SERVERS: dict[str, Server] = {}
+_SERVERS: dict[str, ObjectServer] = {}
 
 
 def path_of(text: str | Path) -> Path:
@@ -50,7 +50,7 @@ def is_url(text: object) -> bool:
     return isinstance(text, RemotePath) or (isinstance(text, str) and text.startswith(SCHEMES))
 
 
-def server_of(url: str) -> Server:
+def server_of(url: str) -> ObjectServer:
     """What answers for a URL; one for each scheme.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from data.remote.objects import ObjectFacts, Server, repeated
+from data.remote.objects import ObjectFacts, ObjectServer, repeated
 
 #: Bytes of a range for reading from the start to the end.
 BLOCK = 1 << 22
@@ -21,7 +21,7 @@ class RangeReader(io.RawIOBase):
         block: bytes of a range, at least.
     """
 
-    def __init__(self, server: Server, url: str, facts: ObjectFacts, block: int = BLOCK) -> None:
+    def __init__(self, server: ObjectServer, url: str, facts: ObjectFacts, block: int = BLOCK) -> None:
         self._server, self._url, self._facts, self._block = server, url, facts, block
         self._position = 0
         self._start, self._range = 0, b""

@@ -33,11 +33,11 @@ class Web:
         self._opener = urllib.request.build_opener(_Redirects())
 
     def facts(self, url: str) -> ObjectFacts:
-        """See `data.remote.objects.Server`."""
+        """See `data.remote.objects.ObjectServer`."""
         return self._get(url, 0, 1)[0]
 
     def read(self, url: str, start: int, end: int, facts: ObjectFacts) -> bytes:
-        """See `data.remote.objects.Server`."""
+        """See `data.remote.objects.ObjectServer`."""
         present, data = self._get(url, start, end)
         if (present.size, present.version) != (facts.size, facts.version):
             raise changed(url)

@@ -53,10 +53,10 @@ def read_sdf(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> Ite
     return _apart(sdf_records(path), partial(_molecule, columns=tuple(columns), keys=keys))
 
 
-def _apart(records: Iterator[Record], work: Callable[[Record], Row | Bad]) -> Iterator[Row | Bad]:
+def _apart(records: Iterator[TextRecord], work: Callable[[TextRecord], Row | Bad]) -> Iterator[Row | Bad]:
     """Records as rows, each parsed in a process that may die of it."""
 
-    def answer(some: list[Record]) -> Iterator[Row | Bad]:
+    def answer(some: list[TextRecord]) -> Iterator[Row | Bad]:
         for record, row in zip(some, each(work, some, size=_size), strict=True):
             yield Bad(record.line, record.text, row.reason) if isinstance(row, Lost) else row
 
@@ -64,7 +64,7 @@ def _apart(records: Iterator[Record], work: Callable[[Record], Row | Bad]) -> It
 
 
 @dataclass(frozen=True)
-class Record:
+class TextRecord:
     """Lines of a file that belong together.
 
     Attributes:
@@ -78,11 +78,11 @@ class Record:
     problem: str | None = None
 
 
-def _size(record: Record) -> int:
+def _size(record: TextRecord) -> int:
     return len(record.text)
 
 
-def sdf_records(path: Path) -> Iterator[Record]:
+def sdf_records(path: Path) -> Iterator[TextRecord]:
     """The molecules of an SDF file, not parsed yet."""
     lines, any_molecule, ended = Lines(path), False, False
     while not ended:
@@ -93,7 +93,7 @@ def sdf_records(path: Path) -> Iterator[Record]:
         raise empty(path)
 
 
-def _sdf_record(lines: Lines) -> tuple[Record, bool]:
+def _sdf_record(lines: Lines) -> tuple[TextRecord, bool]:
     """The lines up to $$$$, and whether the file ends with them; of a record without an end only the head."""
     record: list[str] = []
     first = size = 0
@@ -113,10 +113,10 @@ def _sdf_record(lines: Lines) -> tuple[Record, bool]:
             record.append(decode_text(taken[1][:KEPT_BYTES] if problem else taken[1]))
     if problem is not None:
         record = record[:8]
-    return Record(first, "\n".join(record), problem), ended
+    return TextRecord(first, "\n".join(record), problem), ended
 
 
-def _sdf_parts(whole: Record) -> list[Record]:
+def _sdf_parts(whole: TextRecord) -> list[TextRecord]:
     """The molecules of a record: more than one where $$$$ is missing between them."""
     if whole.problem is not None:
         return [whole]
@@ -125,10 +125,10 @@ def _sdf_parts(whole: Record) -> list[Record]:
     # A molecule begins three lines before its counts; one right below the head of a data field is a value.
     starts = [i - 3 for i in counts if i > 3 and not record[i - 4].startswith(">")]
     parts = [(start, "\n".join(record[start:end])) for start, end in pairwise([0, *starts, len(record)])]
-    return [Record(whole.line + start, text) for start, text in parts if text.strip()]
+    return [TextRecord(whole.line + start, text) for start, text in parts if text.strip()]
 
 
-def _molecule(part: Record, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
+def _molecule(part: TextRecord, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
     line, text = part.line, part.text
     record = text.split("\n")
     problem = part.problem or text_problem(text)
@@ -240,7 +240,7 @@ def read_extxyz(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> 
     return _apart(_frames(path), partial(_frame, columns=tuple(columns), keys=keys))
 
 
-def _frames(path: Path) -> Iterator[Record]:
+def _frames(path: Path) -> Iterator[TextRecord]:
     """The frames of a file, not parsed yet."""
     lines = Lines(path)
     any_frame = False
@@ -256,7 +256,7 @@ def _frames(path: Path) -> Iterator[Record]:
             lines.drop(1)
             continue
         if count is None:
-            yield Record(line, decode_text(raw[:KEPT_BYTES]), "a frame should begin here with its number of atoms")
+            yield TextRecord(line, decode_text(raw[:KEPT_BYTES]), "a frame should begin here with its number of atoms")
             lines.drop(1)
             lost = True
             continue
@@ -265,9 +265,9 @@ def _frames(path: Path) -> Iterator[Record]:
         if problem is None:
             lines.drop(rows)
             lost = False
-            yield Record(line, text)
+            yield TextRecord(line, text)
         else:
-            yield Record(line, text[:KEPT_BYTES], problem)
+            yield TextRecord(line, text[:KEPT_BYTES], problem)
             lines.drop(1)
             lost = True
     if not any_frame:
@@ -372,7 +372,7 @@ def _is_number(cell: str, kind: str) -> bool:
     return "_" not in cell
 
 
-def _frame(record: Record, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
+def _frame(record: TextRecord, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
     line, text = record.line, record.text
     problem = record.problem or text_problem(text)
     if problem:

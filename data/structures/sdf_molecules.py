@@ -15,7 +15,7 @@ from rdkit import Chem, rdBase
 
 from data.formats.rows import in_batches, text_problem
 from data.processes.parsing import Lost, each
-from data.structures.files import Record, data_fields, parse_block, sdf_records
+from data.structures.files import TextRecord, data_fields, parse_block, sdf_records
 
 #: Line that ends the mol block of a record.
 END = "M  END"
@@ -65,7 +65,7 @@ def sdf_molecules(path: Path, first: int = 0, *, parse: bool = True) -> Iterator
         yield from (SdfMolecule(n, record.text, fields_of(record.text), "") for n, record in numbered)
         return
 
-    def answer(some: list[tuple[int, Record]]) -> Iterator[SdfMolecule]:
+    def answer(some: list[tuple[int, TextRecord]]) -> Iterator[SdfMolecule]:
         answers = each(structure, [record.problem or record.text for _, record in some])
         for (number, record), answer in zip(some, answers, strict=True):
             smiles, reason = ("", answer.reason) if isinstance(answer, Lost) else answer

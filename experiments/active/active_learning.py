@@ -27,7 +27,7 @@ from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
 from experiments.active.exploration import CLOSEST, ExploreConfig, explore
 from experiments.active.frame_labelling import Labelled, label, refuse_unfit
 from experiments.active.frame_selection import ChoiceConfig, choose
-from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
+from experiments.active.stopping import AcquisitionAudit, StopConfig, expected_error, frame_errors, good_enough
 from experiments.application.run_directory import configuration_checked
 from experiments.application.stage_costs import Ledger
 from simulators.adapter import Simulator
@@ -143,7 +143,7 @@ class ActiveLearning:
         self.ledger = Ledger(run_dir / "costs.json")
         self.console = Console(quiet=not progress)
         self.rounds: list[dict[str, Any]] = []
-        self.audits: list[Audit] = []
+        self.audits: list[AcquisitionAudit] = []
         self.learned: list[Structures] = []
         self.core_seconds = 0.0
         self.potential: PotentialSurrogate | None = None
@@ -266,13 +266,13 @@ class ActiveLearning:
             self.learned.append(labelled.structures)
         return labelled
 
-    def _audit(self, batch: Batch, labelled: Labelled) -> Audit | None:
+    def _audit(self, batch: Batch, labelled: Labelled) -> AcquisitionAudit | None:
         """Errors of the surrogate on the audit frames, before it is trained on them; None in the first round."""
         if batch.role[0] == INITIAL:
             return None
         ours = np.flatnonzero(batch.role[labelled.rows] == AUDIT)
         truth, predicted = labelled.structures.take(ours), batch.frames.take(labelled.rows[ours])
-        audit = Audit(
+        audit = AcquisitionAudit(
             frame_errors(truth, predicted.forces, truth.forces),
             batch.uncertainty[labelled.rows[ours]],
             batch.lost_share,
@@ -301,7 +301,7 @@ class ActiveLearning:
             )
         self.potential.save(folder / "surrogate")
 
-    def _row(self, folder: Path, batch: Batch, labelled: Labelled, audit: Audit | None) -> dict[str, Any]:
+    def _row(self, folder: Path, batch: Batch, labelled: Labelled, audit: AcquisitionAudit | None) -> dict[str, Any]:
         path = folder / "round.json"
         if path.exists():
             return read_round(path)

@@ -43,7 +43,7 @@ class StopConfig:
 
 
 @dataclass(frozen=True)
-class Audit:
+class AcquisitionAudit:
     """Errors of the surrogate with which a round began.
 
     Attributes:
@@ -63,7 +63,7 @@ class Audit:
         return float(self.errors.mean()) if len(self.errors) else float("inf")
 
 
-def good_enough(audits: Sequence[Audit], config: StopConfig) -> bool:
+def good_enough(audits: Sequence[AcquisitionAudit], config: StopConfig) -> bool:
     """Whether each of the last `rounds_in_row` rounds met the goal."""
     last = audits[-config.rounds_in_row :]
     return len(last) == config.rounds_in_row and all(
@@ -71,7 +71,7 @@ def good_enough(audits: Sequence[Audit], config: StopConfig) -> bool:
     )
 
 
-def expected_error(audits: Sequence[Audit], rounds: int) -> float | None:
+def expected_error(audits: Sequence[AcquisitionAudit], rounds: int) -> float | None:
     """Expected error (meV/Angstrom) at an uncertainty of 1 eV/Angstrom: a ratio of sums over the last audits.
 
     Args:

@@ -13,13 +13,13 @@ from data.spec import SimulationError
 from experiments.agents.check import checked
 from experiments.agents.composition import Composed, compose_stage
 from experiments.agents.estimates import Estimate
-from experiments.agents.jobs import Job
+from experiments.agents.jobs import StartedRun
 from experiments.agents.predictions import surrogate_place
 from experiments.agents.profiles import MOST_SECONDS, Profile, profile, roofline
 from experiments.agents.reading_tools import Overrides, Run, State, state_of
-from experiments.agents.row_counts import Rows
+from experiments.agents.row_counts import RowCounts
 from experiments.agents.run_places import Place, place_of
-from experiments.agents.toolbox import Answered, Toolbox, refused
+from experiments.agents.toolbox import ToolAnswer, Toolbox, refused
 
 
 class Permission(BaseModel):
@@ -49,7 +49,7 @@ class Started:
     started: bool
     resumed: bool
     state: State
-    rows: Rows
+    rows: RowCounts
     estimate: Estimate
     max_core_seconds: float | None
 
@@ -105,7 +105,7 @@ def acting_tools(box: Toolbox) -> list[Callable[..., Any]]:
         max_core_seconds: Annotated[
             float | None, Field(gt=0, description="processor time at which the run is stopped, core-seconds")
         ] = None,
-    ) -> Answered[Started]:
+    ) -> ToolAnswer[Started]:
         """Start a run in the background, and return its id and directory at once. The same arguments are the same run:
         one that is under way or finished is returned as it is, and one that was stopped resumes. A run that exceeds
         the budget is refused, unless the person allows it. Follow it with status.
@@ -135,7 +135,7 @@ def acting_tools(box: Toolbox) -> list[Callable[..., Any]]:
                 if said:
                     box.account.grant(core, more)
                 limit = box.account.limit_of(cost, max_core_seconds)
-                job = Job(
+                job = StartedRun(
                     composed.id, stage, composed.arguments, str(box.root.path), str(look.directory),
                     max_core_seconds=limit, rows=counted if earlier is None else earlier.rows,
                 )  # fmt: skip
@@ -147,7 +147,7 @@ def acting_tools(box: Toolbox) -> list[Callable[..., Any]]:
     def stop(
         run: Run,
         wait_s: Annotated[float, Field(ge=0, le=50, description="seconds to wait for its end at most")] = 20,
-    ) -> Answered[Stopped]:
+    ) -> ToolAnswer[Stopped]:
         """Stop a run as Ctrl-C does: what is finished is kept, and start with the same arguments resumes it."""
 
         def work() -> Stopped:
@@ -166,7 +166,7 @@ def acting_tools(box: Toolbox) -> list[Callable[..., Any]]:
         stage: str,
         overrides: Overrides,
         seconds: Annotated[float, Field(ge=1, le=MOST_SECONDS, description="seconds of the short run")] = 20,
-    ) -> Answered[Profile]:
+    ) -> ToolAnswer[Profile]:
         """Run a stage for some seconds in a folder that is removed, and say where its time goes: steps with their
         rates, share of waiting, peak memory, and what bounds the predictions of the surrogate that it asks.
         """
@@ -186,7 +186,7 @@ def acting_tools(box: Toolbox) -> list[Callable[..., Any]]:
 
 
 def _started(
-    box: Toolbox, composed: Composed, job: Job, rows: Rows, cost: Estimate, *, started: bool, resumed: bool
+    box: Toolbox, composed: Composed, job: StartedRun, rows: RowCounts, cost: Estimate, *, started: bool, resumed: bool
 ) -> Started:
     assert composed.run_dir is not None
     state = state_of(box, Place(composed.run_dir, job), box.jobs.state(job))

@@ -20,7 +20,7 @@ MOST_ARGUMENTS = 4000
 
 
 @dataclass
-class Audit:
+class AuditLog:
     """The file of calls; lines are whole also where several servers append to it.
 
     Args:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from data.errors import InputError
 from data.progress import RUNNING
-from experiments.agents.audit import Audit
+from experiments.agents.audit import AuditLog
 from experiments.agents.estimates import Estimate
 from experiments.agents.jobs import STARTING, Jobs
 
@@ -72,7 +72,7 @@ class Account:
 
     budget: Budget
     jobs: Jobs
-    audit: Audit
+    audit: AuditLog
     granted_core_seconds: float = 0.0
     granted_rows: int = 0
 

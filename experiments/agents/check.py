@@ -9,7 +9,7 @@ from typing import Any
 from experiments.agents.composition import Composed, Permissions, compose_stage
 from experiments.agents.confinement import Root
 from experiments.agents.estimates import NO_RECORD, Estimate, Estimates, estimate
-from experiments.agents.row_counts import Rows, rows_of
+from experiments.agents.row_counts import RowCounts, rows_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Check:
     ready: bool
     missing: tuple[str, ...]
     settings: Mapping[str, Any]
-    rows: Rows
+    rows: RowCounts
     estimates: Estimates
 
 
@@ -60,7 +60,7 @@ def check(
 def checked(composed: Composed, root: Root) -> Check:
     """What a composed command would do and cost."""
     if composed.missing:
-        rows = Rows(None, said="values are missing")
+        rows = RowCounts(None, said="values are missing")
         core_seconds, memory, disk = (
             Estimate(None, None, None, unit, "values are missing") for unit in ("core-s", "MB", "bytes")
         )

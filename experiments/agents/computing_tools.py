@@ -10,7 +10,7 @@ from data.errors import InputError
 from experiments.agents import predictions
 from experiments.agents.conformance import Conformance, requests_in, test_simulator, test_surrogate
 from experiments.agents.single_requests import MOST_SECONDS, SingleAnswer, chosen_simulator, request_of, simulate_one
-from experiments.agents.toolbox import Answered, Toolbox
+from experiments.agents.toolbox import ToolAnswer, Toolbox
 
 Request = dict[str, Any]
 Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS, description="seconds after which the simulation is killed")]
@@ -26,7 +26,7 @@ def computing_tools(box: Toolbox) -> list[Callable[..., Any]]:
             list[Request],
             Field(description="requests: name of an input -> value, in its unit", max_length=predictions.MOST_INPUTS),
         ],
-    ) -> Answered[predictions.Predictions]:
+    ) -> ToolAnswer[predictions.Predictions]:
         """Answers of a trained surrogate for up to 1,000 requests: values with calibrated intervals, whether each
         request lies in the training domain, units, and the fingerprint of the surrogate. Outside of the domain
         intervals do not hold.
@@ -43,7 +43,7 @@ def computing_tools(box: Toolbox) -> list[Callable[..., Any]]:
         inputs: Annotated[Request, Field(description="name of an input -> value, in its unit")],
         settings: Settings = [],  # noqa: B006
         timeout_s: Seconds = 30,
-    ) -> Answered[SingleAnswer]:
+    ) -> ToolAnswer[SingleAnswer]:
         """The answer of a simulator to one request, in a process that is killed at the limit of time. A molecule may be
         given as {"smiles": ...}. A failure is an answer too: its kind, message and what to try.
         """
@@ -63,7 +63,7 @@ def computing_tools(box: Toolbox) -> list[Callable[..., Any]]:
         ] = None,
         settings: Settings = [],  # noqa: B006
         timeout_s: Seconds = 10,
-    ) -> Answered[Conformance]:
+    ) -> ToolAnswer[Conformance]:
         """Whether a simulator or a surrogate keeps its promises: equal answers to equal requests, names, units and
         finite values, refusals, and coverage of its intervals on labels that it has not seen.
         """

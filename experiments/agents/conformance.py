@@ -32,7 +32,7 @@ BATCH_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Promise:
+class ConformanceCheck:
     """One check.
 
     Attributes:
@@ -60,7 +60,7 @@ class Conformance:
     name: str
     fingerprint: str
     passed: bool
-    promises: tuple[Promise, ...]
+    promises: tuple[ConformanceCheck, ...]
     simulation_core_seconds: float = 0.0
 
 
@@ -97,7 +97,7 @@ def test_simulator(simulator: Simulator, requests: Sequence[xr.Dataset], seconds
             problems.append(f"request {number}: {capped(error.message)}")
     count = len(requests) - len(failed)
     promises += [
-        Promise("answers the requests", not failed, "; ".join(failed) or f"{count} answered"),
+        ConformanceCheck("answers the requests", not failed, "; ".join(failed) or f"{count} answered"),
         _without_problem(
             "gives equal answers to equal requests", differing, f"{count} asked twice, within {TOLERANCE:g}", count
         ),
@@ -142,28 +142,30 @@ def test_surrogate(
         broken = {"not among the inputs": 0.0}
         refused = predict(surrogate, "", [broken]).predictions[0].error
         promises += [
-            Promise("answers the requests", not failed, "; ".join(failed) or f"{count} answered"),
-            Promise("gives equal answers to equal requests", apart == 0, f"largest relative difference {apart:.2g}"),
-            Promise(
+            ConformanceCheck("answers the requests", not failed, "; ".join(failed) or f"{count} answered"),
+            ConformanceCheck(
+                "gives equal answers to equal requests", apart == 0, f"largest relative difference {apart:.2g}"
+            ),
+            ConformanceCheck(
                 "answers alone as in a batch", batch <= BATCH_TOLERANCE, f"largest relative difference {batch:.2g}"
             ),
             _without_problem("has predictions within their intervals", wrong, f"{count} answers", count),
-            Promise("refuses a request that does not fit", bool(refused), refused or "it was answered"),
+            ConformanceCheck("refuses a request that does not fit", bool(refused), refused or "it was answered"),
         ]
     else:
-        promises.append(Promise("answers the requests", None, "no requests were given"))
+        promises.append(ConformanceCheck("answers the requests", None, "no requests were given"))
     promises.append(_coverage(surrogate, directory, labels))
     return _conformance(surrogate, promises)
 
 
-def _coverage(surrogate: Any, directory: Path, labels: Path | None) -> Promise:
+def _coverage(surrogate: Any, directory: Path, labels: Path | None) -> ConformanceCheck:
     name = "intervals hold the promised share of held-out truths"
     if labels is None:
         scores = {k: v for k, v in surrogate.scores.items() if "coverage" in k}
         said = (
             f"held-out scores of its training: {_listed(scores)}" if scores else "it has no intervals, or no test part"
         )
-        return Promise(name, None if not scores else all(v >= 0.5 for v in scores.values()), said)
+        return ConformanceCheck(name, None if not scores else all(v >= 0.5 for v in scores.values()), said)
     from experiments.stages.evaluate import ScoredData
     from surrogates.family import FAMILIES
     from surrogates.learning.learned_from import read_hashes
@@ -178,14 +180,14 @@ def _coverage(surrogate: Any, directory: Path, labels: Path | None) -> Promise:
     shares = {k: v for k, v in shares.items() if f"/{UNSEEN}/" in k} or shares
     used = sum(reading.used for reading in readings) - int(metrics.get(f"test/{labels.stem}/seen", 0))
     if not shares:
-        return Promise(name, None, "no interval could be compared with a label")
+        return ConformanceCheck(name, None, "no interval could be compared with a label")
     mean, promised = float(np.mean(list(shares.values()))), 0.9
     # Three standard errors of a share among so many labels.
     slack = 3 * math.sqrt(promised * (1 - promised) / max(1, used))
     said = (
         f"{mean:.3f} of {promised} promised, over {used:,} labels (allowed for chance: {slack:.3f}): {_listed(shares)}"
     )
-    return Promise(name, mean >= promised - slack, said)
+    return ConformanceCheck(name, mean >= promised - slack, said)
 
 
 def _listed(scores: Mapping[str, float]) -> str:
@@ -193,7 +195,7 @@ def _listed(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name}={value:.3g}" for name, value in few) + (", ..." if len(scores) > len(few) else "")
 
 
-def _described(simulator: Any) -> Promise:
+def _described(simulator: Any) -> ConformanceCheck:
     facts, spec = simulator.provenance, simulator.spec
     lacking = [key for key in ("simulator", "version", "settings") if key not in facts]
     nameless = [v.name for v in (*spec.inputs, *spec.outputs) if not v.units or not v.long_name]
@@ -201,24 +203,24 @@ def _described(simulator: Any) -> Promise:
         f"{name} has no unit or no description" for name in nameless
     ]
     count = len(spec.inputs) + len(spec.outputs)
-    return Promise("has provenance and units", not problems, "; ".join(problems) or f"{count} variables")
+    return ConformanceCheck("has provenance and units", not problems, "; ".join(problems) or f"{count} variables")
 
 
-def _refuses(answer: WorkerAnswer, *, several: bool) -> Promise:
+def _refuses(answer: WorkerAnswer, *, several: bool) -> ConformanceCheck:
     """Whether a request without one of its inputs is refused as such."""
     name = "refuses a request that does not fit"
     if not several:
-        return Promise(name, None, "it has one input alone")
-    return Promise(name, answer.status == "invalid_input", f"{answer.status}: {capped(answer.message)}")
+        return ConformanceCheck(name, None, "it has one input alone")
+    return ConformanceCheck(name, answer.status == "invalid_input", f"{answer.status}: {capped(answer.message)}")
 
 
-def _without_problem(name: str, problems: Sequence[str], said: str, count: int) -> Promise:
+def _without_problem(name: str, problems: Sequence[str], said: str, count: int) -> ConformanceCheck:
     if problems:
-        return Promise(name, False, capped("; ".join(problems)))
-    return Promise(name, True if count else None, said if count else "there was no answer")
+        return ConformanceCheck(name, False, capped("; ".join(problems)))
+    return ConformanceCheck(name, True if count else None, said if count else "there was no answer")
 
 
-def _conformance(tested: Any, promises: Sequence[Promise]) -> Conformance:
+def _conformance(tested: Any, promises: Sequence[ConformanceCheck]) -> Conformance:
     passed = all(promise.kept is not False for promise in promises)
     return Conformance(tested.name, tested.fingerprint, passed, tuple(promises))
 

@@ -20,7 +20,7 @@ from data.costs import core_seconds as costs_of
 from data.errors import InputError
 from data.store.records import RecordStore
 from experiments.agents.confinement import Root
-from experiments.agents.row_counts import Rows, rows_of
+from experiments.agents.row_counts import RowCounts, rows_of
 from experiments.application.renamed import present_config
 from experiments.application.run_directory import CONFIG
 from experiments.application.yaml_files import read_yaml
@@ -113,7 +113,7 @@ class Earlier:
         return max(0.0, (self.core_seconds or 0.0) - varying)
 
 
-def estimate(stage: str, plain: Mapping[str, Any], rows: Rows, root: Root) -> Estimates:
+def estimate(stage: str, plain: Mapping[str, Any], rows: RowCounts, root: Root) -> Estimates:
     """What a composed command would cost.
 
     Args:
@@ -177,7 +177,7 @@ def _parts(stage: str, plain: Mapping[str, Any]) -> str:
 
 
 def _of_records(
-    runs: Sequence[Earlier], rows: Rows, root: Root, memory: Estimate
+    runs: Sequence[Earlier], rows: RowCounts, root: Root, memory: Estimate
 ) -> tuple[Estimate, Estimate, Estimate]:
     """The cost of a campaign from the records of earlier ones."""
     spent: list[np.ndarray] = []
@@ -218,7 +218,7 @@ def _of_records(
     )
 
 
-def _of_runs(stage: str, plain: Mapping[str, Any], runs: Sequence[Earlier], rows: Rows, root: Root) -> Estimate:
+def _of_runs(stage: str, plain: Mapping[str, Any], runs: Sequence[Earlier], rows: RowCounts, root: Root) -> Estimate:
     """The cost of a run from those of earlier ones, for as many rows and passes over them."""
     finished = [run for run in runs if run.metrics]
     if not finished:
@@ -237,7 +237,7 @@ def _of_runs(stage: str, plain: Mapping[str, Any], runs: Sequence[Earlier], rows
     return Estimate(float(np.mean(values)), min(lows), max(highs), "core-s", basis, len(finished))
 
 
-def _factor(stage: str, plain: Mapping[str, Any], rows: Rows, run: Earlier, root: Root) -> float:
+def _factor(stage: str, plain: Mapping[str, Any], rows: RowCounts, run: Earlier, root: Root) -> float:
     """How many times the rows and passes of an earlier run this one has; NaN where either is not known."""
     if stage == "train":
         asked, passed = (plain.get("train") or {}).get("epochs"), run.metrics.get("train/epochs")
@@ -263,7 +263,7 @@ def _memory(stage: str, plain: Mapping[str, Any], runs: Sequence[Earlier]) -> Es
     return Estimate(None, None, None, "MB", "no earlier run states its peak")
 
 
-def _disk(stage: str, plain: Mapping[str, Any], runs: Sequence[Earlier], rows: Rows, root: Root) -> Estimate:
+def _disk(stage: str, plain: Mapping[str, Any], runs: Sequence[Earlier], rows: RowCounts, root: Root) -> Estimate:
     ends = []
     for run in runs:
         size = _bytes_below(run.directory)

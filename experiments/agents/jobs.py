@@ -40,7 +40,7 @@ TAIL = 4096
 
 
 @dataclass(frozen=True)
-class Job:
+class StartedRun:
     """A run that was started for a program.
 
     Attributes:
@@ -79,7 +79,7 @@ class JobState:
         core_seconds: processor time of all ended sessions and, as far as the run says, of this one.
     """
 
-    job: Job
+    job: StartedRun
     status: RunStatus
     stopped_by: str = ""
     core_seconds: float = 0.0
@@ -103,18 +103,18 @@ class Jobs:
         """The folder of the jobs."""
         return self.root.kept / FOLDER
 
-    def all(self) -> list[Job]:
+    def all(self) -> list[StartedRun]:
         """All jobs, in the order of their identities."""
         return [self._read(path.parent.name) for path in sorted(self.folder.glob(f"*/{JOB}"))]
 
-    def find(self, name: str) -> Job | None:
+    def find(self, name: str) -> StartedRun | None:
         """The job of an identity, or the latest one of a directory; None if no call started such a run."""
         if _ID.fullmatch(name):
             return self._read(name) if (self.folder / name / JOB).is_file() else None
         matches = [job for job in self.all() if job.directory == os.path.normpath(name)]
         return max(matches, key=lambda job: job.born, default=None)
 
-    def start(self, job: Job, settings: Mapping[str, Any] | None = None) -> tuple[JobState, bool]:
+    def start(self, job: StartedRun, settings: Mapping[str, Any] | None = None) -> tuple[JobState, bool]:
         """Start a run, resume one that was stopped, or return the one that there is.
 
         Args:
@@ -153,7 +153,7 @@ class Jobs:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def stop(self, job: Job) -> bool:
+    def stop(self, job: StartedRun) -> bool:
         """Stop a run as Ctrl-C does; the same start resumes it. Returns whether there was a process."""
         if not self._lives(job):
             return False
@@ -161,7 +161,7 @@ class Jobs:
             os.kill(job.pid, signal.SIGINT)
         return True
 
-    def state(self, job: Job) -> JobState:
+    def state(self, job: StartedRun) -> JobState:
         """How far a job is."""
         lives, session = self._lives(job), self._session(job, job.session)
         spent = sum(float(one["core_seconds"]) for one in self.sessions(job))
@@ -183,7 +183,7 @@ class Jobs:
             status = self._ended(job, status, session, stopped_by)
         return JobState(job, status, stopped_by, spent)
 
-    def _ended(self, job: Job, status: RunStatus, session: dict[str, Any], stopped_by: str) -> RunStatus:
+    def _ended(self, job: StartedRun, status: RunStatus, session: dict[str, Any], stopped_by: str) -> RunStatus:
         """The state of a run whose last session has ended, which its exit status tells."""
         if session["status"] == 0:
             return replace(status, state=FINISHED, problem="")
@@ -192,16 +192,16 @@ class Jobs:
             return replace(status, state=STOPPED, problem=problem, left_s=None)
         return replace(status, state=FAILED, problem=status.problem or self.last_line(job), left_s=None)
 
-    def sessions(self, job: Job) -> list[dict[str, Any]]:
+    def sessions(self, job: StartedRun) -> list[dict[str, Any]]:
         """What each ended session cost, and how it ended."""
         every = (self._session(job, number) for number in range(1, job.session + 1))
         return [session for session in every if session is not None]
 
-    def output(self, job: Job) -> Path:
+    def output(self, job: StartedRun) -> Path:
         """The file with what the run printed."""
         return self.folder / job.id / OUTPUT
 
-    def last_line(self, job: Job) -> str:
+    def last_line(self, job: StartedRun) -> str:
         """The last line that a run printed, which names the problem of one that was refused."""
         try:
             with self.output(job).open("rb") as file:
@@ -211,7 +211,7 @@ class Jobs:
             return ""
         return capped(lines[-1].removeprefix("understudy: "), 1000) if lines else ""
 
-    def wait(self, job: Job, seconds: float) -> JobState:
+    def wait(self, job: StartedRun, seconds: float) -> JobState:
         """The state of a job once it has ended, or after some seconds."""
         until = time.monotonic() + seconds
         while True:
@@ -220,7 +220,7 @@ class Jobs:
                 return state
             time.sleep(0.1)
 
-    def _lives(self, job: Job) -> bool:
+    def _lives(self, job: StartedRun) -> bool:
         if (child := self._children.get(job.id)) is not None and child.pid == job.pid:
             # A child of this process that has ended remains until it is waited for.
             return child.poll() is None
@@ -230,16 +230,16 @@ class Jobs:
             return process is not None and abs(process.create_time() - job.born) < 1 and process.status() != "zombie"
         return False
 
-    def _session(self, job: Job, number: int) -> dict[str, Any] | None:
+    def _session(self, job: StartedRun, number: int) -> dict[str, Any] | None:
         try:
             session = json.loads((self.folder / job.id / SESSION.format(number=number)).read_bytes())
         except (OSError, ValueError):
             return None
         return session if isinstance(session, dict) else None
 
-    def _read(self, identity: str) -> Job:
+    def _read(self, identity: str) -> StartedRun:
         facts = json.loads((self.folder / identity / JOB).read_bytes())
-        return Job(**{**facts, "arguments": tuple(facts["arguments"])})
+        return StartedRun(**{**facts, "arguments": tuple(facts["arguments"])})
 
     @contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:

@@ -49,7 +49,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Rows:
+class MatchingRows:
     """Rows that fulfil conditions.
 
     Attributes:
@@ -78,7 +78,7 @@ def query(
     descending: bool = False,
     offset: int = 0,
     limit: int = 50,
-) -> Rows:
+) -> MatchingRows:
     """Rows of a store, of the results of a screen, or of a table, that fulfil conditions.
 
     Args:
@@ -123,7 +123,7 @@ def query(
         ) from error
     rows = tuple(_within_page(table.select(shown).to_pylist()))
     following = offset + len(rows)
-    return Rows(
+    return MatchingRows(
         root.relative(path), tuple(names), {k: u for k, u in units.items() if k in names}, matching, rows,
         following if following < matching and rows else None,
     )  # fmt: skip

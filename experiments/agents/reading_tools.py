@@ -16,7 +16,7 @@ from experiments.agents.failures import Failures, failures
 from experiments.agents.jobs import ENDED, JobState
 from experiments.agents.loss_trend import LossTrend, loss_trend
 from experiments.agents.run_places import Place, place_of
-from experiments.agents.toolbox import Answered, Toolbox
+from experiments.agents.toolbox import ToolAnswer, Toolbox
 from experiments.runs.listing import headline, runs_below
 from experiments.runs.status import RunStatus, run_status
 
@@ -113,7 +113,7 @@ def looking_tools(box: Toolbox) -> list[Callable[..., Any]]:
     def describe(
         kind: Kind = "overview",
         name: Annotated[str, Field(description="one of the names of this kind; empty: list them")] = "",
-    ) -> Answered[description.Description]:
+    ) -> ToolAnswer[description.Description]:
         """What there is: stages, simulators, models, objectives and samplings, with keys, units, ranges and defaults.
 
         Start with kind=overview. A simulator is described with its inputs and outputs and their units, a stage with its
@@ -121,7 +121,7 @@ def looking_tools(box: Toolbox) -> list[Callable[..., Any]]:
         """
         return box.answer(lambda: description.describe(box.stages, kind, name, box.permissions))
 
-    def check(stage: str, overrides: Overrides) -> Answered[checks.Check]:
+    def check(stage: str, overrides: Overrides) -> ToolAnswer[checks.Check]:
         """What a run would do and cost: composes and resolves its settings, counts its rows, and estimates
         core-seconds, memory and bytes from records of earlier runs. Nothing is run. Where no record tells a cost, it
         says so.
@@ -131,7 +131,7 @@ def looking_tools(box: Toolbox) -> list[Callable[..., Any]]:
     def status(
         run: Run,
         wait_s: Annotated[float, Field(ge=0, le=50, description="seconds to wait for its end at most")] = 0,
-    ) -> Answered[State]:
+    ) -> ToolAnswer[State]:
         """How far a run is: state, share done, rate, time left, failures by kind, cost, last lines of its log, and the
         trend of the loss. With wait_s it answers once the run has ended, or after that time.
         """
@@ -146,7 +146,7 @@ def looking_tools(box: Toolbox) -> list[Callable[..., Any]]:
         folder: Annotated[str, Field(description="folder below the root")] = ".",
         offset: Annotated[int, Field(ge=0)] = 0,
         limit: Annotated[int, Field(ge=1, le=MOST_RUNS)] = 50,
-    ) -> Answered[RunList]:
+    ) -> ToolAnswer[RunList]:
         """Runs below a folder: stage, state, cost and the metrics that matter most; and what is left of the budget."""
 
         def work() -> RunList:
@@ -169,7 +169,7 @@ def looking_tools(box: Toolbox) -> list[Callable[..., Any]]:
         run: Run,
         what: What,
         offset: Annotated[int, Field(description="first byte; negative: from the end")] = 0,
-    ) -> Answered[reading.Page]:
+    ) -> ToolAnswer[reading.Page]:
         """A file of a run, at most 20 kB at a time: metrics, best candidates, re-checks, rejected rows, ledger of
         costs, configuration, log, what was read, curve of a training, card of a surrogate, or what the run printed.
         """
@@ -183,12 +183,12 @@ def looking_tools(box: Toolbox) -> list[Callable[..., Any]]:
         descending: bool = False,
         offset: Annotated[int, Field(ge=0)] = 0,
         limit: Annotated[int, Field(ge=1, le=queries.MOST_ROWS)] = 50,
-    ) -> Answered[queries.Rows]:
+    ) -> ToolAnswer[queries.MatchingRows]:
         """Rows of results or of a campaign that fulfil conditions, such as {column: "fraction_40_B", operator: ">",
         value: 1e-5}. A store has a column for each number of a request and its answer, and status, message and cost.
         """
 
-        def work() -> queries.Rows:
+        def work() -> queries.MatchingRows:
             path = box.root.inside(source, "source")
             if not path.exists():
                 raise InputError("no such file or folder", where="source", remedy="Name what runs or read show")
@@ -196,7 +196,7 @@ def looking_tools(box: Toolbox) -> list[Callable[..., Any]]:
 
         return box.answer(work)
 
-    def failures_of(run: Run) -> Answered[Failures]:
+    def failures_of(run: Run) -> ToolAnswer[Failures]:
         """Why requests or rows of a run have no answer: messages grouped by kind, one example request each, and what to
         try. Also why the command itself was refused.
         """

@@ -30,7 +30,7 @@ FILES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowCounts:
     """The rows of a command.
 
     Attributes:
@@ -51,7 +51,7 @@ class Rows:
         return None if self.total is None else max(0, self.total - self.done)
 
 
-def rows_of(stage: str, plain: Mapping[str, Any], root: Root) -> Rows:
+def rows_of(stage: str, plain: Mapping[str, Any], root: Root) -> RowCounts:
     """The rows of a composed command.
 
     Raises:
@@ -60,23 +60,23 @@ def rows_of(stage: str, plain: Mapping[str, Any], root: Root) -> Rows:
     done = _done(stage, plain, root)
     sampling = plain.get("sampling")
     if stage == "simulate" and isinstance(sampling, Mapping):
-        return Rows(int(sampling["count"]), done, "request", "sampling.count requests are drawn")
+        return RowCounts(int(sampling["count"]), done, "request", "sampling.count requests are drawn")
     if stage == "screen" and plain.get("candidates") == "sampled":
-        return Rows(int(plain["sampling"]["count"]), done, "design", "sampling.count designs are drawn")
+        return RowCounts(int(plain["sampling"]["count"]), done, "design", "sampling.count designs are drawn")
     if stage == "pipeline" and plain.get("candidates") is None:
-        return Rows(int(plain["library"]["size"]), done, "molecule", "library.size molecules are enumerated")
+        return RowCounts(int(plain["library"]["size"]), done, "molecule", "library.size molecules are enumerated")
     key = FILES.get(stage)
     value = None if key is None else _at(plain, key)
     if key is None or not isinstance(value, str) or value == "???":
-        return Rows(None, done, said="its rows follow from what the stage reads itself")
+        return RowCounts(None, done, said="its rows follow from what the stage reads itself")
     if "://" in value:
-        return Rows(None, done, said="rows of an address are not counted")
+        return RowCounts(None, done, said="rows of an address are not counted")
     path = root.inside(value, key)
     if not path.exists():
         raise InputError(f"no such file: {root.relative(path)}", where=key, remedy="Check the path")
     limit = plain.get("limit") if stage == "simulate" else None
     total, said = count(path, smiles=str(plain.get("smiles", "smiles")), at_most=limit)
-    return Rows(total, done, "row", said)
+    return RowCounts(total, done, "row", said)
 
 
 def count(path: Path, *, smiles: str = "smiles", at_most: int | None = None) -> tuple[int | None, str]:

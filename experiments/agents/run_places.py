@@ -8,7 +8,7 @@ from typing import Any
 
 from data.errors import InputError
 from experiments.agents.confinement import Root, capped
-from experiments.agents.jobs import Job, Jobs
+from experiments.agents.jobs import Jobs, StartedRun
 from experiments.application.renamed import present_config
 from experiments.application.run_directory import CONFIG
 from experiments.application.yaml_files import read_yaml
@@ -24,7 +24,7 @@ class Place:
     """
 
     directory: Path
-    job: Job | None
+    job: StartedRun | None
 
     def config(self) -> dict[str, Any]:
         """Its configuration; empty before it has any."""

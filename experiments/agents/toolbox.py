@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from data.errors import InputError
 from data.spec import SimulationError
-from experiments.agents.audit import Audit
+from experiments.agents.audit import AuditLog
 from experiments.agents.budgets import Account, Budget, Spending
 from experiments.agents.composition import Permissions
 from experiments.agents.confinement import Root
@@ -40,7 +40,7 @@ class Cost(BaseModel):
     core_seconds_left: float | None = None
 
 
-class Answered(BaseModel, Generic[T]):
+class ToolAnswer(BaseModel, Generic[T]):
     """The result of a call, and what it cost."""
 
     result: T
@@ -70,7 +70,7 @@ class Toolbox:
 
     def __post_init__(self) -> None:
         self.jobs = Jobs(self.root, self.permissions.refused)
-        self.audit = Audit(self.root.kept)
+        self.audit = AuditLog(self.root.kept)
         self.account = Account(self.budget, self.jobs, self.audit)
 
     def spending(self) -> Spending:
@@ -79,7 +79,7 @@ class Toolbox:
 
     def answer(
         self, work: Callable[[], T], *, spent: Callable[[T], float] = lambda result: 0.0, computes: bool = False
-    ) -> Answered[T]:
+    ) -> ToolAnswer[T]:
         """Do the work of a call, and state what it cost.
 
         Args:
@@ -112,7 +112,7 @@ class Toolbox:
         left = self.spending().core_seconds_left if computes else None
         core_seconds = clock() - cpu + others
         cost = Cost(core_seconds=core_seconds, seconds=time.perf_counter() - began, core_seconds_left=left)
-        return Answered[Any](result=result, cost=cost)
+        return ToolAnswer[Any](result=result, cost=cost)
 
 
 def refused(error: InputError | SimulationError, **more: Any) -> ToolError:

@@ -46,7 +46,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Step:
+class GridAndStep:
     """Number of grid points along each side, and a time step in the unit of time of the solver."""
 
     points: int = MISSING
@@ -74,9 +74,9 @@ class FluidComparison:
     ranges: dict[str, Any] = field(default_factory=dict)
     count: int = 64
     seed: int = 1_000_003
-    reference: Step = field(default_factory=Step)
-    finer: Step = field(default_factory=Step)
-    rungs: list[Step] = field(default_factory=list)
+    reference: GridAndStep = field(default_factory=GridAndStep)
+    finer: GridAndStep = field(default_factory=GridAndStep)
+    rungs: list[GridAndStep] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=lambda: [1, 8, 64])
     repeats: int = 7
     grids: list[int] = field(default_factory=list)

@@ -21,7 +21,7 @@ from experiments.pages.formatting import (
 )
 from experiments.pages.pipeline_run import PipelineRun, Target
 from experiments.pages.sample_statistics import Enrichment, enrichment_interval, paired_difference
-from experiments.screening.hit_rates import Rate
+from experiments.screening.hit_rates import HitRate
 
 
 def method_labels(run: PipelineRun) -> dict[str, str]:
@@ -82,7 +82,7 @@ def rates(run: PipelineRun) -> Enrichment | None:
     hit_rates = {}
     for group in ("top", "random"):
         rows = run.recheck.rows(group)
-        hit_rates[group] = Rate(int(run.recheck.hit[rows].sum()), int(rows.sum()))
+        hit_rates[group] = HitRate(int(run.recheck.hit[rows].sum()), int(rows.sum()))
     return enrichment_interval(hit_rates["top"], hit_rates["random"])
 
 
@@ -128,7 +128,7 @@ def _confirmed(run: PipelineRun) -> str:
     return f"{text}."
 
 
-def _rate(run: PipelineRun, group: str, rate: Rate) -> str:
+def _rate(run: PipelineRun, group: str, rate: HitRate) -> str:
     key = f"recheck/{group}/hit_rate"
     value = run.metric(key)
     shown = metric(key, value, percent(value)) if value is not None else percent(rate.value or 0.0)

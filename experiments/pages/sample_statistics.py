@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.pages.pipeline_run import TargetPredictions
-from experiments.screening.hit_rates import Rate
+from experiments.screening.hit_rates import HitRate
 from surrogates.learning.conformal import coverage_band
 
 
@@ -138,14 +138,14 @@ class Enrichment:
         low, high: bounds; high is infinite where the random rate may be 0.
     """
 
-    top: Rate
-    random: Rate
+    top: HitRate
+    random: HitRate
     value: float | None
     low: float
     high: float
 
 
-def enrichment_interval(top: Rate, random: Rate) -> Enrichment:
+def enrichment_interval(top: HitRate, random: HitRate) -> Enrichment:
     """Bounds from the opposite ends of two exact (Clopper-Pearson) 95% intervals.
 
     Either bound fails only if one of two one-sided 97.5% bounds does, so that each holds with at least 95%

@@ -18,7 +18,7 @@ from experiments.pages.density import Hexagons, Histogram
 from experiments.pages.formatting import core_time, count, percent
 from experiments.pages.pipeline_run import SEARCH_STAGES, CostRow, Target, TargetPredictions
 from experiments.pages.style import BLUE, GREEN, GREY, GROUPS, INK, VERMILLION, logarithmic
-from experiments.screening.hit_rates import Rate
+from experiments.screening.hit_rates import HitRate
 from experiments.screening.objective import Objective
 
 
@@ -136,7 +136,7 @@ def distribution(axes: Axes, histogram: Histogram, target: Target, objective: Ob
     axes.set(xlabel=f"Predicted {target.lower} ({target.unit})", ylabel="Candidates")
 
 
-def hit_rates(axes: Axes, rates: Sequence[tuple[str, str, Rate]]) -> None:
+def hit_rates(axes: Axes, rates: Sequence[tuple[str, str, HitRate]]) -> None:
     """Share of confirmed molecules with exact 95% intervals.
 
     Args:

@@ -20,7 +20,7 @@ from experiments.application.stage_costs import Ledger
 from experiments.pipelines.held_out import predict
 from experiments.pipelines.molecule_labelling import SimulatedLabels
 from experiments.pipelines.refinement import Refined, score
-from experiments.screening.hit_rates import Rate, break_even, enrichment, enrichment_at_least
+from experiments.screening.hit_rates import HitRate, break_even, enrichment, enrichment_at_least
 from experiments.screening.hit_selection import Diversity, unlike
 from experiments.screening.ledger import result_parts
 from experiments.screening.library_screen import Objective
@@ -117,10 +117,10 @@ def recheck_metrics(
     """
     done = frame[frame["status"] == "ok"]
     metrics: dict[str, float] = {"recheck/failed": float(len(frame) - len(done))}
-    rates: dict[str, Rate] = {}
+    rates: dict[str, HitRate] = {}
     for group in ("top", "random"):
         part = done[done["group"] == group]
-        rates[group] = rate = Rate(int(part["hit"].sum()), len(part))
+        rates[group] = rate = HitRate(int(part["hit"].sum()), len(part))
         metrics |= {
             f"recheck/{group}/hits": float(rate.hits),
             f"recheck/{group}/molecules": float(rate.trials),

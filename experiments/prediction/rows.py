@@ -31,7 +31,7 @@ from experiments.screening.carried import in_results
 from experiments.screening.cheaper_answers import in_small_chunks, stands_on_simulator
 from experiments.screening.ledger import REJECTS, Spent, Tally, result_parts
 from experiments.screening.library_screen import ScreenConfig, ScreenInput, Session
-from experiments.screening.pieces import Piece
+from experiments.screening.pieces import LibraryPiece
 from experiments.screening.screen_summary import ScreenSummary
 from experiments.screening.sink import Sink
 from surrogates.learning.box import IN_DOMAIN
@@ -107,7 +107,7 @@ class RowSession(Session):
         more = (self.surrogate.ask_rung([]).values,) if cheaper else ()  # type: ignore[attr-defined]
         return tuple(self.surrogate.predict_table(self.question.none, *more))
 
-    def predict(self, piece: Piece, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally, list[Reject]]:
+    def predict(self, piece: LibraryPiece, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally, list[Reject]]:
         """See `Session.predict`."""
         question = self.question
         assert question is not None

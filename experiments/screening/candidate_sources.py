@@ -33,7 +33,7 @@ from experiments.screening.carried import (
     carried_in_parquet,
     columns_of,
 )
-from experiments.screening.pieces import Piece
+from experiments.screening.pieces import LibraryPiece
 
 #: Bytes of text of a chunk; it ends with the row that reaches this size.
 CHUNK_BYTES = 1 << 22
@@ -55,7 +55,7 @@ class Source(Protocol):
     @property
     def cuts_alike(self) -> bool: ...
 
-    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[LibraryPiece]:
         """Chunks of at most about `rows` rows from `position`, whose row is number `line`."""
         ...
 
@@ -95,7 +95,7 @@ class TextSource:
         kind = f"table, fields separated by {SEPARATED_BY[self.delimiter]}" if self.delimiter else "list of SMILES"
         return ", ".join(filter(None, [kind, str(self.form)]))
 
-    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[LibraryPiece]:
         """Chunks of whole records; a quoted field may hold line breaks."""
         places = {name: self.names.index(name) for name in self.carry}
         total = max(1, self.path.stat().st_size)
@@ -115,7 +115,7 @@ class TextSource:
                 )
                 position, line = position + some.size, line + len(some.lines)
                 done = raw.tell() / total if self.form.rewritten else position / total
-                yield Piece(chunk, position, line, done, CarriedText(chunk, places) if places else None)
+                yield LibraryPiece(chunk, position, line, done, CarriedText(chunk, places) if places else None)
 
     def bounds(self, rows: int) -> list[tuple[int, int]]:
         """Position and line after each piece."""
@@ -184,7 +184,7 @@ class ParquetSource:
     carry: tuple[str, ...] = ()
     description: ClassVar[str] = "Parquet"
 
-    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[LibraryPiece]:
         """Chunks of rows, skipping whole row groups before `position`."""
         for batch, end, done in parquet_batches(self.path, [self.column, *self.carry], rows, position):
             first = end - batch.num_rows + 1
@@ -192,7 +192,9 @@ class ParquetSource:
             column = pa.array([None if t is None else printable(t) for t in texts], pa.large_string())
             lost = {first + i: too_long(size) for i, size in long.items()}
             chunk = ArrowChunk(arrow_bytes(pa.table({self.column: column})), first, lost=lost)
-            yield Piece(chunk, end, end + 1, done, CarriedBatch(batch, first, self.carry) if self.carry else None)
+            yield LibraryPiece(
+                chunk, end, end + 1, done, CarriedBatch(batch, first, self.carry) if self.carry else None
+            )
 
     def bounds(self, rows: int) -> list[tuple[int, int]]:
         """Row after each piece, twice."""
@@ -209,7 +211,7 @@ class LibrarySource:
     start: tuple[int, int] = (0, 1)
     description: ClassVar[str] = "library of `understudy prepare`"
 
-    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[LibraryPiece]:
         """Chunks of featurised molecules; a part is verified before its first molecule is used."""
         before, total = 0, max(1, len(self.library))
         for part in self.library.parts:
@@ -220,7 +222,7 @@ class LibrarySource:
                     some = prepared.rows(first, last)
                     chunk = Encoded(some.table, some.text, some.offsets, some.lines, [], some.standard)
                     end = before + last
-                    yield Piece(chunk, end, int(some.lines[-1]) + 1, end / total)
+                    yield LibraryPiece(chunk, end, int(some.lines[-1]) + 1, end / total)
             before += part.rows
 
     def bounds(self, rows: int) -> list[tuple[int, int]]:

@@ -31,7 +31,7 @@ from experiments.screening.candidate_sources import (
 )
 from experiments.screening.carried import CarriedBatch, carried_in_parquet, columns_of
 from experiments.screening.library_screen import ScreenInput
-from experiments.screening.pieces import Piece
+from experiments.screening.pieces import LibraryPiece
 from simulators.requests import Range
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class TextDesigns:
         """The format in which the file is read."""
         return self.text.description
 
-    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[LibraryPiece]:
         """See `screening_sources.Source`."""
         for piece in self.text.pieces(rows, position, line):
             assert isinstance(piece.chunk, TextChunk)
@@ -118,7 +118,7 @@ class ParquetDesigns:
     carry: tuple[str, ...] = ()
     description: ClassVar[str] = "Parquet"
 
-    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[LibraryPiece]:
         """See `screening_sources.Source`."""
         read = list(dict.fromkeys((*self.names, *self.carry)))
         for batch, end, done in parquet_batches(self.path, read, rows, position):
@@ -129,7 +129,7 @@ class ParquetDesigns:
             lines = np.arange(end - len(table) + 1, end + 1)
             texts = [",".join(str(batch.column(n)[int(i)].as_py()) for n in self.names) for i in _bad(table)]
             carried = CarriedBatch(batch, int(lines[0]), self.carry) if self.carry else None
-            yield Piece(_sifted(self.names, table, lines, texts), end, end + 1, done, carried)
+            yield LibraryPiece(_sifted(self.names, table, lines, texts), end, end + 1, done, carried)
 
     def bounds(self, rows: int) -> list[tuple[int, int]]:
         """Row after each piece, twice."""
@@ -163,11 +163,11 @@ class DrawnDesigns:
                 f"count must be 1 or more and seed 0 or more, got {self.count} and {self.seed}", where="sampling"
             )
 
-    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[LibraryPiece]:
         """See `screening_sources.Source`."""
         while position < self.count:
             end = min(position + rows, self.count)
-            yield Piece(
+            yield LibraryPiece(
                 Designs(self.names, self.rows(position, end), np.arange(position + 1, end + 1), []),
                 end,
                 end + 1,

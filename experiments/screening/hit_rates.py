@@ -12,7 +12,7 @@ from scipy.stats import beta
 
 
 @dataclass(frozen=True)
-class Rate:
+class HitRate:
     """Successes out of trials, with the exact two-sided 95% interval."""
 
     hits: int
@@ -34,14 +34,14 @@ class Rate:
         return low, high
 
 
-def enrichment(top: Rate, random: Rate) -> float | None:
+def enrichment(top: HitRate, random: HitRate) -> float | None:
     """Hit rate among the best over the hit rate at random; None where no random molecule was a hit."""
     if not top.trials or not random.hits:
         return None
     return (top.hits / top.trials) / (random.hits / random.trials)
 
 
-def enrichment_at_least(top: Rate, random: Rate) -> float:
+def enrichment_at_least(top: HitRate, random: HitRate) -> float:
     """A conservative enrichment: the lower bound of the rate among the best over the upper bound at random."""
     return top.interval[0] / random.interval[1]
 

@@ -12,7 +12,7 @@ from experiments.screening.workers import ParserPool
 
 
 @dataclass(frozen=True)
-class Piece:
+class LibraryPiece:
     """A chunk of rows, raw or already parsed, and the position in the file after it.
 
     Attributes:

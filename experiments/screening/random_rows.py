@@ -14,7 +14,7 @@ import numpy as np
 from data.formats.text_files import open_lines, read_row
 from data.molecules.parquet_rows import parquet_rows
 from experiments.screening.candidate_sources import LibrarySource, ParquetSource, Source, TextSource
-from experiments.screening.pieces import Piece
+from experiments.screening.pieces import LibraryPiece
 
 #: Places that are drawn.
 PLACES = 16
@@ -22,7 +22,7 @@ PLACES = 16
 SHORT_BYTES = 1 << 16
 
 
-def random_pieces(source: Source, rows: int, seed: int = 0) -> tuple[Iterator[Piece], str]:
+def random_pieces(source: Source, rows: int, seed: int = 0) -> tuple[Iterator[LibraryPiece], str]:
     """Pieces with about `rows` rows, or fewer where there are fewer, and in words how they were drawn.
 
     Args:
@@ -60,7 +60,7 @@ def _lines(source: TextSource, rng: np.random.Generator, size: int) -> list[int]
     return [start for start in dict.fromkeys(starts) if start < size]
 
 
-def _drawn(source: Source, places: list[int], each: int) -> Iterator[Piece]:
+def _drawn(source: Source, places: list[int], each: int) -> Iterator[LibraryPiece]:
     before = -1
     for place in places:
         # Rows of one place are not counted again at the next.

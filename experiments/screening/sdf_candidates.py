@@ -14,7 +14,7 @@ from data.formats.text_files import TextFormat
 from data.structures.sdf_molecules import SdfMolecule, field_names, sdf_molecules
 from experiments.screening.candidate_chunks import TextChunk
 from experiments.screening.carried import CarriedLists, columns_of
-from experiments.screening.pieces import Piece
+from experiments.screening.pieces import LibraryPiece
 
 #: Stands for a record without SMILES in a chunk, which rejects its line.
 NOTHING = "?"
@@ -35,7 +35,7 @@ class SdfSource:
         """Such as "SDF, compressed by gzip"."""
         return ", ".join(filter(None, ["SDF", str(TextFormat.of(self.path))]))
 
-    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[LibraryPiece]:
         """Chunks of records as SMILES; one that has none is rejected with its reason."""
         molecules = sdf_molecules(self.path, position)
         total, read = max(1, self.path.stat().st_size), 0
@@ -46,7 +46,9 @@ class SdfSource:
             read += sum(len(one.text) for one in some)
             end = some[-1].number
             # Of a compressed file, and one that is resumed, the share is a guess.
-            yield Piece(chunk, end, end + 1, min(read / total, 0.99), self._carried(some) if self.carry else None)
+            yield LibraryPiece(
+                chunk, end, end + 1, min(read / total, 0.99), self._carried(some) if self.carry else None
+            )
 
     def bounds(self, rows: int) -> list[tuple[int, int]]:
         """Record at the end of each piece, and the next one, without parsing structures."""

@@ -28,7 +28,7 @@ from experiments.screening.candidate_chunks import Candidates, Reject
 from experiments.screening.cheaper_answers import answered, stands_on_simulator
 from experiments.screening.ledger import Commit, Spent, Tally
 from experiments.screening.objective import targets_of
-from experiments.screening.pieces import Piece
+from experiments.screening.pieces import LibraryPiece
 from experiments.screening.screen_settings import ELIGIBLE_ROWS, NO_ROWS, ScreenConfig, ScreenInput
 from experiments.screening.sink import Sink, result_batch
 from experiments.screening.workers import ParserPool, in_order
@@ -106,7 +106,7 @@ class Session:
         encoded, on = answered(self.surrogate, encoded)
         return encoded, (on,)
 
-    def predict(self, piece: Piece, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally, list[Reject]]:
+    def predict(self, piece: LibraryPiece, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally, list[Reject]]:
         """The rows of a chunk as they are written, its counts and its rejected rows; called by several threads."""
         objective = self.config.objective
         encoded, more = self.ask_cheaper(encoded)

@@ -18,7 +18,7 @@ from data.json_files import parse_json, reading
 from data.plain import from_plain
 from data.shards import Shard, shards_directory
 from experiments.screening.candidate_sources import Source
-from experiments.screening.pieces import Piece
+from experiments.screening.pieces import LibraryPiece
 
 #: File beside the shards with the positions of all pieces, which the first shard writes and the others read.
 PIECES = "pieces.json"
@@ -106,7 +106,7 @@ class ShardSource:
         """Position and line after each piece."""
         return [bound for bound in self.source.bounds(rows) if self.start[0] < bound[0] <= self.stop]
 
-    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[LibraryPiece]:
         """Pieces from `position` to the end of the shard."""
         if position >= self.stop:
             return

@@ -25,9 +25,9 @@ from data.spec import Variable
 from experiments.serving import arrow_bodies, json_bodies, metrics
 from experiments.serving.batching import Batcher
 from experiments.serving.kinds.answerer import Answerer
-from experiments.serving.limits import BODIES, Limits, ReceivedBytes
+from experiments.serving.limits import BODIES, ReceivedBytes, RequestLimits
 from experiments.serving.metrics import Metrics
-from experiments.serving.refusals import Problem, RequestError
+from experiments.serving.refusals import ProblemDetails, RequestError
 from experiments.serving.rows import Answer, Question
 
 LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Service:
 
     answerer: Answerer
     batcher: Batcher
-    limits: Limits
+    limits: RequestLimits
     metrics: Metrics
     identity: dict[str, str]
     spec: dict[str, Any]
@@ -95,7 +95,7 @@ def application(service: Service) -> Starlette:
         remedy = f"There are {', '.join(ROUTES)}"
         if error.status_code == 405:
             remedy = "POST the rows to /predict; the other routes are read by GET"
-        problem = Problem(error.status_code, "not_served", str(error.detail), request.url.path, remedy)
+        problem = ProblemDetails(error.status_code, "not_served", str(error.detail), request.url.path, remedy)
         service.metrics.request("other", error.status_code, 0.0)
         return _refused(problem, error.headers)
 
@@ -121,11 +121,13 @@ def _counting(service: Service, path: str, endpoint: Endpoint) -> Endpoint:
             response = _refused(error.problem)
         except ClientDisconnect:
             # Nobody reads this answer.
-            response = _refused(Problem(400, "disconnected", "the client went away"))
+            response = _refused(ProblemDetails(400, "disconnected", "the client went away"))
         except Exception:
             LOG.exception("a request to %s failed", path)
             response = _refused(
-                Problem(500, "fault", "the server has a fault", path, "The log of the server says more").closing()
+                ProblemDetails(
+                    500, "fault", "the server has a fault", path, "The log of the server says more"
+                ).closing()
             )
         service.metrics.request(path, response.status_code, time.perf_counter() - began)
         return response
@@ -145,7 +147,7 @@ def _refuse_other_hosts(service: Service, request: Request) -> None:
         host = request.headers.get("host")
     if service.hosts is not None and host not in service.hosts:
         remedy = f"Ask {' or '.join(service.hosts)}"
-        raise RequestError(Problem(400, "not_served", f"the host is {host!r}", "Host", remedy, closes=True))
+        raise RequestError(ProblemDetails(400, "not_served", f"the host is {host!r}", "Host", remedy, closes=True))
 
 
 async def _predict(service: Service, request: Request) -> Response:
@@ -210,7 +212,7 @@ async def _body(service: Service, request: Request) -> bytes:
     except TimeoutError:
         received.remove(size)
         raise RequestError(
-            Problem(408, "timeout", f"the body did not arrive within {seconds:g} s", "body",
+            ProblemDetails(408, "timeout", f"the body did not arrive within {seconds:g} s", "body",
                     "Send it faster, or raise timeout_s of understudy serve", closes=True)
         ) from None  # fmt: skip
     except RequestError as error:
@@ -270,7 +272,7 @@ async def _answer_or_disconnect(service: Service, request: Request, future: asyn
         if leaving.done():
             raise ClientDisconnect
         raise RequestError(
-            Problem(503, "timeout", f"the rows were not answered within {seconds:g} s", "body",
+            ProblemDetails(503, "timeout", f"the rows were not answered within {seconds:g} s", "body",
                     "Send fewer rows, or send them later", retry_after_s=service.batcher.retry_after_s())
         )  # fmt: skip
     finally:
@@ -311,7 +313,7 @@ def _types(request: Request) -> tuple[Callable[..., tuple[Question, str]], Calla
     both = " or ".join(types)
 
     def refused(status: int, problem: str, where: str, remedy: str) -> RequestError:
-        return RequestError(Problem(status, "unsupported_type", problem, where, remedy, closes=True))
+        return RequestError(ProblemDetails(status, "unsupported_type", problem, where, remedy, closes=True))
 
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in types:
@@ -351,7 +353,7 @@ def _json(content: Any, status: int = 200) -> Response:
     return Response(json.dumps(content, allow_nan=False), status, media_type=json_bodies.CONTENT_TYPE)
 
 
-def _refused(problem: Problem, headers: Any = None) -> Response:
+def _refused(problem: ProblemDetails, headers: Any = None) -> Response:
     response = _json(problem.plain(), problem.status)
     for name, value in dict(headers or {}).items():
         response.headers[name] = value

@@ -16,7 +16,7 @@ import pyarrow.compute
 
 from data.spec import Variable
 from experiments.serving.json_bodies import unknown
-from experiments.serving.limits import Limits
+from experiments.serving.limits import RequestLimits
 from experiments.serving.refusals import malformed, unusable
 from experiments.serving.rows import MISSING, Answer, Column, Question
 from experiments.serving.values import is_numeric
@@ -30,7 +30,7 @@ _DICTIONARY, _RECORDS = 2, 3
 _HEADER_TYPE, _HEADER, _OF_DICTIONARY, _COMPRESSION = 1, 2, 1, 3
 
 
-def read_arrow(body: bytes, inputs: Sequence[Variable], limits: Limits) -> Question:
+def read_arrow(body: bytes, inputs: Sequence[Variable], limits: RequestLimits) -> Question:
     """The rows of a body.
 
     Args:

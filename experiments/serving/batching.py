@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from experiments.serving.kinds.answerer import Answerer
-from experiments.serving.limits import Limits
-from experiments.serving.refusals import Problem, RequestError
+from experiments.serving.limits import RequestLimits
+from experiments.serving.refusals import ProblemDetails, RequestError
 from experiments.serving.rows import Answer, Question, Readable
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ Done = Callable[["Answer | Exception"], None]
 
 
 @dataclass
-class Job:
+class RequestJob:
     """A request that is being answered.
 
     Attributes:
@@ -50,15 +50,15 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Piece:
+class RequestPiece:
     """Rows of a request that are answered in one batch."""
 
-    job: Job
+    job: RequestJob
     question: Question
 
 
 #: Called after each batch with its pieces, the answers to them, and the seconds that these took.
-Observer = Callable[[list[Piece], Answer, float], None]
+Observer = Callable[[list[RequestPiece], Answer, float], None]
 
 
 class Batcher:
@@ -74,18 +74,18 @@ class Batcher:
     def __init__(
         self,
         answerer: Answerer,
-        limits: Limits,
+        limits: RequestLimits,
         observe: Observer = lambda pieces, answer, seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._answerer, self._limits, self._observe, self._clock = answerer, limits, observe, clock
         self._condition = threading.Condition()
-        self._pieces: deque[Piece] = deque()
+        self._pieces: deque[RequestPiece] = deque()
         self._rows = self._arriving = 0
         self._stopping = False
         self._seconds, self._predicted = 0.0, 0
         # One batch is read while another one is predicted.
-        self._read: queue.Queue[tuple[list[Piece], Readable | Exception] | None] = queue.Queue(maxsize=1)
+        self._read: queue.Queue[tuple[list[RequestPiece], Readable | Exception] | None] = queue.Queue(maxsize=1)
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for target, name in ((self._read_batches, "read"), (self._predict_batches, "predict"))
@@ -127,7 +127,7 @@ class Batcher:
             self._arriving -= 1
             self._condition.notify_all()
 
-    def submit(self, question: Question, done: Done) -> Job:
+    def submit(self, question: Question, done: Done) -> RequestJob:
         """Let the rows of a request be answered.
 
         Args:
@@ -138,23 +138,23 @@ class Batcher:
             RequestError: 429: too many rows wait already.
         """
         size = self._limits.max_batch
-        job = Job(question.rows, done)
+        job = RequestJob(question.rows, done)
         starts = range(0, question.rows, size)
         job.left = len(starts)
         with self._condition:
             if self._rows + question.rows > self._limits.queue:
                 raise RequestError(
-                    Problem(
+                    ProblemDetails(
                         429, "busy", f"{self._rows:,} rows wait, and {self._limits.queue:,} may", "body",
                         "Send the request again after the seconds of Retry-After", retry_after_s=self.retry_after_s(),
                     )
                 )  # fmt: skip
             self._rows += question.rows
-            self._pieces.extend(Piece(job, question.part(start, start + size)) for start in starts)
+            self._pieces.extend(RequestPiece(job, question.part(start, start + size)) for start in starts)
             self._condition.notify_all()
         return job
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: RequestJob) -> None:
         """Nobody waits for the answer: what is not being answered yet is left out."""
         job.cancelled = True
 
@@ -174,7 +174,7 @@ class Batcher:
             self._read.put((pieces, readable))
         self._read.put(None)
 
-    def _next_batch(self) -> list[Piece]:
+    def _next_batch(self) -> list[RequestPiece]:
         """The pieces of the next batch; none once the batcher is stopped and everything is answered."""
         most = self._limits.max_batch
         with self._condition:
@@ -189,7 +189,7 @@ class Batcher:
                 if left <= 0:
                     break
                 self._condition.wait(left)
-            pieces: list[Piece] = []
+            pieces: list[RequestPiece] = []
             rows = 0
             while self._pieces and (not pieces or rows + self._pieces[0].question.rows <= most):
                 piece = self._pieces.popleft()
@@ -223,7 +223,7 @@ class Batcher:
             for piece, answer in zip(pieces, answers, strict=True):
                 self._finish(piece.job, answer)
 
-    def _answers(self, pieces: list[Piece], readable: Readable | Exception) -> list[Answer | Exception]:
+    def _answers(self, pieces: list[RequestPiece], readable: Readable | Exception) -> list[Answer | Exception]:
         """The answer to each piece; if a batch fails as a whole, each piece is answered alone."""
         try:
             if isinstance(readable, Exception):
@@ -240,13 +240,13 @@ class Batcher:
             start += piece.question.rows
         return list(parts)
 
-    def _alone(self, piece: Piece) -> Answer | Exception:
+    def _alone(self, piece: RequestPiece) -> Answer | Exception:
         try:
             return self._answers([piece], self._answerer.read(piece.question))[0]
         except Exception as error:
             return error
 
-    def _finish(self, job: Job, answer: Answer | Exception) -> None:
+    def _finish(self, job: RequestJob, answer: Answer | Exception) -> None:
         job.left -= 1
         if isinstance(answer, Exception):
             job.failure = job.failure or answer
@@ -261,7 +261,7 @@ class Batcher:
             done(Answer.joined(job.parts))
 
 
-def _joined(pieces: list[Piece]) -> Question:
+def _joined(pieces: list[RequestPiece]) -> Question:
     return Question.joined([piece.question for piece in pieces])
 
 

@@ -18,7 +18,7 @@ from experiments.serving.batching import Batcher
 from experiments.serving.compilations import CompilationCounter
 from experiments.serving.description import described, identity
 from experiments.serving.kinds.answerer import Answerer
-from experiments.serving.limits import Limits
+from experiments.serving.limits import RequestLimits
 from experiments.serving.metrics import ANSWERED, Metrics, sums
 from experiments.serving.openapi import openapi
 from experiments.serving.server import Server, address_of, hosts_of, listen
@@ -47,7 +47,7 @@ class Running:
         self.service.answerer.close()
 
 
-def start_service(kind: str, answerer: Answerer, limits: Limits, hosts: tuple[str, ...] | None) -> Running:
+def start_service(kind: str, answerer: Answerer, limits: RequestLimits, hosts: tuple[str, ...] | None) -> Running:
     """Compile what is served, and start the threads that answer.
 
     Args:
@@ -73,7 +73,7 @@ def start_service(kind: str, answerer: Answerer, limits: Limits, hosts: tuple[st
     return Running(service, compilations)
 
 
-def serve(kind: str, answerer: Answerer, limits: Limits, host: str, port: int, run_dir: Path) -> None:
+def serve(kind: str, answerer: Answerer, limits: RequestLimits, host: str, port: int, run_dir: Path) -> None:
     """Serve until a signal ends the server; see `experiments.stages.serve`.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from experiments.serving.refusals import Problem
+from experiments.serving.refusals import ProblemDetails
 
 
 def timed_protocol(seconds: float) -> type[H11Protocol]:
@@ -66,7 +66,7 @@ def timed_protocol(seconds: float) -> type[H11Protocol]:
             setattr(self, name, None)
 
         def send_400_response(self, msg: str) -> None:
-            problem = Problem(400, "malformed", msg, "request", "Send a request of HTTP/1.1")
+            problem = ProblemDetails(400, "malformed", msg, "request", "Send a request of HTTP/1.1")
             body = json.dumps(problem.plain()).encode()
             headers = [
                 (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),

@@ -7,7 +7,7 @@ from typing import Any
 from data.plain import to_plain
 from data.spec import Variable
 from experiments.serving.kinds.answerer import Answerer
-from experiments.serving.limits import Limits
+from experiments.serving.limits import RequestLimits
 
 #: Endings of the names of the outputs that say how certain another one is.
 ENDINGS = {"std": "_std", "low": "_low", "high": "_high"}
@@ -22,7 +22,7 @@ def identity(kind: str, answerer: Answerer) -> dict[str, str]:
     }
 
 
-def described(kind: str, answerer: Answerer, limits: Limits) -> dict[str, Any]:
+def described(kind: str, answerer: Answerer, limits: RequestLimits) -> dict[str, Any]:
     """What is served, with its inputs and outputs, its scores and the limits of the server."""
     simulator = answerer.simulator
     names = {variable.name for variable in answerer.outputs}

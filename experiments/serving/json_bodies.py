@@ -15,7 +15,7 @@ import numpy as np
 from data.json_files import parse_json
 from data.spec import Variable
 from data.suggestions import did_you_mean
-from experiments.serving.limits import Limits
+from experiments.serving.limits import RequestLimits
 from experiments.serving.refusals import Refusal, malformed, unusable
 from experiments.serving.rows import MISSING, Answer, Column, Question
 
@@ -26,7 +26,7 @@ REMEDY = (
 )
 
 
-def read_json(body: bytes, inputs: Sequence[Variable], limits: Limits) -> tuple[Question, str]:
+def read_json(body: bytes, inputs: Sequence[Variable], limits: RequestLimits) -> tuple[Question, str]:
     """The rows of a body, and whether they are "rows" or "columns".
 
     Args:
@@ -68,7 +68,7 @@ def _of_rows(rows: list[Any], names: Sequence[str]) -> Question:
     return Question(len(rows), {name: [row.get(name, MISSING) for row in usable] for name in names}, refusals)
 
 
-def _of_columns(columns: Any, names: Sequence[str], limits: Limits) -> Question:
+def _of_columns(columns: Any, names: Sequence[str], limits: RequestLimits) -> Question:
     if not isinstance(columns, dict) or not columns or not all(isinstance(v, list) for v in columns.values()):
         raise unusable("columns is no object of lists", COLUMNS, REMEDY)
     if others := columns.keys() - set(names):

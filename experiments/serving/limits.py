@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.serving.refusals import Problem, RequestError
+from experiments.serving.refusals import ProblemDetails, RequestError
 
 #: All bodies that are being received at a time may have this many times the bytes of the largest one.
 BODIES = 8
@@ -13,7 +13,7 @@ CONNECTIONS = 800
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """Limits of a server.
 
     Attributes:
@@ -50,10 +50,12 @@ class Limits:
             RequestError: 413 or 422.
         """
         if rows == 0:
-            raise RequestError(Problem(422, "invalid_input", "there are no rows", "body", "Send one row or more"))
+            raise RequestError(
+                ProblemDetails(422, "invalid_input", "there are no rows", "body", "Send one row or more")
+            )
         if rows > self.queue:
             raise RequestError(
-                Problem(413, "too_large", f"{rows:,} rows, and the server takes {self.queue:,}", "body",
+                ProblemDetails(413, "too_large", f"{rows:,} rows, and the server takes {self.queue:,}", "body",
                         f"Send them in requests of at most {self.queue:,} rows")
             )  # fmt: skip
 
@@ -67,7 +69,7 @@ class ReceivedBytes:
         limits: the limits.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         self._most, self._each = BODIES * limits.body_bytes, limits.body_bytes
         #: Bytes in memory now.
         self.now = 0
@@ -80,7 +82,7 @@ class ReceivedBytes:
         """
         if length > self._each:
             raise RequestError(
-                Problem(413, "too_large", f"the body has {length / 1e6:,.3g} MB, and the server takes "
+                ProblemDetails(413, "too_large", f"the body has {length / 1e6:,.3g} MB, and the server takes "
                         f"{self._each / 1e6:,.3g} MB", "body",
                         "Send the rows in several requests, or raise body_mb of understudy serve")
             )  # fmt: skip
@@ -98,7 +100,7 @@ class ReceivedBytes:
         self.refuse_length(length)
         if self.now + more > self._most:
             raise RequestError(
-                Problem(429, "busy", "the server is receiving as many bytes as it can hold", "body",
+                ProblemDetails(429, "busy", "the server is receiving as many bytes as it can hold", "body",
                         "Send the request again later", retry_after_s=1)
             )  # fmt: skip
         self.now += more

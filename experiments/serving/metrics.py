@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from experiments.application.usage import cpu_seconds, memory_mb
-from experiments.serving.batching import Piece
+from experiments.serving.batching import RequestPiece
 from experiments.serving.rows import Answer
 from surrogates.learning.box import IN_DOMAIN
 
@@ -54,7 +54,7 @@ class Metrics:
             Gauge(name, text, registry=registry).set_function(read)
         self.rows.labels(ANSWERED)
 
-    def batch(self, pieces: list[Piece], answer: Answer, seconds: float) -> None:
+    def batch(self, pieces: list[RequestPiece], answer: Answer, seconds: float) -> None:
         """Count a batch; see `experiments.serving.batching.Observer`."""
         self.batch_rows.observe(answer.rows)
         self.batch_requests.inc(len({id(piece.job) for piece in pieces}))

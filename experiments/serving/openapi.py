@@ -11,7 +11,7 @@ import numpy as np
 from data.spec import Variable
 from experiments.serving import arrow_bodies, json_bodies, metrics
 from experiments.serving.kinds.answerer import Answerer
-from experiments.serving.limits import Limits
+from experiments.serving.limits import RequestLimits
 
 #: Status -> what it means.
 PROBLEMS = {
@@ -26,7 +26,7 @@ PROBLEMS = {
 }
 
 
-def openapi(kind: str, answerer: Answerer, limits: Limits) -> dict[str, Any]:
+def openapi(kind: str, answerer: Answerer, limits: RequestLimits) -> dict[str, Any]:
     """The document.
 
     Args:

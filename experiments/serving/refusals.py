@@ -50,7 +50,7 @@ def invalid(problem: str, where: str = "", remedy: str = "") -> RowError:
 
 
 @dataclass(frozen=True)
-class Problem:
+class ProblemDetails:
     """Why a request as a whole is refused.
 
     Attributes:
@@ -76,7 +76,7 @@ class Problem:
         problem = shown(self.problem)
         return {"error": {"kind": self.kind, "problem": problem, "where": self.where, "remedy": self.remedy}}
 
-    def closing(self) -> Problem:
+    def closing(self) -> ProblemDetails:
         """The same, after which the connection is closed."""
         return replace(self, closes=True)
 
@@ -88,19 +88,19 @@ class RequestError(Exception):
         problem: the reason.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: ProblemDetails) -> None:
         super().__init__(problem.problem)
         self.problem = problem
 
 
 def malformed(problem: str, remedy: str = "") -> RequestError:
     """The error of a body that cannot be read."""
-    return RequestError(Problem(400, "malformed", problem, "body", remedy))
+    return RequestError(ProblemDetails(400, "malformed", problem, "body", remedy))
 
 
 def unusable(problem: str, where: str = "body", remedy: str = "") -> RequestError:
     """The error of a body that can be read and asks for nothing that can be answered."""
-    return RequestError(Problem(422, "invalid_input", problem, where, remedy))
+    return RequestError(ProblemDetails(422, "invalid_input", problem, where, remedy))
 
 
 def shown(text: str) -> str:

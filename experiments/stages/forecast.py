@@ -17,7 +17,7 @@ from surrogates.saved import load_surrogate, read_card, surrogate_directory
 
 
 @dataclass(frozen=True)
-class ForecastSettings(StageSettings):
+class ForecastStageSettings(StageSettings):
     """The keys of `understudy forecast`."""
 
     surrogate: str | None = MISSING
@@ -35,7 +35,7 @@ class ForecastSettings(StageSettings):
 
 def forecast(config: DictConfig, run_dir: Path) -> None:
     """Write forecasts from the states of `config.source` to `config.out`."""
-    settings = build(ForecastSettings, config, where="")
+    settings = build(ForecastStageSettings, config, where="")
     out = Path(settings.out)
     directory = surrogate_directory(settings.surrogate, "surrogate")
     kind = str(read_card(directory)["kind"])

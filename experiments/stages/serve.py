@@ -37,7 +37,7 @@ WHY = {
 
 @dataclass(frozen=True)
 class ServeSettings(StageSettings):
-    """The keys of `understudy serve`; the limits are those of `experiments.serving.limits.Limits`.
+    """The keys of `understudy serve`; the limits are those of `experiments.serving.limits.RequestLimits`.
 
     Attributes:
         surrogate: directory of a surrogate, of the run that trained it, or of a cascade.
@@ -76,10 +76,12 @@ def serve(config: DictConfig, run_dir: Path) -> None:
             raise MissingExtraError(problem, "serve", where="serve") from error
     from experiments.serving.command import serve as serve_until_stopped
     from experiments.serving.kinds.loading import load_answerer
-    from experiments.serving.limits import Limits
+    from experiments.serving.limits import RequestLimits
 
     enable_compilation_cache()
-    limits = Limits(settings.max_batch, settings.max_wait_ms, settings.queue, settings.body_mb, settings.timeout_s)
+    limits = RequestLimits(
+        settings.max_batch, settings.max_wait_ms, settings.queue, settings.body_mb, settings.timeout_s
+    )
     kind, answerer = load_answerer(
         settings.surrogate,
         workers=settings.workers,

@@ -21,7 +21,7 @@ REFUSED = "refused"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """A job of a sweep and what became of it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Outcome:
         return self.state != FINISHED
 
 
-def outcomes(sweep: Path, stage: str) -> list[Outcome]:
+def outcomes(sweep: Path, stage: str) -> list[JobOutcome]:
     """What became of the jobs that have begun.
 
     Raises:
@@ -59,13 +59,13 @@ def outcomes(sweep: Path, stage: str) -> list[Outcome]:
     return [_outcome(job, stage) for job in read_jobs(sweep)]
 
 
-def write_sweep(sweep: Path, stage: str, jobs: Sequence[Outcome]) -> None:
+def write_sweep(sweep: Path, stage: str, jobs: Sequence[JobOutcome]) -> None:
     """Write `sweep.json`."""
     rows = [{**asdict(job), "overrides": list(job.overrides), "headline": dict(job.headline)} for job in jobs]
     write_json(sweep / FILE, {"format": FORMAT, "stage": stage, "jobs": rows}, listed=False)
 
 
-def show_sweep(sweep: Path, stage: str, jobs: Sequence[Outcome], lost: str = "") -> None:
+def show_sweep(sweep: Path, stage: str, jobs: Sequence[JobOutcome], lost: str = "") -> None:
     """Print a row for each job, and name those that failed with their exit status.
 
     Args:
@@ -107,7 +107,7 @@ def _ended(status: int | None) -> str:
     return f"exit status {status}" if status >= 0 else f"ended by signal {-status}"
 
 
-def _outcome(job: SweepJob, stage: str) -> Outcome:
+def _outcome(job: SweepJob, stage: str) -> JobOutcome:
     try:
         run = run_status(job.directory)
         state, problem, cost = run.state, run.problem, run.core_seconds
@@ -122,7 +122,7 @@ def _outcome(job: SweepJob, stage: str) -> Outcome:
     elif state != RUNNING:
         state = LOST
     values = headline(stage, _metrics(Path(job.directory))) if state == FINISHED else {}
-    return Outcome(
+    return JobOutcome(
         job.number, job.overrides, state, job.exit_status, job.directory, problem if state != FINISHED else "", values,
         cost,
     )  # fmt: skip

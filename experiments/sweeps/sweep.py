@@ -28,7 +28,7 @@ from data.progress import RUNNING
 from experiments.application.choices import CONF
 from experiments.application.shard_arguments import quoted
 from experiments.sweeps.job import OUT_IN_JOB, SweepJob, run_job
-from experiments.sweeps.outcome import Outcome, outcomes, show_sweep, write_sweep
+from experiments.sweeps.outcome import JobOutcome, outcomes, show_sweep, write_sweep
 
 #: Options that ask for a sweep, and those with which Hydra only shows something.
 SWEEPS = frozenset({"--multirun", "-m"})
@@ -94,7 +94,7 @@ def sweep(stage: str, arguments: Sequence[str]) -> int:
     return _status(jobs, stopped=stopped, lost=bool(lost))
 
 
-def _status(jobs: Sequence[Outcome], *, stopped: bool, lost: bool) -> int:
+def _status(jobs: Sequence[JobOutcome], *, stopped: bool, lost: bool) -> int:
     if stopped:
         return 130
     return 1 if lost or any(job.is_failed for job in jobs) else 0

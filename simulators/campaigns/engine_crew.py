@@ -69,7 +69,7 @@ class Engine:
 
 
 @dataclass(eq=False)
-class Task:
+class EngineTask:
     """Requests that were handed over together.
 
     Attributes:
@@ -111,8 +111,8 @@ class EngineCrew:
     sync: Callable[[], None] = lambda: None
     wasted: float = 0.0
     duplicates: int = 0
-    _tasks: dict[str, Task] = field(default_factory=dict)
-    _ready: queue.SimpleQueue[Task] = field(default_factory=queue.SimpleQueue)
+    _tasks: dict[str, EngineTask] = field(default_factory=dict)
+    _ready: queue.SimpleQueue[EngineTask] = field(default_factory=queue.SimpleQueue)
     _size: TaskSize = field(default_factory=TaskSize)
     _limits: Limits = field(init=False)
     _worked: float = field(default_factory=time.monotonic)
@@ -211,10 +211,10 @@ class EngineCrew:
             future: Future[Delivery] = self.engine.executor.submit(guarded, *arguments, **key)  # type: ignore[arg-type]
         except (BrokenExecutor, RuntimeError) as error:
             raise self._gone(error) from error
-        task = self._tasks[name] = Task(name, {job.key: job for job in jobs}, times, time.monotonic(), future)
+        task = self._tasks[name] = EngineTask(name, {job.key: job for job in jobs}, times, time.monotonic(), future)
         future.add_done_callback(lambda done: self._ready.put(task))
 
-    def _take(self, task: Task) -> None:
+    def _take(self, task: EngineTask) -> None:
         if self._tasks.get(task.name) is not task:
             return
         count = len(task.jobs)
@@ -234,7 +234,7 @@ class EngineCrew:
         self._size.learn(count, delivery.seconds, size)
         self._again(task, "its answer was lost on the way", exhausted=False)
 
-    def _take_frames(self, task: Task, delivery: Delivery) -> int:
+    def _take_frames(self, task: EngineTask, delivery: Delivery) -> int:
         """Record what a task delivered; returns its size, bytes."""
         size = len(delivery.frames)
         try:
@@ -250,7 +250,7 @@ class EngineCrew:
             self._recorded.append(path)
         return size
 
-    def _take_from_lost(self, task: Task) -> None:
+    def _take_from_lost(self, task: EngineTask) -> None:
         """Record answers whose worker was lost before it delivered them. It may live and go on, so the files stay."""
         for path in spools_of(self.inbox, task.name):
             answers, _ = read_spool(path)
@@ -275,7 +275,7 @@ class EngineCrew:
                 del self._tasks[task.name]
                 task.future.cancel()
 
-    def _finish(self, task: Task, finished: Finished) -> None:
+    def _finish(self, task: EngineTask, finished: Finished) -> None:
         """Record an answer, unless the request has a record."""
         if finished.fingerprint != self.fingerprint:
             return
@@ -287,7 +287,7 @@ class EngineCrew:
         job.core_seconds = finished.job.core_seconds
         self.record(job, finished.answer)
 
-    def _again(self, task: Task, reason: str, *, exhausted: bool) -> None:
+    def _again(self, task: EngineTask, reason: str, *, exhausted: bool) -> None:
         """Hand the rest of a task over again after its worker was lost, or record that as the failure of a request.
 
         One of many requests may be what its workers died of, so that each goes alone then.

@@ -28,7 +28,7 @@ from simulators.chemistry import pyscf_properties as properties
 from simulators.chemistry.dispersion import is_corrected
 from simulators.chemistry.grid_cache import CachedNumInt
 from simulators.chemistry.relaxation import relax
-from simulators.chemistry.scf import LadderConfig, Record, converge
+from simulators.chemistry.scf import ConvergenceRecord, LadderConfig, converge
 from simulators.chemistry.variables import OUTPUTS, Geometry, answer, frontier, spec
 
 CORRELATED = ("mp2", "ccsd", "ccsd(t)")
@@ -205,7 +205,7 @@ class PySCF:
         log: dict[str, Any] = {}
         if self.optimize:
             mol, guess, log = self._relax(mol)
-        record = Record()
+        record = ConvergenceRecord()
         mf = converge(self._mean_field(mol), self._ladder(), record, guess)
         values = self._values(mf)
         outputs = answer(self.spec, {k: v for k, v in values.items() if k in self.outputs})
@@ -223,7 +223,7 @@ class PySCF:
 
         def surface(moved: Any) -> tuple[float, np.ndarray]:
             nonlocal density, step
-            step, record = step + 1, Record()
+            step, record = step + 1, ConvergenceRecord()
             mf = converge(self._mean_field(moved), self._ladder(), record, density)
             density = mf.make_rdm1()
             if len(record.rungs) > 1:
@@ -339,7 +339,7 @@ class PySCF:
             values["forces"] = -self._gradient(method) * Hartree / Bohr
         if "polarizability" in requested:
             values["polarizability"] = properties.polarizability(
-                mf, lambda field: converge(field, LadderConfig(min(self.tolerance, 1e-10)), Record())
+                mf, lambda field: converge(field, LadderConfig(min(self.tolerance, 1e-10)), ConvergenceRecord())
             )
         # The other outputs cost only a few matrix products.
         mf, method = (mf, method) if correlated else (self._on_cpu(mf),) * 2

@@ -34,7 +34,7 @@ class LadderConfig:
 
 
 @dataclass
-class Record:
+class ConvergenceRecord:
     """A record of the rungs and descents; `as_json` goes into the log of the sample."""
 
     rungs: list[dict[str, Any]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Record:
         return log
 
 
-def converge(mf: Any, config: LadderConfig, record: Record, guess: Any = None) -> Any:
+def converge(mf: Any, config: LadderConfig, record: ConvergenceRecord, guess: Any = None) -> Any:
     """Bring a PySCF mean field to convergence.
 
     Args:
@@ -132,7 +132,7 @@ def _second_order(mf: Any, **start: Any) -> Any:
     return plain
 
 
-def _descend(mf: Any, config: LadderConfig, record: Record) -> Any:
+def _descend(mf: Any, config: LadderConfig, record: ConvergenceRecord) -> Any:
     """Follow internal instabilities (Seeger and Pople 1977) to lower energies until the solution is stable."""
     for _ in range(config.max_descents + 1):
         orbitals, _, stable, _ = mf.stability(internal=True, external=False, return_status=True)

@@ -18,7 +18,7 @@ from surrogates.potentials.potential_spec import OUTPUTS
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 
-class FixedShapes:
+class SingleShape:
     """Answers of a potential to one structure at a time, in one padded shape for as long as it fits.
 
     The shape is compiled once. It has spare slots for neighbours, and grows only when an atom has more neighbours than
@@ -62,7 +62,7 @@ class PotentialCalculator(Calculator):
     `data.structures.frame_names` knows, and is 0 where there is none. The spin, which a baseline may need, is read
     likewise. A change of either counts as a change of the system, and the results are computed again.
 
-    A trajectory keeps one padded shape, so that it is compiled once; see `FixedShapes`.
+    A trajectory keeps one padded shape, so that it is compiled once; see `SingleShape`.
 
     Args:
         potential: a trained potential, or the directory that it was saved to.
@@ -76,7 +76,7 @@ class PotentialCalculator(Calculator):
         if baseline is not None:
             self.potential = self.potential.with_baseline(baseline)
         self.implemented_properties = [*(v.name for v in self.potential.spec.outputs), "free_energy", "stress"]
-        self._shapes = FixedShapes(self.potential)
+        self._shapes = SingleShape(self.potential)
 
     @property
     def _spins(self) -> bool:

@@ -27,7 +27,7 @@ from data.errors import InputError
 from data.extras import install_command
 from data.spec import SimulationError
 from data.structures.structures import Structures
-from surrogates.potentials.calculator import FixedShapes
+from surrogates.potentials.calculator import SingleShape
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 #: Style of units in LAMMPS -> eV of its unit of energy; the unit of length of both is Angstrom.
@@ -95,7 +95,7 @@ class LammpsForces:
         self.session, self.potential, self.charge, self.name = session, potential, charge, name
         self._scale = ENERGY_UNITS.get(session.extract_global("units"), 0.0)
         self._numbers = _numbers_of_types(session, elements)
-        self._shapes = FixedShapes(potential)
+        self._shapes = SingleShape(potential)
         self._error: BaseException | None = None
         problem = ""
         if not self._scale:

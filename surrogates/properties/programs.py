@@ -12,7 +12,7 @@ from flax import nnx
 
 from data.errors import InputError
 from data.molecules.graph_tables import ATOM_COLUMNS, BOND_COLUMNS
-from data.molecules.graphs import Bucket, GraphBatch
+from data.molecules.graphs import GraphBatch, GraphSize
 from surrogates.properties.mpnn import read
 from surrogates.properties.surrogate import PropertySurrogate
 from surrogates.stablehlo import Program
@@ -60,7 +60,7 @@ def programs(surrogate: PropertySurrogate, sizes: Sequence[int], batch: int) -> 
         spread = members.std(axis=0, ddof=1) if len(members) > 1 else jnp.zeros_like(members[0])
         return {"value": members.mean(axis=0) * scale + mean, "std": spread * scale}
 
-    def shapes(bucket: Bucket) -> dict[str, jax.ShapeDtypeStruct]:
+    def shapes(bucket: GraphSize) -> dict[str, jax.ShapeDtypeStruct]:
         return {
             "atoms": jax.ShapeDtypeStruct((batch, bucket.atoms, len(ATOM_COLUMNS)), jnp.uint8),
             "bonds": jax.ShapeDtypeStruct((batch, bucket.bonds, len(BOND_COLUMNS)), jnp.uint8),

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.molecules.featurise import encode
 from data.molecules.graph_tables import GraphTable, empty_table
-from data.molecules.graphs import Bucket, GraphBatch, assign, filled, pad, plan_batches, with_room
+from data.molecules.graphs import GraphBatch, GraphSize, assign, filled, pad, plan_batches, with_room
 from data.plain import OMIT_DEFAULT, Form
 from data.spec import SimulationError, Spec, Variable, check, dataset
 from surrogates.learning.box import IN_DOMAIN
@@ -69,7 +69,7 @@ class PropertyConfig:
 BUCKETS = Form(
     list[tuple[int, int]],
     write=lambda buckets: [(b.atoms, b.bonds) for b in buckets],
-    read=lambda pairs: tuple(Bucket(*pair) for pair in pairs),
+    read=lambda pairs: tuple(GraphSize(*pair) for pair in pairs),
 )
 
 
@@ -98,7 +98,7 @@ class PropertyFacts:
     units: Mapping[str, str]
     standardise: Standardise
     conformal: Mapping[str, Conformal]
-    buckets: Annotated[tuple[Bucket, ...], BUCKETS]
+    buckets: Annotated[tuple[GraphSize, ...], BUCKETS]
     domain: Domain
     labels_fingerprint: str
     pretrained_on: tuple[str, ...] = ()
@@ -195,7 +195,7 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         """Number of shapes that have been compiled."""
         return count_compilations(self._forward)
 
-    def compile(self, buckets: Sequence[Bucket] | None = None) -> None:
+    def compile(self, buckets: Sequence[GraphSize] | None = None) -> None:
         """Compile for some padded sizes ahead of the first prediction; by default for those of the training."""
         none = empty_table()
         for bucket in self.facts.buckets if buckets is None else buckets:

@@ -37,7 +37,7 @@ import sys, tempfile, time
 from pathlib import Path
 import experiments.cli
 from benchmarks.faults import random_kills
-from benchmarks.faults.commands import Command
+from benchmarks.faults.commands import FaultCommand
 
 def main(arguments):
     name, out = arguments
@@ -51,7 +51,7 @@ def main(arguments):
     return 0
 
 def command(name):
-    return Command(lambda given, out: [name, str(out)], lambda out: {p.name: p.read_text() for p in out.iterdir()})
+    return FaultCommand(lambda given, out: [name, str(out)], lambda out: {p.name: p.read_text() for p in out.iterdir()})
 
 experiments.cli.main = main
 random_kills.import_for = random_kills.inputs = lambda argument: ""

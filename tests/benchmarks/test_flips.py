@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults.flips import Flipper
-from benchmarks.faults.own_files import Kind, kinds
+from benchmarks.faults.own_files import FileKind, kinds
 from data.errors import InputError
 
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
-def test_a_changed_byte_is_named_or_changes_nothing(kind: Kind, tmp_path: Path) -> None:
+def test_a_changed_byte_is_named_or_changes_nothing(kind: FileKind, tmp_path: Path) -> None:
     flipper = Flipper(kind, tmp_path, 22)
     # The benchmark changes more; a store and a surrogate have many files.
     each = 1 if kind.name in ("store of records", "surrogate") else 3
@@ -28,24 +28,25 @@ def test_what_a_reader_may_not_do_is_counted(tmp_path: Path) -> None:
         path.mkdir(parents=True)
         (path / "first").write_bytes(b"0123456789")
 
-    def outcome(read: Kind) -> str:
+    def outcome(read: FileKind) -> str:
         flipper = Flipper(read, tmp_path / read.name, 0)
         flipper.make(0)
         return flipper.outcome()[0]
 
-    def refusing(said: str) -> Kind:
+    def refusing(said: str) -> FileKind:
         def read(path: Path) -> object:
             if (path / "first").read_bytes() != b"0123456789":
                 raise InputError(said)
             return 1
 
-        return Kind(said, make, read)
+        return FileKind(said, make, read)
 
-    assert outcome(Kind("believing", make, lambda path: (path / "first").read_bytes())) == "silent"
+    assert outcome(FileKind("believing", make, lambda path: (path / "first").read_bytes())) == "silent"
     assert (
-        outcome(Kind("careless", make, lambda path: {b"0123456789": 1}[(path / "first").read_bytes()])) == "traceback"
+        outcome(FileKind("careless", make, lambda path: {b"0123456789": 1}[(path / "first").read_bytes()]))
+        == "traceback"
     )
-    assert outcome(Kind("blind", make, lambda path: 1)) == "equal"
+    assert outcome(FileKind("blind", make, lambda path: 1)) == "equal"
     assert outcome(refusing("second is damaged")) == "traceback"
     assert outcome(refusing("first is damaged")) == "named"
 
@@ -56,7 +57,7 @@ def test_every_file_is_changed_in_turn_and_restored(tmp_path: Path) -> None:
         for name in ("a", "b"):
             (path / name).write_bytes(b"0123456789")
 
-    flipper = Flipper(Kind("two", make, lambda path: None), tmp_path, 0)
+    flipper = Flipper(FileKind("two", make, lambda path: None), tmp_path, 0)
     for number, name in enumerate("abab"):
         assert flipper.make(number).startswith(f"{name} at ")
         assert {p.name for p in (tmp_path / "made").iterdir() if p.read_bytes() != b"0123456789"} == {name}

@@ -19,7 +19,7 @@ from rdkit import Chem
 
 from data.spec import Variable
 from data.store.records import RecordStore
-from experiments.screening.hit_rates import Rate
+from experiments.screening.hit_rates import HitRate
 from surrogates.learning.scores import scores, unit_suffix
 
 UNITS = {"gap": "eV", "dipole_moment": "Debye"}
@@ -138,7 +138,7 @@ def write_run(path: Path, *, candidates: int = 30_000, seed: int = 0, stores: bo
     rates = {}
     for name in ("top", "random"):
         done = (group == name) & (status == "ok")
-        rates[name] = Rate(int(hit[done].sum()), int(done.sum()))
+        rates[name] = HitRate(int(hit[done].sum()), int(done.sum()))
         metrics |= {f"recheck/{name}/hits": rates[name].hits, f"recheck/{name}/molecules": rates[name].trials}
         metrics[f"recheck/{name}/hit_rate"] = rates[name].hits / rates[name].trials
     if rates["random"].hits:

@@ -18,7 +18,7 @@ from experiments.serving.application import Service
 from experiments.serving.batching import Batcher
 from experiments.serving.description import described, identity
 from experiments.serving.kinds.answerer import rows_read
-from experiments.serving.limits import Limits
+from experiments.serving.limits import RequestLimits
 from experiments.serving.metrics import Metrics
 from experiments.serving.openapi import openapi
 from experiments.serving.refusals import invalid
@@ -75,7 +75,7 @@ class Squares:
         """Nothing is ended."""
 
 
-def service_of(answerer: Any, limits: Limits) -> Service:
+def service_of(answerer: Any, limits: RequestLimits) -> Service:
     """The service of an answerer whose programs are not counted."""
     batcher = Batcher(answerer, limits, lambda *batch: counted.batch(*batch))
     about = identity("numbers", answerer)

@@ -63,7 +63,7 @@ class Kind(NamedTuple):
 
 
 def molecules(surrogate: Any, question: Question) -> Any:
-    return graphs.pad(encode([question["smiles"]] * 3)[0], np.arange(3), graphs.Bucket(8, 8), 8)
+    return graphs.pad(encode([question["smiles"]] * 3)[0], np.arange(3), graphs.GraphSize(8, 8), 8)
 
 
 def structures(surrogate: Any, question: Question) -> Any:

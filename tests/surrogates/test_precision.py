@@ -16,7 +16,7 @@ from flax import nnx
 
 from data.meshes.graphs import pad as pad_meshes
 from data.molecules.featurise import encode
-from data.molecules.graphs import Bucket
+from data.molecules.graphs import GraphSize
 from data.molecules.graphs import pad as pad_graphs
 from data.plain import from_plain, to_plain
 from data.sphere.weather_layout import WeatherGrid
@@ -60,7 +60,7 @@ def case(name: str, precision: str) -> tuple[Callable[[], nnx.Module], Any, tupl
         batch = pad_structures(scattered(2, 5), np.arange(2), Shape(2, 8, None), 3.0)
         return lambda: EnergyModel(config, 1, 1.0, [{1: -1.0, 6: -2.0, 8: -3.0}], nnx.Rngs(0)), evaluate, (batch,)
     if kind == "properties":
-        inputs = read(pad_graphs(encode(["CCO", "c1ccccc1"])[0], np.arange(2), Bucket(8, 8), 2))
+        inputs = read(pad_graphs(encode(["CCO", "c1ccccc1"])[0], np.arange(2), GraphSize(8, 8), 2))
         return lambda: MPNN(config, 1, nnx.Rngs(0)), call, (inputs,)
     if kind == "parameters":
         return lambda: Perceptron(3, 2, config, nnx.Rngs(0)), call, (jnp.ones((4, 3)),)

@@ -34,7 +34,7 @@ EXPECTED_LOSS = 0.25
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredCandidates:
     """Candidates with the answers of the last rung.
 
     Attributes:
@@ -67,7 +67,7 @@ def audit(
     population: Population,
     how: CalibrationSettings,
     promise: Promise,
-    ask: Callable[[pd.DataFrame], Answered],
+    ask: Callable[[pd.DataFrame], AnsweredCandidates],
 ) -> AuditResult:
     """Label the best candidates, draw from the others, and set the threshold.
 

@@ -23,7 +23,7 @@ from data.files import write_json
 from data.json_files import read_plain
 from experiments.application.answer_work import work_metrics, write_work
 from experiments.screening.cascade import rung_answers
-from experiments.screening.cascade.audit import Answered, audit
+from experiments.screening.cascade.audit import AnsweredCandidates, audit
 from experiments.screening.cascade.failures import Unanswered, status_columns
 from experiments.screening.cascade.first_rung import FirstAnswers, first_answers
 from experiments.screening.cascade.kept_table import write_kept
@@ -211,13 +211,13 @@ class Cascade:
         write_json(self.out / THRESHOLDS, {"stages": [stage], "stacks": [{}], **note})
         return [result.stage], [{}], result.sampled
 
-    def _ask(self, frame: pd.DataFrame) -> Answered:
+    def _ask(self, frame: pd.DataFrame) -> AnsweredCandidates:
         """Answers of the last rung, for an audit."""
         number = self.rungs[-1].number
         more = answer(self.rungs[-1], forms(frame), self.rule.names, self.out, self.campaign, self.show)
         frame = pd.concat([frame, more.add_suffix(f"_{number}")], axis=1)
         labelled = (frame[f"status_{number}"] == OK).to_numpy()
-        return Answered(frame, labelled, labelled & self.hits(frame, number))
+        return AnsweredCandidates(frame, labelled, labelled & self.hits(frame, number))
 
     def _refuse_unlikely(self, sampled: pd.DataFrame, promise: Promise) -> None:
         """Refuse a promise for which the first rung expects too few hits among the candidates to be labelled."""

@@ -10,7 +10,7 @@ from rdkit import Chem
 
 from data.molecules.featurise import encode
 from data.molecules.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, BOND_ORDERS, CHARGE_ZERO, GraphTable
-from data.molecules.graphs import Bucket, GraphSource, assign, choose_buckets, pad, plan_batches, with_room
+from data.molecules.graphs import GraphSize, GraphSource, assign, choose_buckets, pad, plan_batches, with_room
 
 SMILES = [
     "C", "CCO", "c1ccccc1O", "C[N+](=O)[O-]", "C/C=C/F", "N[C@@H](C)C(=O)O", "C1CC2CC1C2", "c1cc2ccccc2[nH]1",
@@ -78,7 +78,7 @@ def test_buckets_hold_every_molecule_and_more_of_them_never_waste_more() -> None
             cost += min(bucket.cost for bucket in fits)
         waste.append(cost)
     assert waste == sorted(waste, reverse=True)
-    assert with_room(choose_buckets(atoms, bonds, 2))[-1] == Bucket(254, 255)
+    assert with_room(choose_buckets(atoms, bonds, 2))[-1] == GraphSize(254, 255)
 
 
 def test_a_source_gives_every_molecule_once_an_epoch_and_the_same_again() -> None:
@@ -99,9 +99,9 @@ def test_a_source_gives_every_molecule_once_an_epoch_and_the_same_again() -> Non
 def test_a_batch_refuses_what_it_cannot_hold() -> None:
     table = encode(SMILES)[0]
     with pytest.raises(ValueError, match="larger"):
-        pad(table, np.array([12]), Bucket(3, 3), 4)
+        pad(table, np.array([12]), GraphSize(3, 3), 4)
     with pytest.raises(ValueError, match="do not fit"):
-        pad(table, np.arange(5), Bucket(40, 40), 4)
-    plan = plan_batches({0: np.arange(5), 1: np.arange(5, 7)}, [Bucket(5, 5), Bucket(9, 9)], 4)
+        pad(table, np.arange(5), GraphSize(40, 40), 4)
+    plan = plan_batches({0: np.arange(5), 1: np.arange(5, 7)}, [GraphSize(5, 5), GraphSize(9, 9)], 4)
     assert sorted(np.concatenate([rows for _, rows in plan]).tolist()) == list(range(7))
-    assert assign(table, [Bucket(1, 1)]).max() == 1
+    assert assign(table, [GraphSize(1, 1)]).max() == 1

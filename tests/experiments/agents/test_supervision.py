@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from data.files import write_json
-from experiments.agents.audit import Audit
+from experiments.agents.audit import AuditLog
 from experiments.agents.budgets import Account, Budget
 from experiments.agents.confinement import Root
 from experiments.agents.estimates import Estimate
-from experiments.agents.jobs import Job, Jobs
+from experiments.agents.jobs import Jobs, StartedRun
 
 BURN = "import signal, sys\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(130))\nwhile True:\n    pass\n"
 
@@ -26,8 +26,8 @@ def jobs_below(root: Path) -> Jobs:
     return Jobs(Root(root))
 
 
-def job(root: Path, identity: str = "0" * 16, limit: float | None = None, rows: int = 0) -> Job:
-    return Job(identity, "simulate", ("limit=1",), str(root), "run", max_core_seconds=limit, rows=rows)
+def job(root: Path, identity: str = "0" * 16, limit: float | None = None, rows: int = 0) -> StartedRun:
+    return StartedRun(identity, "simulate", ("limit=1",), str(root), "run", max_core_seconds=limit, rows=rows)
 
 
 def test_a_run_beyond_its_limit_is_stopped_as_by_ctrl_c(commands: Path, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_run_beyond_its_limit_is_stopped_as_by_ctrl_c(commands: Path, tmp_path
     assert ended.core_seconds > 0.3
     # The budget counts it, also for another server.
     account = Account(
-        Budget(core_seconds=10.0), jobs_below(tmp_path / "root"), Audit(tmp_path / "root" / ".understudy")
+        Budget(core_seconds=10.0), jobs_below(tmp_path / "root"), AuditLog(tmp_path / "root" / ".understudy")
     )
     assert account.spending().core_seconds == pytest.approx(ended.core_seconds)
 
@@ -94,7 +94,7 @@ def test_a_run_whose_supervisor_was_killed_is_lost_and_counts_as_ended(commands:
 
 def test_a_budget_holds_rows_runs_and_core_seconds(tmp_path: Path) -> None:
     jobs = jobs_below(tmp_path / "root")
-    audit = Audit(tmp_path / "root" / ".understudy")
+    audit = AuditLog(tmp_path / "root" / ".understudy")
     audit.append("predict", {}, "ok", 4.0)
     account = Account(Budget(core_seconds=10.0, rows=100, jobs=1), jobs, audit)
     left = account.spending()

@@ -32,7 +32,7 @@ from experiments.screening.library_screen import Objective
 from experiments.screening.objective import read_objective
 from experiments.stages.calibrate import CalibrateSettings
 from experiments.stages.evaluate import EvaluateSettings
-from experiments.stages.forecast import ForecastSettings
+from experiments.stages.forecast import ForecastStageSettings
 from experiments.stages.grow import GrowSettings
 from experiments.stages.predict import PredictSettings
 from experiments.stages.prepare import PrepareSettings
@@ -353,7 +353,7 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
         ("simulate", SimulateSettings),
         ("train", TrainSettings),
         ("evaluate", EvaluateSettings),
-        ("forecast", ForecastSettings),
+        ("forecast", ForecastStageSettings),
         ("predict", PredictSettings),
         ("grow", GrowSettings),
         ("prune", PruneSettings),

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binom
 
 from data.errors import InputError
-from experiments.screening.cascade.audit import Answered, AuditResult, audit
+from experiments.screening.cascade.audit import AnsweredCandidates, AuditResult, audit
 from experiments.screening.cascade.population import FailurePolicy, Population
 from experiments.screening.cascade.settings import CalibrationSettings
 from surrogates.cascade.elusion import quiet_share
@@ -35,11 +35,11 @@ def library(path: Path, misleading: bool) -> Population:
 def run(population: Population, seed: int, labels: int = 800, answered: float = 1.0) -> tuple[AuditResult, int]:
     asked = []
 
-    def ask(frame: pd.DataFrame) -> Answered:
+    def ask(frame: pd.DataFrame) -> AnsweredCandidates:
         asked.append(len(frame))
         rows = frame["number"].to_numpy()
         labelled = np.random.default_rng(5).random(COUNT)[rows] < answered
-        return Answered(frame, labelled, labelled & (TRUTH[rows] >= HIT))
+        return AnsweredCandidates(frame, labelled, labelled & (TRUTH[rows] >= HIT))
 
     how = CalibrationSettings(labels=labels, sampling="audit", seed=seed)
     return audit(population, how, Promise(0.8, 0.9, 1), ask), sum(asked)

@@ -12,7 +12,7 @@ import pytest
 from serving import Squares
 
 from experiments.serving.batching import Batcher
-from experiments.serving.limits import Limits
+from experiments.serving.limits import RequestLimits
 from experiments.serving.refusals import RequestError
 from experiments.serving.rows import Answer, Question
 
@@ -38,7 +38,7 @@ class Office:
         self.batches: list[tuple[int, int]] = []
         self.batcher = Batcher(
             self.squares,
-            Limits(**limits),
+            RequestLimits(**limits),
             lambda pieces, answer, seconds: self.batches.append((len({id(p.job) for p in pieces}), answer.rows)),
         )
         self.batcher.start()
@@ -141,7 +141,7 @@ def test_a_request_that_nobody_waits_for_is_left_out(office: Callable[..., Offic
 def test_a_batch_waits_for_requests_that_are_being_received_and_for_no_others() -> None:
     squares_ = Squares()
     now = [0.0]
-    batcher = Batcher(squares_, Limits(max_wait_ms=1000.0), clock=lambda: now[0])
+    batcher = Batcher(squares_, RequestLimits(max_wait_ms=1000.0), clock=lambda: now[0])
     outcomes: queue.Queue[Any] = queue.Queue()
     batcher.arrive()
     batcher.start()

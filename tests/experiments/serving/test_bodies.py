@@ -12,8 +12,8 @@ import pytest
 from data.spec import Variable
 from experiments.serving.arrow_bodies import read_arrow, write_arrow
 from experiments.serving.json_bodies import read_json, write_json
-from experiments.serving.limits import Limits, ReceivedBytes
-from experiments.serving.refusals import LONGEST, Problem, Refusal, RequestError, RowError
+from experiments.serving.limits import ReceivedBytes, RequestLimits
+from experiments.serving.refusals import LONGEST, ProblemDetails, Refusal, RequestError, RowError
 from experiments.serving.rows import MISSING, Answer, Question
 from experiments.serving.values import array_of, number_column, text_of
 
@@ -22,7 +22,7 @@ NUMBERS = Variable("numbers", ("atom",), "1", "int32", "atomic numbers")
 POSITIONS = Variable("positions", ("atom", "axis"), "Angstrom", "float64", "positions")
 CHARGE = Variable("charge", (), "e", "int32", "charge")
 GEOMETRY = (NUMBERS, POSITIONS, CHARGE)
-LIMITS = Limits(queue=5)
+LIMITS = RequestLimits(queue=5)
 OUTPUTS = {
     "energy": Variable("energy", (), "eV", "float64", "energy"),
     "forces": Variable("forces", ("atom", "axis"), "eV/Angstrom", "float64", "forces"),
@@ -48,7 +48,7 @@ def stream(table: pa.Table, **options: Any) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def problem(read: Any, *arguments: Any) -> Problem:
+def problem(read: Any, *arguments: Any) -> ProblemDetails:
     with pytest.raises(RequestError) as caught:
         read(*arguments)
     return caught.value.problem
@@ -229,7 +229,7 @@ def test_the_text_of_a_client_is_repeated_in_one_short_line() -> None:
 
 
 def test_all_bodies_together_have_a_limit() -> None:
-    received = ReceivedBytes(Limits(body_mb=0.001))
+    received = ReceivedBytes(RequestLimits(body_mb=0.001))
     assert problem(received.refuse_length, 1001).status == 413
     for _ in range(8):
         received.add(1000, 1000)

@@ -25,13 +25,13 @@ from experiments.serving.json_bodies import read_json, write_json
 from experiments.serving.kinds.answerer import Answerer
 from experiments.serving.kinds.cascades import CascadeAnswerer
 from experiments.serving.kinds.loading import SERVED, load_answerer
-from experiments.serving.limits import Limits
+from experiments.serving.limits import RequestLimits
 from experiments.serving.openapi import openapi
 from experiments.serving.rows import Answer, Question
 from experiments.stages import serve as stage
 from surrogates.saved import load_surrogate
 
-LIMITS = Limits(max_batch=4)
+LIMITS = RequestLimits(max_batch=4)
 #: What the programs are compiled for: no more than the questions need.
 LARGEST = {"properties": 8, "potentials": 4, "mixture": 4, "meshes": 64}
 #: A row that is refused, by kind, and words of the reason.

@@ -20,10 +20,10 @@ from uvicorn.server import ServerState
 
 from data.errors import InputError
 from experiments.serving.connections import timed_protocol
-from experiments.serving.limits import Limits
+from experiments.serving.limits import RequestLimits
 from experiments.serving.server import hosts_of, listen
 
-LIMITS = Limits(max_batch=4, queue=50, body_mb=0.01, timeout_s=1.0)
+LIMITS = RequestLimits(max_batch=4, queue=50, body_mb=0.01, timeout_s=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_rows_that_are_not_answered_in_time_have_status_503(client: Client, squa
 
 
 def test_beyond_the_queue_requests_are_refused_with_retry_after(squares: Squares) -> None:
-    with serving(service_of(squares, Limits(max_batch=1, queue=3, timeout_s=60))) as client:
+    with serving(service_of(squares, RequestLimits(max_batch=1, queue=3, timeout_s=60))) as client:
         squares.gate.clear()
         outcomes: queue.Queue[Reply] = queue.Queue()
         threads = [threading.Thread(target=lambda: outcomes.put(client.predict([{"x": 5}]))) for _ in range(8)]
@@ -254,7 +254,7 @@ def test_the_openapi_document_is_valid_and_names_the_routes(client: Client) -> N
 def test_at_the_end_what_was_received_is_answered(squares: Squares) -> None:
     squares.gate.clear()
     outcome: queue.Queue[Reply] = queue.Queue()
-    with serving(service_of(squares, Limits(timeout_s=60))) as client:
+    with serving(service_of(squares, RequestLimits(timeout_s=60))) as client:
         server = client.server
         assert server is not None
         thread = threading.Thread(target=lambda: outcome.put(client.predict([{"x": 7}])))

@@ -32,7 +32,7 @@ from experiments.active.exploration import ExploreConfig, calm, explore, on_leas
 from experiments.active.frame_labelling import label, refuse_unfit
 from experiments.active.frame_selection import ChoiceConfig, bags, choose, pick, worst_atom
 from experiments.active.results import write_frames
-from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
+from experiments.active.stopping import AcquisitionAudit, StopConfig, expected_error, frame_errors, good_enough
 from experiments.application.choices import CONF
 from experiments.application.stage import instantiate
 from experiments.stages.active import PARTS, starts
@@ -182,8 +182,8 @@ def test_the_first_frame_is_the_start_and_the_others_are_shaken_by_so_much() -> 
 # When it stops
 
 
-def audit(error: float, lost: float = 0.0) -> Audit:
-    return Audit(np.array([0.5 * error, 1.5 * error]), np.array([0.1, 0.3]), lost)
+def audit(error: float, lost: float = 0.0) -> AcquisitionAudit:
+    return AcquisitionAudit(np.array([0.5 * error, 1.5 * error]), np.array([0.1, 0.3]), lost)
 
 
 def test_it_is_good_enough_when_the_last_rounds_all_were() -> None:
@@ -193,7 +193,7 @@ def test_it_is_good_enough_when_the_last_rounds_all_were() -> None:
     assert good_enough([audit(99), audit(30), audit(29)], config)
     assert not good_enough([audit(29), audit(29), audit(31)], config)
     assert not good_enough([audit(29), audit(29, lost=0.2)], config)
-    assert not good_enough([audit(29), Audit(np.zeros(0), np.zeros(0), 0.0)], config)
+    assert not good_enough([audit(29), AcquisitionAudit(np.zeros(0), np.zeros(0), 0.0)], config)
 
 
 def test_expected_errors_are_those_that_the_last_audits_showed() -> None:

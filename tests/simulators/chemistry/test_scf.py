@@ -11,7 +11,7 @@ import pytest
 from small_molecules import WATER, bent, run
 
 from data.spec import SimulationError
-from simulators.chemistry.scf import LadderConfig, Record, converge
+from simulators.chemistry.scf import ConvergenceRecord, LadderConfig, converge
 from simulators.chemistry.variables import Geometry
 
 
@@ -22,7 +22,7 @@ def test_helium_in_one_gaussian_is_the_integral_done_by_hand() -> None:
     for exponent in (0.5, 0.766758, 1.2):
         expected = 3 * exponent - 8 * np.sqrt(2 * exponent / np.pi) + 2 * np.sqrt(exponent / np.pi)
         mol = gto.M(atom="He 0 0 0", basis={"He": [[0, [exponent, 1.0]]]}, verbose=0)
-        assert converge(scf.RHF(mol), LadderConfig(), Record()).e_tot == pytest.approx(expected, abs=1e-9)
+        assert converge(scf.RHF(mol), LadderConfig(), ConvergenceRecord()).e_tot == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_ladder_rescues_what_plain_diis_does_not_converge() -> None:

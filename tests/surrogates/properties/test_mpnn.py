@@ -15,7 +15,7 @@ from rdkit import Chem
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.molecules.featurise import encode
-from data.molecules.graphs import Bucket, pad
+from data.molecules.graphs import GraphSize, pad
 from data.plain import from_plain, to_plain
 from data.spec import SimulationError, Spec, check, dataset
 from data.splits import Split
@@ -32,7 +32,7 @@ SMALL = MPNNConfig(features=16, layers=1, readout=16)
 SMILES = ["CCO", "c1ccccc1O", "C[N+](=O)[O-]", "C1CC2CC1C2", "C#N", "C", "CC(C)(C)c1ccc2ccccc2c1"]
 
 
-def outputs(model: Ensemble, smiles: list[str], bucket: Bucket, size: int) -> np.ndarray:
+def outputs(model: Ensemble, smiles: list[str], bucket: GraphSize, size: int) -> np.ndarray:
     """Predictions (member, molecule, target)."""
     table = encode(smiles)[0]
     return np.asarray(answer(model, pad(table, np.arange(len(table)), bucket, size)))[:, : len(smiles)]
@@ -48,11 +48,11 @@ def model() -> Ensemble:
 
 
 def test_padding_and_company_change_nothing(model: Ensemble) -> None:
-    together = outputs(model, SMILES, Bucket(14, 15), 8)
-    for bucket, size in ((Bucket(14, 15), 16), (Bucket(40, 50), 8)):
+    together = outputs(model, SMILES, GraphSize(14, 15), 8)
+    for bucket, size in ((GraphSize(14, 15), 16), (GraphSize(40, 50), 8)):
         assert np.abs(outputs(model, SMILES, bucket, size) - together).max() < 1e-6
     for i, smiles in enumerate(SMILES):
-        assert np.abs(outputs(model, [smiles], Bucket(14, 15), 1)[:, 0] - together[:, i]).max() < 1e-6
+        assert np.abs(outputs(model, [smiles], GraphSize(14, 15), 1)[:, 0] - together[:, i]).max() < 1e-6
 
 
 def test_the_order_of_atoms_changes_nothing(model: Ensemble) -> None:
@@ -61,8 +61,8 @@ def test_the_order_of_atoms_changes_nothing(model: Ensemble) -> None:
         molecule = Chem.MolFromSmiles(smiles)
         order = random.permutation(molecule.GetNumAtoms()).tolist()
         other = Chem.MolToSmiles(Chem.RenumberAtoms(molecule, order), canonical=False)
-        one = outputs(model, [smiles], Bucket(14, 15), 1)
-        assert np.abs(one - outputs(model, [other], Bucket(14, 15), 1)).max() < 1e-5
+        one = outputs(model, [smiles], GraphSize(14, 15), 1)
+        assert np.abs(one - outputs(model, [other], GraphSize(14, 15), 1)).max() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_order_of_atoms_changes_nothing(model: Ensemble) -> None:
     [("CCO", "CCN"), ("CC=O", "CCO"), ("C/C=C/F", "C/C=C\\F"), ("N[C@@H](C)O", "N[C@H](C)O"), ("C[O-]", "CO")],
 )
 def test_different_molecules_have_different_answers(model: Ensemble, one: str, other: str) -> None:
-    answers = outputs(model, [one, other], Bucket(14, 15), 2)
+    answers = outputs(model, [one, other], GraphSize(14, 15), 2)
     assert np.abs(answers[:, 0] - answers[:, 1]).max() > 1e-4
 
 
@@ -258,7 +258,7 @@ def test_the_domain_knows_what_it_has_not_seen() -> None:
 def test_features_of_bonds_are_the_same_looked_up_or_made() -> None:
     table, bad = encode(["CC(=O)Oc1ccccc1C(=O)O", "F/C=C/C#N", "C1CCCCCCCCCC1", "[NH4+].[Cl-]", "C12C3C4C1C5C2C3C45"])
     assert not bad
-    batch = pad(table, np.arange(len(table)), Bucket(16, 20), 8)
+    batch = pad(table, np.arange(len(table)), GraphSize(16, 20), 8)
     plain, looked_up = read(batch), read(batch, lookup=True)
     assert looked_up.kinds is not None
     np.testing.assert_array_equal(np.asarray(looked_up.bonds)[np.asarray(looked_up.kinds)], plain.bonds)

@@ -19,7 +19,7 @@ from small_molecules import WATER
 
 from data.errors import CorruptStoreError, InputError
 from data.molecules.featurise import encode
-from data.molecules.graphs import Bucket, filled, pad
+from data.molecules.graphs import GraphSize, filled, pad
 from data.plain import from_plain, to_plain
 from data.reading_summary import Reading
 from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
@@ -159,7 +159,7 @@ def test_as_a_simulator_it_asks_the_cheaper_one_and_gives_the_same_as_in_batches
     table, on = encode([smiles])[0], standing.ask_rung([smiles])
     assert float(answer["gap"]) == pytest.approx(standing.predict_table(table, on.values)["gap"][0], abs=1e-5)
     assert standing.facts.on is not None
-    batch = pad(table, np.arange(1), Bucket(16, 16), standing.batch_size)
+    batch = pad(table, np.arange(1), GraphSize(16, 16), standing.batch_size)
     with pytest.raises(InputError, match="stands on cheap, whose answers are not given"):
         standing.predict(batch)
     scaled = standing.facts.on.scale.apply(on.values)
