@@ -34,7 +34,7 @@ from experiments.screening.ledger import (
     verify_rejects,
 )
 from experiments.screening.readings import StandardForms
-from experiments.screening.repeated_molecules import molecule_keys_by
+from experiments.screening.repeated_molecules import molecule_keys_by, read_keys
 from experiments.screening.screen_summary import ScreenSummary
 from experiments.screening.sink import Sink
 
@@ -77,7 +77,8 @@ def merge_screens(out: Path, directories: Sequence[Path], config: DictConfig) ->
             diversity = build(Diversity, config.get("diversity") or {}, where="diversity")
             filters = check_catalogues([str(name) for name in config.get("filters") or ()], "filters")
             options = hit_options(filters, diversity, int(config.top_k), named)
-            best = sink.top(keys=distinct, **options)
+            recorded = read_keys(directories, remedy=REMEDY) if distinct else None
+            best = sink.top(keys=distinct, recorded=recorded, **options)
             top, repeats, filtered = sink.write_top(best), best.repeats(), write_filtered(best.refused(), target)
             sink.commit([], [], last)
             sink.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ class TopK:
         refuse: says why each row of a table is refused, or None; it is asked about rows that would be kept. None
             refuses no row.
         pick: chooses among the kept rows those of `table`; None takes all.
+        recorded: keys of rows by their line, where they were recorded before; `keys` is not asked about these.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class TopK:
         keys: Callable[[pa.Table], list[str]] | None = None,
         refuse: Callable[[pa.Table], list[str | None]] | None = None,
         pick: Callable[[pa.Table], pa.Table] | None = None,
+        recorded: Mapping[int, str] | None = None,
     ) -> None:
         self._k = k
+        self._recorded = recorded or {}
         self._keys = keys or _lines
         self._all = keys is None and refuse is None
         self._refuse, self._pick = refuse, pick
@@ -38,7 +41,7 @@ class TopK:
         self._picked: tuple[pa.Table, pa.Table] | None = None
         self._kept: list[pa.Table] = []
         self._names: dict[int, str] = {}
-        self._repeats: list[float] = []
+        self._repeats: dict[int, tuple[float, str]] = {}
         self._waiting = 0
         self._threshold = -np.inf
 
@@ -85,7 +88,12 @@ class TopK:
         """Number of rows that would be in `table`, but repeat a candidate that is in it."""
         self._compact()
         # Only rows above the last kept one are counted, so that the number does not depend on the order of batches.
-        return sum(score > self._threshold for score in self._repeats)
+        return sum(score > self._threshold for score, _ in self._repeats.values())
+
+    def keys_by_line(self) -> dict[int, str]:
+        """The keys of the best rows, and of those that repeat one of them."""
+        self._compact()
+        return self._names | {line: key for line, (_, key) in self._repeats.items()}
 
     def _compact(self) -> None:
         if not self._kept:
@@ -96,7 +104,7 @@ class TopK:
         self._kept, self._waiting = [table.take(pa.array(kept))], 0
         if len(kept) == self._k:
             self._threshold = float(score[kept[-1]])
-            self._repeats = [score for score in self._repeats if score > self._threshold]
+            self._repeats = {line: one for line, one in self._repeats.items() if one[0] > self._threshold}
             self._refused = [one for one in self._refused if one.score > self._threshold]
 
     def _distinct(
@@ -108,11 +116,14 @@ class TopK:
         kept: list[int] = []
         seen: set[str] = set()
         names: dict[int, str] = {}
-        for first in range(0, len(order), max(1, self._k)):
-            rows = order[first : first + max(1, self._k)]
+        first = 0
+        while first < len(order):
+            # Few long batches are asked for quickly; recorded keys need no question about a row that is not needed.
+            count = self._k - len(kept) if self._recorded else self._k
+            rows = order[first : first + max(1, count)]
+            first += len(rows)
             fresh = [row for row in rows.tolist() if int(line[row]) not in self._names]
-            named = self._keys(table.take(pa.array(fresh, pa.int64()))) if fresh else []
-            fresh_names = dict(zip(fresh, named, strict=True))
+            fresh_names = self._keys_of(table, fresh, line)
             refused = self._refusals(table, fresh, fresh_names, seen, score, line)
             for row in rows.tolist():
                 if row in refused:
@@ -120,7 +131,7 @@ class TopK:
                     continue
                 name = fresh_names[row] if row in fresh_names else self._names[int(line[row])]
                 if name in seen:
-                    self._repeats.append(float(score[row]))
+                    self._repeats[int(line[row])] = float(score[row]), name
                     continue
                 seen.add(name)
                 names[int(line[row])] = name
@@ -131,6 +142,13 @@ class TopK:
                 break
         self._names = names
         return np.array(kept, np.int64)
+
+    def _keys_of(self, table: pa.Table, rows: list[int], line: np.ndarray) -> dict[int, str]:
+        """The keys of some rows of a table, by row."""
+        unrecorded = [row for row in rows if int(line[row]) not in self._recorded]
+        asked = self._keys(table.take(pa.array(unrecorded, pa.int64()))) if unrecorded else []
+        fresh = dict(zip(unrecorded, asked, strict=True))
+        return {row: fresh[row] if row in fresh else self._recorded[int(line[row])] for row in rows}
 
     def _refusals(
         self,

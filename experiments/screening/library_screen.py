@@ -24,7 +24,7 @@ from experiments.screening.domain_summary import read_summary, summarise_domain
 from experiments.screening.hit_selection import hit_options, write_filtered
 from experiments.screening.objective import Objective, hits, targets_of
 from experiments.screening.readings import StandardForms, standard_of
-from experiments.screening.repeated_molecules import molecule_keys_by
+from experiments.screening.repeated_molecules import molecule_keys_by, write_keys
 from experiments.screening.screen_settings import ALL_ROWS, ScreenConfig, ScreenInput
 from experiments.screening.screen_summary import ScreenSummary, show_summary
 from experiments.screening.session import Session
@@ -113,14 +113,14 @@ def screen_library(
         earlier = sink.last.tally().read if sink.last else 0
         try:
             options = hit_options(config.filters, config.diversity, config.top_k, library.named)
-            best = sink.top(
-                keys=molecule_keys_by(library.named) if config.distinct and "smiles" in library.named else None,
-                **options,
-            )
+            distinct = molecule_keys_by(library.named) if config.distinct and "smiles" in library.named else None
+            best = sink.top(keys=distinct, **options)
             if sink.last is None or not sink.last.complete:
                 look = None if config.shard is not None else partial(_look, surrogate, library, out, progress)
                 Session(surrogate, library, sink, config, began, best, look).run(progress)
             top, repeats, filtered = sink.write_top(best), best.repeats(), write_filtered(best.refused(), out)
+            if config.shard is not None and distinct is not None:
+                write_keys(best.keys_by_line(), out)
         finally:
             sink.close()
         last = sink.commits[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rdkit
 import xarray as xr
 from omegaconf import OmegaConf
 
 from data.claim import claim
 from data.errors import InputError
 from data.files import write_json, write_text
+from data.identity import molecule_keys
 from data.molecules.graph_tables import GraphTable
 from data.progress import follow_progress
 from data.shards import Shard
@@ -30,7 +32,7 @@ from experiments.launching import array
 from experiments.launching.array import ShardJob
 from experiments.merging import libraries
 from experiments.merging.merge import merge
-from experiments.screening import library_writing
+from experiments.screening import library_writing, repeated_molecules
 from experiments.screening.candidate_sources import identity, open_source
 from experiments.screening.ledger import read_ledger
 from experiments.screening.library_screen import Objective, ScreenConfig, ScreenSummary, screen
@@ -43,7 +45,16 @@ from simulators.workers.worker import answer, request_values
 
 SHARDS = [Shard(1, 2), Shard(2, 2)]
 #: Chains and rings, some of them twice, and rows that are no molecules.
-SMILES = [*("C" * n for n in range(1, 40)), "CO", "OC", "nonsense", "c1ccccc1", *("O" + "C" * n for n in range(1, 40))]
+SMILES = [
+    *("C" * n for n in range(1, 40)),
+    "CO",
+    "OC",
+    "nonsense",
+    "c1ccccc1",
+    "CCO",
+    "C(O)CC",
+    *("O" + "C" * n for n in range(1, 40)),
+]
 
 
 class Counting:
@@ -150,6 +161,39 @@ def test_a_merged_screen_has_the_rows_the_best_and_the_counts_of_an_unsharded_on
     assert (again.top, again.resumed) == (20, summary.read)
     with pytest.raises(InputError, match="exists already"):
         merge(tmp_path / "merged")
+
+
+def test_keys_that_shards_recorded_are_not_made_again(
+    screens: tuple[Path, ScreenSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, summary = screens
+    assert summary.repeats > 0
+    asked: list[str] = []
+
+    def count_keys(smiles: Sequence[str]) -> list[str]:
+        asked.extend(smiles)
+        return molecule_keys(smiles)
+
+    monkeypatch.setattr(repeated_molecules, "molecule_keys", count_keys)
+    harms: dict[str, Callable[[Path], object]] = {
+        "recorded": lambda path: None,
+        "absent": lambda path: path.unlink(),
+        "of another RDKit": lambda path: write_json(path, {"rdkit": "2019.3", "keys": {"1": "C"}}),
+    }
+    for case, harm in harms.items():
+        out = tmp_path / case
+        shutil.copytree(folder / "merged.shards", tmp_path / f"{case}.shards")
+        for shard in SHARDS:
+            harm(shard.directory(out) / repeated_molecules.KEYS)
+        asked.clear()
+        metrics = merge(out).metrics
+        assert bool(asked) == (case != "recorded")
+        assert (out / "top.csv").read_bytes() == (folder / "whole" / "top.csv").read_bytes(), case
+        assert metrics["screen/repeats"] == summary.repeats
+    shutil.copytree(folder / "merged.shards", tmp_path / "damaged.shards")
+    write_json(SHARDS[0].directory(tmp_path / "damaged") / repeated_molecules.KEYS, {"rdkit": rdkit.__version__})
+    with pytest.raises(InputError, match=r"top_keys.json.*holds no keys"):
+        merge(tmp_path / "damaged")
 
 
 def cut_ledger(directory: Path) -> None:
