@@ -11,6 +11,7 @@ from data.errors import InputError
 from data.formats.vtk_file import (
     COLLECTION,
     GRIDS,
+    LEGACY,
     LENGTH_UNITS,
     MESHES,
     SAMPLE,
@@ -20,6 +21,7 @@ from data.formats.vtk_file import (
     Numbers,
     read_collection,
     read_vtk,
+    refuse_legacy,
 )
 
 SPACE = ("x", "y", "z")
@@ -33,14 +35,18 @@ def vtk_files(path: Path, suffixes: tuple[str, ...] = (*GRIDS, *MESHES)) -> list
         suffixes: those that count.
 
     Raises:
-        InputError: the collection cannot be read.
+        InputError: the collection cannot be read, or what is named are files in VTK's legacy format.
     """
     suffix = path.suffix.lower()
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+        if not files:
+            refuse_legacy(sorted(p for p in path.iterdir() if p.suffix.lower() == LEGACY and p.is_file()))
         return [(0.0, i, file) for i, file in enumerate(files)] or None
+    refuse_legacy([path])
     if suffix == COLLECTION:
         parts = read_collection(path)
+        refuse_legacy([file for _, _, file in parts])
         return parts if all(p.suffix.lower() in suffixes for _, _, p in parts) else None
     return [(0.0, 0, path)] if suffix in suffixes and path.is_file() else None
 

@@ -28,6 +28,8 @@ from data.processes.probe import refuse_deadly
 GRIDS = (".vti", ".vtr", ".vts")
 MESHES = (".vtu", ".vtp")
 COLLECTION = ".pvd"
+#: VTK's format before XML, whose suffix does not tell grids from meshes.
+LEGACY = ".vtk"
 SUFFIXES = (*GRIDS, *MESHES, COLLECTION)
 #: Entries of the field data that say which sample and time a file holds, and the units of positions and of times.
 SAMPLE, TIME, LENGTH_UNITS, TIME_UNITS = "sample", "time", "position_units", "time_units"
@@ -218,6 +220,22 @@ def read_vtk(path: Path) -> Grid | CellMesh:
     else:
         axes = _axes_of_points(_numpy(data.GetPoints().GetData(), path), dims, path)
     return Grid(axes, *_taken(data, path))  # type: ignore[arg-type]
+
+
+def refuse_legacy(paths: Sequence[Path]) -> None:
+    """Refuse files in VTK's legacy format, which are not read.
+
+    Raises:
+        InputError: the first of them, with what turns it into a file that is read.
+    """
+    for path in paths:
+        if path.suffix.lower() == LEGACY:
+            raise InputError(
+                "is in VTK's legacy format, which is not read",
+                where=str(path),
+                remedy=f"Save it in ParaView (Save Data), or by pyvista.read({path.name!r}).save(...), "
+                f"as {', '.join(GRIDS)} if it is a grid, or as {' or '.join(MESHES)} if it is a mesh",
+            )
 
 
 def load(reader: str, path: Path) -> Any:

@@ -13,13 +13,13 @@ import small_meshes
 import xarray as xr
 from predicting import predicted_by
 from saved_files import unpack
-from vtkmodules import vtkCommonCore, vtkCommonDataModel, vtkIOXML
+from vtkmodules import vtkCommonCore, vtkCommonDataModel, vtkIOLegacy, vtkIOXML
 from vtkmodules.util import numpy_support
 from vtkmodules.vtkFiltersVerdict import vtkCellSizeFilter
 
 from data.errors import InputError
 from data.fields.field_reading import read_fields
-from data.formats.vtk_file import CellMesh, Numbers, read_collection, write_mesh
+from data.formats.vtk_file import CellMesh, Numbers, read_collection, write_collection, write_mesh
 from data.meshes.vtk_meshes import read_mesh_files
 from data.store.records import RecordStore
 from experiments.prediction import mesh_records
@@ -335,3 +335,20 @@ def test_a_grid_of_vtks_own_writer_has_its_axes_and_fields(tmp_path: Path, suffi
     assert fields.layout.axis("x").values == pytest.approx(x)
     assert fields.layout.axis("y").values == pytest.approx(y)
     assert fields.layout.output.units == "m"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "collection"])
+def test_legacy_files_are_refused_with_what_turns_them_into_ones_that_are_read(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "old"
+    place.mkdir()
+    writer = vtkIOLegacy.vtkStructuredPointsWriter()
+    image = vtkCommonDataModel.vtkImageData()
+    image.SetDimensions(3, 3, 1)
+    writer.SetInputData(image)
+    writer.SetFileName(str(place / "a.vtk"))
+    assert writer.Write()
+    write_collection(tmp_path / "old.pvd", [(0.0, 0, "old/a.vtk")])
+    path = {"file": place / "a.vtk", "folder": place, "collection": tmp_path / "old.pvd"}[kind]
+    for read_files in (read_mesh_files, read_fields):
+        with pytest.raises(InputError, match=r"legacy format.*ParaView.*pyvista\.read\('a\.vtk'\).*\.vti.*\.vtu"):
+            read_files(path)
