@@ -135,6 +135,8 @@ def usual(line: GuideLine) -> list[str]:
         return []
     if stage == "train":
         fast = ["train.epochs=1", "train.mlflow=false"]
+        if any(word.startswith("tune.surrogate=") for word in words):
+            return fast  # The network is that of the weights.
         for task, sizes in NETWORKS.items():
             if task in words:
                 return [*fast, *sizes]

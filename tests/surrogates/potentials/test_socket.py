@@ -95,10 +95,10 @@ def test_energies_forces_and_stresses_over_a_socket_are_those_of_the_potential()
             directly.calculate(atoms, ["energy", "forces", "stress"])
             # Positions come back from Bohr with the rounding of a double, and the network computes in float32.
             assert driver.results["energy"] == pytest.approx(directly.results["energy"], rel=0, abs=1e-4)
-            largest = np.abs(directly.results["forces"]).max()
+            largest = np.abs(np.asarray(directly.results["forces"])).max()
             assert largest > 1
             assert np.abs(driver.results["forces"] - directly.results["forces"]).max() < 1e-5 * largest
-            stress = directly.results["stress"]
+            stress = np.asarray(directly.results["stress"])
             assert np.abs(driver.results["stress"] - stress).max() < 1e-5 * np.abs(stress).max()
     thread.join(60)
     assert not thread.is_alive()
