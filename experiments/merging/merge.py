@@ -16,12 +16,7 @@ from data.molecules.library import CARD
 from data.shards import SUFFIX, Shard, shards_directory, shards_in
 from experiments.application.run_directory import CONFIG
 from experiments.application.yaml_files import load_yaml
-from experiments.campaigns.shard_requests import FILE as PLACES
 from experiments.merging.description import REMEDY
-from experiments.merging.libraries import LIBRARY, merge_libraries
-from experiments.merging.screens import merge_screens
-from experiments.merging.stores import merge_stores
-from experiments.screening.ledger import read_ledger
 from experiments.screening.source_shards import PIECES
 
 
@@ -42,16 +37,56 @@ class Merged:
     metrics: Mapping[str, float]
 
 
+# What merges one kind of shards is imported when such shards are there: a screen needs neither Zarr nor xarray.
+
+
+def _store_complete(path: Path) -> bool:
+    from experiments.campaigns.shard_requests import FILE
+
+    return (path / FILE).is_file()
+
+
+def _screen_complete(path: Path) -> bool:
+    from experiments.screening.ledger import read_ledger
+
+    commits = read_ledger(path)[0]
+    return bool(commits and commits[-1].complete)
+
+
+def _library_complete(path: Path) -> bool:
+    from experiments.merging.libraries import LIBRARY
+
+    return (path / LIBRARY / CARD).is_file()
+
+
+def _merge_stores(out: Path, directories: Sequence[Path], config: DictConfig) -> dict[str, float]:
+    from experiments.merging.stores import merge_stores
+
+    return merge_stores(out, directories, config)
+
+
+def _merge_screens(out: Path, directories: Sequence[Path], config: DictConfig) -> dict[str, float]:
+    from experiments.merging.screens import merge_screens
+
+    return merge_screens(out, directories, config)
+
+
+def _merge_libraries(out: Path, directories: Sequence[Path], config: DictConfig) -> dict[str, float]:
+    from experiments.merging.libraries import merge_libraries
+
+    return merge_libraries(out, directories, config)
+
+
 #: Stage -> whether the shard in a directory is complete, and what merges the shards.
 _COMPLETE: Mapping[str, Callable[[Path], bool]] = {
-    "simulate": lambda path: (path / PLACES).is_file(),
-    "screen": lambda path: bool((commits := read_ledger(path)[0]) and commits[-1].complete),
-    "prepare": lambda path: (path / LIBRARY / CARD).is_file(),
+    "simulate": _store_complete,
+    "screen": _screen_complete,
+    "prepare": _library_complete,
 }
 _MERGES: Mapping[str, Callable[[Path, Sequence[Path], DictConfig], dict[str, float]]] = {
-    "simulate": merge_stores,
-    "screen": merge_screens,
-    "prepare": merge_libraries,
+    "simulate": _merge_stores,
+    "screen": _merge_screens,
+    "prepare": _merge_libraries,
 }
 
 

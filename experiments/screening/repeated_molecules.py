@@ -10,7 +10,6 @@ import rdkit
 
 from data.errors import CorruptStoreError
 from data.files import write_json
-from data.identity import molecule_keys
 from data.json_files import read_json
 
 #: File of a shard with the keys of its best rows, so that the merge does not parse their SMILES again.
@@ -25,6 +24,9 @@ def molecule_keys_by(named: Sequence[str]) -> Callable[[pa.Table], list[str]]:
     """
 
     def keys(table: pa.Table) -> list[str]:
+        # Imported only here: a merge whose shards recorded all keys parses no molecule.
+        from data.identity import molecule_keys
+
         asked = [table.column(name).to_pylist() for name in reversed(named)]
         return molecule_keys([str(next(filter(None, forms), "")) for forms in zip(*asked, strict=True)])
 

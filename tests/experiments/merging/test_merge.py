@@ -17,6 +17,7 @@ import rdkit
 import xarray as xr
 from omegaconf import OmegaConf
 
+from data import identity as identity_module
 from data.claim import claim
 from data.errors import InputError
 from data.files import write_json, write_text
@@ -174,7 +175,7 @@ def test_keys_that_shards_recorded_are_not_made_again(
         asked.extend(smiles)
         return molecule_keys(smiles)
 
-    monkeypatch.setattr(repeated_molecules, "molecule_keys", count_keys)
+    monkeypatch.setattr(identity_module, "molecule_keys", count_keys)
     harms: dict[str, Callable[[Path], object]] = {
         "recorded": lambda path: None,
         "absent": lambda path: path.unlink(),
