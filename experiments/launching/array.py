@@ -82,16 +82,18 @@ class ShardJob:
         arguments: its arguments, without those of the launcher.
         shards: shards of this job.
         folder: working directory of the command.
+        devices: what CUDA_VISIBLE_DEVICES is for them; None leaves it as the cluster sets it.
     """
 
     stage: str
     arguments: tuple[str, ...]
     shards: tuple[str, ...]
     folder: str
+    devices: str | None = None
 
     def __call__(self) -> list[int]:
         """Run the shards; returns their exit statuses. A shard that fails leaves the others alone."""
-        return [run_shard(self.stage, self.arguments, shard, self.folder) for shard in self.shards]
+        return [run_shard(self.stage, self.arguments, shard, self.folder, self.devices) for shard in self.shards]
 
     def checkpoint(self) -> Any:
         """The same job again, at the end of its wall time; shards that are complete end at once."""
@@ -100,10 +102,38 @@ class ShardJob:
         return DelayedSubmission(self)
 
 
-def run_shard(stage: str, arguments: Sequence[str], shard: str, folder: str) -> int:
-    """Run one shard in a process of its own, and return its exit status."""
+def run_shard(stage: str, arguments: Sequence[str], shard: str, folder: str, devices: str | None = None) -> int:
+    """Run one shard in a process of its own, which sees these GPUs alone, and return its exit status."""
     command = [sys.executable, "-m", "understudy", stage, *arguments, f"shard={shard}"]
-    return subprocess.run(command, cwd=folder, check=False).returncode
+    env = None if devices is None else {**os.environ, "CUDA_VISIBLE_DEVICES": devices}
+    return subprocess.run(command, cwd=folder, env=env, check=False).returncode
+
+
+def devices_of_job(job: int, settings: LauncherSettings, visible: str | None) -> str | None:
+    """The GPUs of one local job, so that no two jobs share one; None on a cluster, which shares them out itself.
+
+    submitit gives the first GPUs of the machine to each of its local jobs.
+
+    Args:
+        job: its number, from 0.
+        settings: of the jobs.
+        visible: CUDA_VISIBLE_DEVICES of the command, or None where it is not set.
+
+    Raises:
+        InputError: fewer GPUs are visible than the jobs ask for.
+    """
+    if settings.cluster != "local" or settings.gpus == 0:
+        return None
+    jobs = len(settings.groups())
+    needed = jobs * settings.gpus
+    names = [str(number) for number in range(needed)] if visible is None else [n for n in visible.split(",") if n]
+    if len(names) < needed:
+        raise InputError(
+            f"{jobs} jobs ask for {needed} GPUs, CUDA_VISIBLE_DEVICES names {len(names)}",
+            where="launcher.gpus",
+            remedy="Give launcher.jobs=N, so that each job runs several shards one after the other",
+        )
+    return ",".join(names[job * settings.gpus : (job + 1) * settings.gpus])
 
 
 def asks_launcher(stage: str, arguments: Sequence[str]) -> bool:
@@ -131,8 +161,12 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     with_shard_places(stage, [*rest, "shard=1/1"])
     out = Path(next(a for a in rest if a.startswith("out=")).partition("=")[2].strip("'\""))
     folder = shards_directory(out) / JOBS
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    jobs = [
+        ShardJob(stage, rest, tuple(map(str, group)), os.getcwd(), devices_of_job(number, settings, visible))
+        for number, group in enumerate(settings.groups())
+    ]
     executor = submitit_executor(folder, settings)
-    jobs = [ShardJob(stage, rest, tuple(map(str, group)), os.getcwd()) for group in settings.groups()]
     submitted = executor.submit_array(jobs)
     numbers = f"{submitted[0].job_id}" + (f" to {submitted[-1].job_id}" if len(submitted) > 1 else "")
     summary: dict[str, object] = {"jobs": f"{len(submitted)} for {settings.shards} shards: {numbers}", "logs": folder}

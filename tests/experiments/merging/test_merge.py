@@ -272,7 +272,7 @@ def test_an_array_runs_each_shard_once_and_names_those_that_did_not_finish(
                 job()
             return [SimpleNamespace(job_id=number, done=lambda: True) for number in range(len(jobs))]
 
-    def run_shard(stage: str, arguments: tuple[str, ...], shard: str, folder: str) -> int:
+    def run_shard(stage: str, arguments: tuple[str, ...], shard: str, folder: str, devices: str | None) -> int:
         directory = Shard.parse(shard).directory(tmp_path / "out")
         with contextlib.suppress(InputError), claim(directory, stage), follow_progress(directory, stage):
             if shard == "4/5":

@@ -1,0 +1,37 @@
+"""Shards of a local array run on GPUs of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from data.errors import InputError
+from experiments.launching.array import LauncherSettings, ShardJob, devices_of_job
+
+
+def test_no_two_local_jobs_share_a_gpu() -> None:
+    settings = LauncherSettings(shards=4, jobs=2, cluster="local", gpus=2)
+    assert [devices_of_job(job, settings, None) for job in range(2)] == ["0,1", "2,3"]
+    assert [devices_of_job(job, settings, "7,5,3,GPU-a") for job in range(2)] == ["7,5", "3,GPU-a"]
+    with pytest.raises(InputError, match="2 jobs ask for 4 GPUs, CUDA_VISIBLE_DEVICES names 3"):
+        devices_of_job(0, settings, "0,1,2")
+    assert devices_of_job(0, LauncherSettings(cluster="local"), None) is None
+    assert devices_of_job(0, LauncherSettings(cluster="slurm", gpus=1), "3") is None
+
+
+def test_a_shard_sees_the_gpus_of_its_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def record_call(command: list[str], env: dict[str, str] | None, **_: object) -> SimpleNamespace:
+        seen.append((command[-1], env and env["CUDA_VISIBLE_DEVICES"], env and env["PATH"]))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", record_call)
+    ShardJob("screen", (), ("1/2", "2/2"), ".", "5")()
+    ShardJob("screen", (), ("1/1",), ".")()
+    path = os.environ["PATH"]
+    assert seen == [("shard=1/2", "5", path), ("shard=2/2", "5", path), ("shard=1/1", None, None)]
