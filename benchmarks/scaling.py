@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--shard-sizes", type=int, nargs="+", default=(20_000, 200_000), help="molecules of the libraries"
     )
-    parser.add_argument("--surrogates", nargs="+", choices=sorted(SURROGATES), default=sorted(SURROGATES))
+    parser.add_argument("--surrogates", nargs="+", choices=sorted(SURROGATES), default=["free"], help="of the shards")
     parser.add_argument("--records", type=int, default=10_000, help="records of the writer")
     parser.add_argument("--memory", type=int, nargs="+", default=(10_000, 100_000), help="sizes for the peak memory")
     parser.add_argument("--requests", type=int, default=1000, help="requests of each campaign with kills")
