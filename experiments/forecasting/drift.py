@@ -105,7 +105,9 @@ class Drift:
         starts = starts[np.linspace(0, len(starts) - 1, self.runs).round().astype(int)]
         alive, done = np.ones(self.runs, bool), 0
         present = store.times[starts + history - 1]
-        for states in forecaster.chunks(store.read(starts, history), present, steps, seed=self.seed, chunk=every):
+        for states in forecaster.chunks(
+            store.read(starts, history), present, steps, seed=self.seed, chunk=every, blended=False
+        ):
             alive &= ~out_of_range(forecaster, states[:, 0]).any(axis=(1, 2))
             done += states.shape[2]
             if not alive.any():

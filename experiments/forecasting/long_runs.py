@@ -226,7 +226,7 @@ def long_run(
     ends: list[float | None] = [None] * len(present)
     reasons: dict[float, str] = {}
     done, sums = 0, [Sums() for _ in present]
-    for states in forecaster.chunks(past, store.times[present], steps, chunk=chunk):
+    for states in forecaster.chunks(past, store.times[present], steps, chunk=chunk, blended=False):
         least, most = states[:, 0].min(axis=(2, 3)), states[:, 0].max(axis=(2, 3))
         bad = out_of_range(forecaster, states[:, 0])
         for row in (r for r, end in enumerate(ends) if end is None):

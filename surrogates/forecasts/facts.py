@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from data.plain import FLAT, OMIT_DEFAULT, written_as
 from data.sphere.weather_layout import WeatherLayout
+from surrogates.forecasts.lead_blend import LeadBlendFacts
 from surrogates.forecasts.linear_step import LinearStepFacts
 from surrogates.forecasts.loss import ForecastLossSettings
 from surrogates.forecasts.model import ForecastModel, ForecastScale
@@ -65,6 +66,8 @@ class ForecastSettings:
         forcing: variables that are inputs and not forecast, such as sea surface temperature; in a forecast they keep
             their anomaly, or follow the linear step.
         diagnostic: variables that are forecast and not fed back, such as precipitation: no step sees them.
+        blend: whether forecasts are blended at each lead with damped persistence, a linear autoregression and
+            climatology, by weights that the validation part decides; see `surrogates.forecasts.lead_blend`.
         steps: default number of steps of a forecast.
         loss: settings of the loss.
         climate: how the climate is adjusted after training.
@@ -86,6 +89,7 @@ class ForecastSettings:
     truncation: int | None = None
     forcing: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
     diagnostic: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    blend: bool = field(default=True, metadata=OMIT_DEFAULT)
     steps: int = 10
     loss: ForecastLossSettings = field(default_factory=ForecastLossSettings, metadata=FLAT)
     climate: ClimateSettings = field(default_factory=ClimateSettings, metadata=FLAT)
@@ -199,6 +203,7 @@ class ForecastFacts:
             an older version trained the forecaster.
         months: months of these states, 1 to 12; empty where `times_of_day` is.
         first: the linear step on which the forecaster stands; None for none.
+        blend: the simpler forecasts with which its own are blended; None for none.
     """
 
     config: ForecastConfig
@@ -213,6 +218,7 @@ class ForecastFacts:
     times_of_day: tuple[float, ...] = field(default=(), metadata=OMIT_DEFAULT)
     months: tuple[int, ...] = field(default=(), metadata=OMIT_DEFAULT)
     first: LinearStepFacts | None = field(default=None, metadata=OMIT_DEFAULT)
+    blend: LeadBlendFacts | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         refuse_unlike(channels=self.layout.channels, std=self.scale.std, low=self.low, high=self.high)
@@ -252,4 +258,5 @@ class ForecastFacts:
             forcing=config.forcing,
             diagnostic=config.diagnostic,
             on=self.first,
+            blend=self.blend,
         )

@@ -333,6 +333,8 @@ def _take_over(model: ForecastModel, init: ForecastSurrogate) -> None:
     """
     _, state = nnx.split(model)
     fresh, trained = nnx.to_pure_dict(state), nnx.to_pure_dict(nnx.state(init.model))
+    # The blend belongs to the trained forecasts; the new ones get one of their own.
+    trained.pop("blend", None)
     shapes = [
         {jax.tree_util.keystr(k): x.shape for k, x in jax.tree_util.tree_leaves_with_path(v)} for v in (fresh, trained)
     ]

@@ -19,6 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.sphere.weather_layout import WeatherLayout
+from surrogates.forecasts.lead_blend import LeadBlendFacts, LeadBlendModule
 from surrogates.forecasts.linear_step import LinearStepFacts, LinearStepModule
 from surrogates.forecasts.networks.architectures import ARCHITECTURES, SphereConfig, SphereShape
 from surrogates.forecasts.networks.harmonic_statistics import average_pairs, coefficient_mask
@@ -94,6 +95,7 @@ class ForecastModel(nnx.Module):
         on: the linear step on which it stands; None for persistence with `damping`.
         forcing: variables that networks see and do not change.
         diagnostic: variables that networks forecast and do not see.
+        blend: the simpler forecasts with which those of a surrogate are blended; its steps do not use them.
         rngs: random keys of the initial weights.
     """
 
@@ -117,6 +119,7 @@ class ForecastModel(nnx.Module):
         on: LinearStepFacts | None = None,
         forcing: tuple[str, ...] = (),
         diagnostic: tuple[str, ...] = (),
+        blend: LeadBlendFacts | None = None,
     ) -> None:
         self.layout, self.scale = layout, scale
         self.members, self.history, self.noise = members, history, noise
@@ -129,6 +132,7 @@ class ForecastModel(nnx.Module):
         self.static = Usual(jnp.asarray(static)) if static.shape[-1] else None
         channels = len(layout.channels)
         self.first = None if on is None else LinearStepModule(on, (*layout.grid.shape, channels), history)
+        self.blend = None if blend is None else LeadBlendModule(blend, (*layout.grid.shape, channels))
         states = history + (on is not None)
         inputs = states * channels + static.shape[-1] + (2 + 2 * scale.seasons if self.sun else 0)
         shape = SphereShape(layout.grid, inputs, channels, noise)

@@ -27,6 +27,7 @@ from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, is_amount
 from simulators.precision import jit_float32
 from surrogates.forecasts.facts import ForecastFacts
+from surrogates.forecasts.lead_blend import LeadBlend, LeadBlendModule
 from surrogates.forecasts.model import ForecastModel, rollout
 from surrogates.forecasts.request_checks import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.sun import clock
@@ -64,6 +65,20 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
     def history(self) -> int:
         """Number of states that a forecast begins with, the present one included."""
         return self.model.frames
+
+    @cached_property
+    def blend(self) -> LeadBlend | None:
+        """The simpler forecasts with which its own are blended at each lead; None for none."""
+        facts, module = self.facts.blend, self.model.blend
+        return None if facts is None or module is None else module.blend(facts, self.layout)
+
+    def with_blend(self, blend: LeadBlend) -> ForecastSurrogate:
+        """The same networks with their forecasts blended."""
+        facts = replace(self.facts, blend=blend.facts)
+        graph, state = nnx.split(self.model)
+        model = nnx.merge(graph, state)
+        model.blend = nnx.data(LeadBlendModule.of(blend))
+        return type(self)(model, facts)
 
     # xarray in, xarray out
 
@@ -169,7 +184,8 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
     ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
         """Forecasts of a batch of states at leads 1 to `steps`.
 
-        Where there are several networks, each one runs by itself and the forecast is their mean.
+        Where there are several networks, each one runs by itself and the forecast is their mean. At the leads of
+        `blend` it is blended.
 
         Args:
             history: past states, the present one last.
@@ -190,14 +206,18 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
         members: int = 1,
         seed: int = 0,
         chunk: int | None = None,
+        blended: bool = True,
     ) -> Iterator[Float[np.ndarray, "batch member lead latitude longitude channel"]]:
         """Yield the forecasts of `forecast_arrays` a few leads at a time; the state stays on the device between them.
+
+        Without `blended` they are those of the networks alone, as long runs need them.
 
         Raises:
             InputError: there are several members, and the forecaster has no noise.
         """
         self.refuse_members(members)
         batch = len(history)
+        blend, first = self.blend if blended else None, (history, times)
         if members > 1:
             history, times = np.repeat(history, members, axis=0), np.repeat(times, members)
         days, seconds = clock(times)
@@ -209,8 +229,11 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
         for number, start in enumerate(range(0, steps, size)):
             # The last chunk runs as many steps as the others, so that no further program is compiled.
             carry, states = self._run(size)(self._state, carry, jax.random.fold_in(key, number))
-            leads = self._not_negative(np.asarray(states)[: steps - start])
-            yield np.moveaxis(leads.reshape(len(leads), batch, members, *leads.shape[2:]), 0, 2)
+            leads = np.asarray(states)[: steps - start]
+            said = np.moveaxis(leads.reshape(len(leads), batch, members, *leads.shape[2:]), 0, 2)
+            if blend is not None and start < blend.steps:
+                said = blend.apply(*first, said, start)
+            yield self._not_negative(said)
 
     def _not_negative(self, states: Float[np.ndarray, "*lead channel"]) -> Float[np.ndarray, "*lead channel"]:
         """The states with negative values of accumulated quantities, such as precipitation, set to 0."""

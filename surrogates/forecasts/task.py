@@ -19,6 +19,7 @@ from data.spec import content_hash
 from data.sphere.window_store import WindowStore
 from data.splits import counts
 from surrogates.forecasts.autoregression import LinearAutoregression
+from surrogates.forecasts.blend_fit import blended, weight_metrics
 from surrogates.forecasts.calibration import calibrate_intervals
 from surrogates.forecasts.facts import ForecastConfig, ForecastSettings
 from surrogates.forecasts.fit import fit_forecast_surrogate
@@ -180,7 +181,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
 
     def fit(self, parts: ForecastParts, run_dir: Path, *, progress: bool = True) -> tuple[ForecastSurrogate, FitResult]:
         """Train a forecaster; see `surrogates.forecasts.fit`."""
-        return fit_forecast_surrogate(
+        forecaster, result = fit_forecast_surrogate(
             parts.read.store,
             parts.spans["train"],
             parts.span("valid"),
@@ -192,6 +193,10 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
             on=self.on,
             progress=progress,
         )
+        valid = parts.span("valid")
+        if not self.config.blend or valid is None:
+            return forecaster, result
+        return blended(forecaster, result, parts.read.store, parts.spans["train"], valid)
 
     def calibrate(self, surrogate: ForecastSurrogate, parts: ForecastParts) -> ForecastSurrogate:
         """The forecaster with bands, if states are set aside for them; see `surrogates.forecasts.calibration`."""
@@ -217,7 +222,9 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         for name in ("test", VALIDATION):
             span = parts.span(name)
             if span is not None:
-                return score_part(surrogate, parts.read.store, parts.spans["train"], span, name, parts.span("valid"))
+                return weight_metrics(surrogate) | score_part(
+                    surrogate, parts.read.store, parts.spans["train"], span, name, parts.span("valid")
+                )
         return {}
 
     def save(

@@ -176,7 +176,7 @@ def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> 
     assert run.unseen is not None
     # The first tenth of the rollout is left out of its climate.
     past = windows_.read(np.array([100]), 1)
-    states = wide.forecast_arrays(past, windows_.times[[100]], 20)[0, 0]
+    states = next(wide.chunks(past, windows_.times[[100]], 20, chunk=20, blended=False))[0, 0]
     again = Climate.of([states[2:7], states[7:]])
     assert run.climate.states == again.states == 18
     np.testing.assert_allclose(run.climate.mean, again.mean, rtol=1e-5)
