@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from data.plain import OMIT_DEFAULT
 from surrogates.learning.nn.ensemble import apply_members, stack_members
+from surrogates.learning.nn.initial import LECUN
 from surrogates.learning.nn.precision import Mixer, refuse_precision
 
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
@@ -86,7 +87,7 @@ class Perceptron(nnx.Module):
         # The first layer reads numbers, whose digits count.
         each = ("float32", *(config.precision,) * (config.layers - 1))
         self.hidden = nnx.List([Mixer(a, b, c, rngs) for (a, b), c in zip(pairwise(sizes), each, strict=True)])
-        self.out = nnx.Linear(sizes[-1], targets, rngs=rngs)
+        self.out = nnx.Linear(sizes[-1], targets, kernel_init=LECUN, rngs=rngs)
         self.activation = config.activation
 
     def __call__(self, features: Float[Array, "row feature"]) -> Float[Array, "row target"]:

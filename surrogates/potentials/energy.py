@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from data.structures.batches import StructureBatch, System
 from data.structures.structures import MAX_ATOMIC_NUMBER
 from surrogates.learning.nn.ensemble import apply_members, first_member, stack_members
+from surrogates.learning.nn.initial import LECUN
 from surrogates.potentials.coulomb import conserve, coulomb
 from surrogates.potentials.networks.architectures import ARCHITECTURES, NetworkConfig
 from surrogates.potentials.networks.geometry import pairs
@@ -54,7 +55,7 @@ class Member(nnx.Module):
     def __init__(self, config: NetworkConfig, heads: int, long_range: bool, rngs: nnx.Rngs) -> None:
         self.body = ARCHITECTURES.network(config, rngs)
         self.readout = Readout(self.body.width, config.features, heads, rngs)
-        self.charges = nnx.Linear(self.body.width, 1, rngs=rngs) if long_range else None
+        self.charges = nnx.Linear(self.body.width, 1, kernel_init=LECUN, rngs=rngs) if long_range else None
 
 
 class EnergyModel(nnx.Module):

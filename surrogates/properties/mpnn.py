@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from data.molecules.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, CHARGE_ZERO
 from data.molecules.graphs import GraphBatch
 from data.plain import OMIT_DEFAULT
+from surrogates.learning.nn import initial
 from surrogates.learning.nn.precision import Mixer, refuse_precision
 
 #: Atomic numbers of the elements with their own feature; all other elements share one.
@@ -186,7 +187,7 @@ class Block(nnx.Module):
         self.bond = Mixer(BOND_FEATURES, width, config.precision, rngs)
         self.whole = Mixer(width, width, config.precision, rngs)
         self.mix = Mixer(2 * width, hidden, config.precision, rngs)
-        small = nnx.initializers.normal(0.1 / hidden**0.5)
+        small = initial.normal(0.1 / hidden**0.5)
         self.out = Mixer(hidden, width, config.precision, rngs, kernel_init=small)
 
     def __call__(
@@ -227,8 +228,8 @@ class MPNN(nnx.Module):
         self.embed = Mixer(ATOM_FEATURES, width, config.precision, rngs)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
-        self.mix = nnx.Linear(3 * width + extra, config.readout, rngs=rngs)
-        self.head = nnx.Linear(config.readout, targets, rngs=rngs)
+        self.mix = nnx.Linear(3 * width + extra, config.readout, kernel_init=initial.LECUN, rngs=rngs)
+        self.head = nnx.Linear(config.readout, targets, kernel_init=initial.LECUN, rngs=rngs)
         self.dropout = config.dropout
 
     def __call__(self, inputs: Inputs, key: Array | None = None) -> Float[Array, "molecule target"]:

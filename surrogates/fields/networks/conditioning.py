@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from surrogates.learning.nn.initial import LECUN
 from surrogates.learning.nn.layers import HE, NetworkConfig, scaled_normal
 
 #: Frequencies in radians per standard deviation of a parameter: their periods are 25 to 0.8 standard deviations.
@@ -29,7 +30,7 @@ class Embedding(nnx.Module):
         self.kind, self.parameters = config.embedding, parameters
         inputs = parameters * (1 + 2 * len(FREQUENCIES) * (config.embedding == "sinusoidal"))
         self.first = nnx.Linear(inputs, config.width, kernel_init=HE, rngs=rngs)
-        self.second = nnx.Linear(config.width, config.width, rngs=rngs)
+        self.second = nnx.Linear(config.width, config.width, kernel_init=LECUN, rngs=rngs)
 
     def __call__(self, parameters: Float[Array, "batch parameters"] | None) -> Float[Array, "batch width"]:
         """The features of normalised parameters.

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from surrogates.forecasts.networks.harmonics import Harmonics
 from surrogates.forecasts.networks.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
+from surrogates.learning.nn import initial
 from surrogates.learning.nn.fourier_layers import EXACT, FACTORISATIONS
 from surrogates.learning.nn.layers import MLP, linear
 
@@ -72,15 +72,15 @@ class SphericalFilter(nnx.Module):
         shape: tuple[int, ...] = (len(harmonics.degrees), channels, channels)
         if factorisation == "separable":
             # The last axis, of length 1, keeps Muon from treating wavenumbers and channels as a matrix.
-            self.weight = nnx.Param(jax.random.normal(rngs.params(), (*shape[:2], 1)))
+            self.weight = nnx.Param(initial.standard_normal(rngs.params(), (*shape[:2], 1)))
             return
         if factorisation == "tucker":
             core = tuple(max(1, round(rank * n)) for n in shape)
             self.factors = nnx.List(
-                [nnx.Param(jax.random.normal(rngs.params(), (n, r)) / r**0.5) for n, r in zip(shape, core, strict=True)]
+                [nnx.Param(initial.normal(r**-0.5)(rngs.params(), (n, r))) for n, r in zip(shape, core, strict=True)]
             )
             shape = core
-        self.weight = nnx.Param(jax.random.normal(rngs.params(), shape) / channels**0.5)
+        self.weight = nnx.Param(initial.normal(channels**-0.5)(rngs.params(), shape))
 
     def weights(self) -> Float[Array, "degree c out"]:
         """The matrix of each total wavenumber; its last axis has length 1 where channels do not mix."""

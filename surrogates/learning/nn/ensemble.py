@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from flax import nnx
 
 Network = TypeVar("Network", bound=nnx.Module)
@@ -23,13 +24,20 @@ def stack_members(make: Callable[[nnx.Rngs], Network], members: int, rngs: nnx.R
         members: number of networks.
         rngs: random keys, of which every network gets its own.
     """
-
-    @nnx.split_rngs(splits=members)
-    @nnx.vmap(in_axes=(0,), out_axes=0)
-    def stacked(rngs: nnx.Rngs) -> Network:
-        return make(rngs)
-
-    stack: Network = stacked(rngs)
+    with nnx.split_rngs(rngs, splits=members):
+        keys = {name: stream.key[...] for name, stream in rngs.items()}
+        if any(isinstance(key, jax.core.Tracer) for key in keys.values()):
+            traced: Network = nnx.vmap(make, in_axes=(0,), out_axes=0)(rngs)
+            return traced
+        # One by one, and not by `nnx.vmap`, so that initial weights are drawn by the few programs of `initial`.
+        words = {name: (np.asarray(jax.random.key_data(key)), jax.random.key_impl(key)) for name, key in keys.items()}
+    each = [
+        make(nnx.Rngs(**{name: jax.random.wrap_key_data(word[i], impl=impl) for name, (word, impl) in words.items()}))
+        for i in range(members)
+    ]
+    graph, weights = nnx.split(each[0])
+    weights = jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), weights, *map(nnx.state, each[1:]))
+    stack: Network = nnx.merge(graph, weights)
     return stack
 
 

@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Complex, Float
 
 from data.errors import InputError
+from surrogates.learning.nn import initial
 
 FACTORISATIONS = ("dense", "tucker", "separable")
 #: Precision of products of weights and coefficients, which an accelerator would otherwise round to fewer bits.
@@ -135,13 +136,10 @@ class SpectralConv(nnx.Module):
         if factorisation == "tucker":
             shape = tuple(max(1, round(rank * n)) for n in full)
             self.factors = nnx.List(
-                [
-                    nnx.Param(jax.random.normal(rngs.params(), (n, r)) / np.sqrt(r))
-                    for n, r in zip(full, shape, strict=True)
-                ]
+                [nnx.Param(initial.normal(r**-0.5)(rngs.params(), (n, r))) for n, r in zip(full, shape, strict=True)]
             )
-        self.real = nnx.Param(std * jax.random.normal(rngs.params(), shape))
-        self.imag = nnx.Param(std * jax.random.normal(rngs.params(), shape))
+        self.real = nnx.Param(initial.normal(std)(rngs.params(), shape))
+        self.imag = nnx.Param(initial.normal(std)(rngs.params(), shape))
 
     def weights(self, space: tuple[int, ...]) -> Complex[Array, "*modes inputs outputs"]:
         """The coefficients of the kernel that a grid of `space` points resolves."""

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.plain import written_as
+from surrogates.learning.nn import initial
 from surrogates.learning.nn.grid import GRIDS, POSITIONS, pad_boundary
 from surrogates.learning.nn.precision import arithmetic, refuse_precision
 
@@ -28,10 +29,9 @@ NORMS = ("none", "group", "layer")
 BOUNDARIES = ("zero", "edge")
 
 
-def scaled_normal(gain: float) -> Callable[..., Array]:
+def scaled_normal(gain: float) -> initial.Initialiser:
     """An initialiser of a linear map whose output has `gain` times the variance of its input."""
-    initialiser: Callable[..., Array] = nnx.initializers.variance_scaling(gain, "fan_in", "normal")
-    return initialiser
+    return initial.variance_scaling(gain, "fan_in", "normal")
 
 
 #: Initialiser for layers before an activation like ReLU, which halves the variance (He et al. 2015, arXiv:1502.01852).
@@ -108,7 +108,7 @@ class Linear(nnx.Linear):
 
 def linear(inputs: int, outputs: int, precision: str, rngs: nnx.Rngs, **more: Any) -> Linear:
     """A linear map of channels, computed at `precision`."""
-    return Linear(inputs, outputs, **arithmetic(precision), rngs=rngs, **more)
+    return Linear(inputs, outputs, **{"kernel_init": initial.LECUN, **arithmetic(precision), **more}, rngs=rngs)
 
 
 class MLP(nnx.Module):

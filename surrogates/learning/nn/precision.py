@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from surrogates.learning.nn.initial import LECUN
+
 
 class Arithmetic(NamedTuple):
     """How a product of matrices is computed.
@@ -74,7 +76,7 @@ class Mixer(nnx.Linear):
     """
 
     def __init__(self, inputs: int, outputs: int, precision: str, rngs: nnx.Rngs, **more: Any) -> None:
-        super().__init__(inputs, outputs, rngs=rngs, **more)
+        super().__init__(inputs, outputs, rngs=rngs, **{"kernel_init": LECUN, **more})
         self.arithmetic = precision
 
     def __call__(self, inputs: Float[Array, "*rows inputs"], out_sharding: Any = None) -> Float[Array, "*rows outputs"]:

@@ -11,7 +11,6 @@ Each layer combines them into its channels with its own weights in one matrix pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +21,8 @@ from jaxtyping import Array, Float, Int
 
 from data.plain import OMIT_DEFAULT
 from data.structures.structures import MAX_ATOMIC_NUMBER
+from surrogates.learning.nn import initial
+from surrogates.learning.nn.initial import LECUN
 from surrogates.learning.nn.precision import Mixer, multiply, refuse_precision
 from surrogates.potentials.networks.geometry import Pairs
 from surrogates.potentials.networks.harmonics import harmonics
@@ -103,8 +104,8 @@ class Radial(nnx.Module):
     def __init__(self, config: ACEConfig, rngs: nnx.Rngs) -> None:
         hidden = config.radial_hidden
         self.config = config
-        self.centre = nnx.Embed(MAX_ATOMIC_NUMBER + 1, hidden, rngs=rngs, embedding_init=nnx.initializers.normal(0.5))
-        self.other = nnx.Embed(MAX_ATOMIC_NUMBER + 1, hidden, rngs=rngs, embedding_init=nnx.initializers.normal(0.5))
+        self.centre = nnx.Embed(MAX_ATOMIC_NUMBER + 1, hidden, rngs=rngs, embedding_init=initial.normal(0.5))
+        self.other = nnx.Embed(MAX_ATOMIC_NUMBER + 1, hidden, rngs=rngs, embedding_init=initial.normal(0.5))
         self.hidden = nnx.Param(LECUN(rngs.params(), (config.basis_size, hidden)))
         sets = config.degree + 1 + config.hidden_degree
         self.out = nnx.Param(LECUN(rngs.params(), (hidden, sets * config.radial)))
@@ -133,17 +134,17 @@ class Layer(nnx.Module):
         self.sends = () if last else tuple(config.message_degrees)
         scale = 1.0 / np.sqrt(config.radial * config.neighbours)
         self.send = Mixer(c, c, config.precision, rngs, use_bias=False, kernel_init=LECUN)
-        self.weights = nnx.Param(scale * NORMAL(rngs.params(), (config.radial, c)))
-        self.mix = nnx.Param(NORMAL(rngs.params(), (degrees, c, c)) / np.sqrt(c))
+        self.weights = nnx.Param(initial.normal(scale)(rngs.params(), (config.radial, c)))
+        self.mix = nnx.Param(initial.normal(c**-0.5)(rngs.params(), (degrees, c, c)))
         if self.receives:
             n = len(self.receives)
-            self.send_tensors = nnx.Param(NORMAL(rngs.params(), (n, c, t)) / np.sqrt(c))
-            self.weigh_tensors = nnx.Param(scale * NORMAL(rngs.params(), (n, config.radial, t)))
-            self.mix_tensors = nnx.Param(NORMAL(rngs.params(), (n, t, c)) / np.sqrt(t))
+            self.send_tensors = nnx.Param(initial.normal(c**-0.5)(rngs.params(), (n, c, t)))
+            self.weigh_tensors = nnx.Param(initial.normal(scale)(rngs.params(), (n, config.radial, t)))
+            self.mix_tensors = nnx.Param(initial.normal(t**-0.5)(rngs.params(), (n, t, c)))
         self.products = Products(c, config.degree, self.sends, rngs)
         if self.sends:
             shape = (len(self.sends), (1 + TENSORS) * c, c)
-            self.tensors = nnx.Param(NORMAL(rngs.params(), shape) / np.sqrt(shape[1]))
+            self.tensors = nnx.Param(initial.normal(shape[1] ** -0.5)(rngs.params(), shape))
         self.message = Mixer((1 + degrees + INVARIANTS) * c, c, config.precision, rngs, kernel_init=LECUN)
         self.hidden = Mixer(2 * c, c, config.precision, rngs, kernel_init=LECUN)
         self.out = Mixer(c, c, config.precision, rngs, kernel_init=LECUN)
@@ -185,8 +186,8 @@ class ACE(nnx.Module):
     def __init__(self, config: ACEConfig, rngs: nnx.Rngs) -> None:
         c = config.features
         self.config = config
-        self.embedding = nnx.Embed(MAX_ATOMIC_NUMBER + 1, c, rngs=rngs, embedding_init=nnx.initializers.normal(1.0))
-        self.charge = nnx.Embed(MAX_ATOMIC_NUMBER + 1, c, rngs=rngs, embedding_init=nnx.initializers.normal(0.5))
+        self.embedding = nnx.Embed(MAX_ATOMIC_NUMBER + 1, c, rngs=rngs, embedding_init=initial.normal(1.0))
+        self.charge = nnx.Embed(MAX_ATOMIC_NUMBER + 1, c, rngs=rngs, embedding_init=initial.normal(0.5))
         self.radial = Radial(config, rngs)
         last = config.layers - 1
         self.layers = nnx.List([Layer(config, rngs, first=i == 0, last=i == last) for i in range(config.layers)])
@@ -217,7 +218,3 @@ class ACE(nnx.Module):
         radial = self.radial(numbers, pairs)
         functions = [angular[:, :, ell * ell : (ell + 1) ** 2] * radial[ell] for ell in range(degree + 1)]
         return AceEdges(jnp.concatenate(functions, axis=2), radial[degree + 1 :], pairs)
-
-
-LECUN: Callable[..., Array] = nnx.initializers.lecun_normal()
-NORMAL: Callable[..., Array] = nnx.initializers.normal(1.0)

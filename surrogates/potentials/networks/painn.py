@@ -7,7 +7,6 @@ an envelope that vanishes smoothly at the cutoff, and all neighbours within it c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from data.plain import OMIT_DEFAULT
 from data.structures.structures import MAX_ATOMIC_NUMBER
+from surrogates.learning.nn import initial
+from surrogates.learning.nn.initial import XAVIER
 from surrogates.learning.nn.precision import Mixer, refuse_precision
 from surrogates.potentials.networks.geometry import Pairs
 from surrogates.potentials.networks.neighbour_sums import collect
@@ -126,8 +127,8 @@ class PaiNN(nnx.Module):
     def __init__(self, config: PaiNNConfig, rngs: nnx.Rngs) -> None:
         f = config.features
         self.config = config
-        self.embedding = nnx.Embed(MAX_ATOMIC_NUMBER + 1, f, rngs=rngs, embedding_init=nnx.initializers.normal(1.0))
-        self.charge = nnx.Embed(MAX_ATOMIC_NUMBER + 1, f, rngs=rngs, embedding_init=nnx.initializers.normal(0.5))
+        self.embedding = nnx.Embed(MAX_ATOMIC_NUMBER + 1, f, rngs=rngs, embedding_init=initial.normal(1.0))
+        self.charge = nnx.Embed(MAX_ATOMIC_NUMBER + 1, f, rngs=rngs, embedding_init=initial.normal(0.5))
         self.messages = nnx.List([Message(config, rngs) for _ in range(config.layers)])
         self.updates = nnx.List([Update(config, rngs) for _ in range(config.layers)])
         self.width = f
@@ -155,6 +156,3 @@ class PaiNN(nnx.Module):
             ds, dv = update(s, v)
             s, v = s + ds, v + dv
         return s
-
-
-XAVIER: Callable[..., Array] = nnx.initializers.xavier_uniform()

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from surrogates.learning.nn import initial
 from surrogates.potentials.networks.harmonics import half_sphere, reference
 
 #: Number of invariants for each channel, and of equivariant products for each channel and l, of `Products`.
@@ -37,7 +38,7 @@ class Products(nnx.Module):
     def __init__(self, channels: int, degree: int, sends: tuple[int, ...], rngs: nnx.Rngs) -> None:
         self.degree = degree
         self.sends = sends
-        normal = nnx.initializers.normal(1.0 / (degree + 1))
+        normal = initial.normal(1.0 / (degree + 1))
         self.factors = nnx.Param(normal(rngs.params(), (2, degree + 1, channels)))
 
     def __call__(

@@ -8,11 +8,11 @@ methods, or of different codes, train one body (the multi-head training of MACE'
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
+
+from surrogates.learning.nn.initial import LECUN
 
 
 class Readout(nnx.Module):
@@ -44,6 +44,3 @@ class Readout(nnx.Module):
         if self.heads == 1:
             return last @ self.out[...][0] + self.shift[...][0]
         return jnp.einsum("mnc,mc->mn", last, self.out[...][head]) + self.shift[...][head][:, None]
-
-
-LECUN: Callable[..., Array] = nnx.initializers.lecun_normal()

@@ -50,3 +50,9 @@ def test_the_first_member_is_that_of_the_stack() -> None:
     inputs = jnp.ones((4, 3))
     all_of_them = apply_members(networks, 3, lambda one: one(inputs))
     np.testing.assert_allclose(first_member(networks)(inputs), all_of_them[0], rtol=1e-6)
+
+
+def test_networks_made_while_a_program_is_traced_are_the_same() -> None:
+    traced, eager = jax.jit(lambda: nnx.state(stack(3)))(), nnx.state(stack(3))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=3e-7), traced, eager)
+    assert len(jax.tree.leaves(traced)) == 2
