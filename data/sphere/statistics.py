@@ -112,17 +112,17 @@ class Climatology:
         return np.asarray(self.values[at, day - 1 if self.kind == "day_of_year" else 0])
 
 
-def hour_of_day(times: np.ndarray) -> Int[np.ndarray, " time"]:
+def hour_of_day(times: np.ndarray) -> Int[np.ndarray, "*times"]:
     """Whole hours since midnight, of datetime64."""
     return (times.astype("datetime64[h]").astype(np.int64) % 24).astype(int)
 
 
-def day_of_year(times: np.ndarray) -> Int[np.ndarray, " time"]:
+def day_of_year(times: np.ndarray) -> Int[np.ndarray, "*times"]:
     """1 to 366, of datetime64."""
     return (times.astype("datetime64[D]") - times.astype("datetime64[Y]").astype("datetime64[D]")).astype(int) + 1
 
 
-def is_leap(times: np.ndarray) -> Bool[np.ndarray, " time"]:
+def is_leap(times: np.ndarray) -> Bool[np.ndarray, "*times"]:
     """Whether the year of each of datetime64 has 366 days."""
     years = times.astype("datetime64[Y]")
     return (years + 1).astype("datetime64[D]") - years.astype("datetime64[D]") == np.timedelta64(YEAR_DAYS, "D")
