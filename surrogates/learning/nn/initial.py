@@ -28,7 +28,7 @@ SHORTEST = 4096
 _CUT = 0.87962566103423978
 
 
-def standard_normal(key: Array, shape: tuple[int, ...]) -> Float[Array, ...]:
+def standard_normal(key: Array, shape: tuple[int, ...]) -> Float[Array, "*shape"]:
     """Independent standard normal numbers of float32, those of `jax.random.normal(key, shape)`."""
     return _drawn(jax.random.normal, key, shape, 1.0)
 

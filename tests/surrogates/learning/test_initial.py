@@ -26,6 +26,11 @@ def test_they_are_those_of_jax(name: str, shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(mine, theirs, rtol=3e-7)
 
 
+def test_standard_normal_numbers_are_those_of_jax() -> None:
+    key = jax.random.key(5)
+    np.testing.assert_array_equal(initial.standard_normal(key, (3, 5, 1)), jax.random.normal(key, (3, 5, 1)))
+
+
 def test_one_program_draws_weights_of_many_shapes() -> None:
     compiled: list[str] = []
     jax.clear_caches()
