@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -179,16 +180,21 @@ json.dump(endings, sys.stdout)
 
 
 @pytest.fixture(scope="module")
-def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[int, str]]]:
+def refused(once: Callable[[str, Callable[[Path], object]], Path]) -> tuple[Path, list[tuple[int, str]]]:
     """The directory in which each of `MISTAKES` was made, with its exit status and what it said."""
-    path = tmp_path_factory.mktemp("workplace")
-    make_workplace(path)
-    asked = json.dumps([arguments for arguments, _ in MISTAKES])
-    done = subprocess.run(
-        [sys.executable, "-c", MANY], cwd=path, input=asked, capture_output=True, text=True, timeout=1200
-    )
-    assert done.returncode == 0, done.stderr
-    return path, [(status, said) for status, said in json.loads(done.stdout)]
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        make_workplace(path)
+        asked = json.dumps([arguments for arguments, _ in MISTAKES])
+        done = subprocess.run(
+            [sys.executable, "-c", MANY], cwd=path, input=asked, capture_output=True, text=True, timeout=1200
+        )
+        assert done.returncode == 0, done.stderr
+        (path / "endings.json").write_text(done.stdout)
+
+    path = once("refused-commands", make)
+    return path, [(status, said) for status, said in json.loads((path / "endings.json").read_text())]
 
 
 @pytest.mark.parametrize("case", range(len(MISTAKES)), ids=[" ".join(arguments) for arguments, _ in MISTAKES])
