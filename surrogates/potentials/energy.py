@@ -68,6 +68,7 @@ class EnergyModel(nnx.Module):
         release: for each head, an energy in eV by atomic number; see `References.release`.
         rngs: random numbers for the initial weights.
         repulsive: whether the repulsion of nuclei is added (see `repulsion`).
+        reach: where it ends, over the sum of the covalent radii.
         long_range: whether the Coulomb energy of latent charges is added (see `coulomb`).
     """
 
@@ -80,6 +81,7 @@ class EnergyModel(nnx.Module):
         rngs: nnx.Rngs,
         *,
         repulsive: bool = False,
+        reach: float = 1.0,
         long_range: bool = False,
     ) -> None:
         self.config = config
@@ -87,6 +89,7 @@ class EnergyModel(nnx.Module):
         self.scale = scale
         self.release = tuple(tuple(one.get(z, 0.0) for z in range(MAX_ATOMIC_NUMBER + 1)) for one in release)
         self.repulsive = repulsive
+        self.reach = reach
         self.long_range = long_range
         self.networks = stack_members(lambda rngs: Member(config, len(release), long_range, rngs), members, rngs)
 
@@ -114,7 +117,7 @@ class EnergyModel(nnx.Module):
         opened = self.scale * (1.0 - closed)
         atomic = opened * member.readout.energy(last, system.head) - closed * release
         if self.repulsive:
-            atomic = atomic + repulsion(numbers, edges)
+            atomic = atomic + repulsion(numbers, edges, self.reach)
         if member.charges is not None:
             charges = conserve(member.charges(features)[..., 0], numbers, system.charge)
             atomic = atomic + coulomb(charges, numbers, positions)

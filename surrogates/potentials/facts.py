@@ -29,6 +29,7 @@ class PotentialSettings:
         committee: number of output layers that are drawn from the posterior of the last layer of a single network,
             which gives it standard deviations (see `last_layer`); 0 for none.
         repulsion: whether the repulsion of nuclei at short range is added (see `repulsion`).
+        repulsion_reach: distance beyond which that repulsion is 0, over the sum of the covalent radii of two atoms.
         long_range: whether the Coulomb energy of latent charges is added (see `coulomb`); for isolated molecules only.
         buckets: number of padded sizes of molecules; each is compiled once.
         loss: the loss that training minimises.
@@ -40,10 +41,14 @@ class PotentialSettings:
     long_range: bool = False
     buckets: int = 4
     loss: EnergyForcesLoss = field(default_factory=EnergyForcesLoss, metadata=FLAT)
+    #: Potentials of earlier versions lack it, and must keep their fingerprint.
+    repulsion_reach: float = field(default=1.0, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if min(self.ensemble, self.buckets) < 1:
             raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
+        if not 0 < self.repulsion_reach <= 1:
+            raise ValueError(f"repulsion_reach must be above 0 and at most 1, got {self.repulsion_reach}")
         if self.committee < 0 or self.committee == 1:
             raise ValueError(f"committee must be 0, or at least 2 to have a spread; got {self.committee}")
 
@@ -95,7 +100,8 @@ class PotentialFacts:
         scale: factor of the outputs of the network, eV; see `EnergyModel`.
         heads: the heads by name, in the order of their weights.
         active: name of the head that answers.
-        novelty: largest distance (see `last_layer.distance`) of a structure in the domain; None if unknown.
+        novelty: largest distance (see `last_layer.distance`) of a structure in the domain; None if unknown. A
+            hundredth of the training structures exceeds it (see `fit.DOMAIN_SHARE`), in earlier versions none.
         scores: errors on held-out data, by metric with its unit in the key.
         hashed_scores: scores that the fingerprint includes: those of a potential that was saved by the first version,
             which hashed them. Fingerprints of others do not depend on scores.
@@ -147,5 +153,6 @@ class PotentialFacts:
             [head.references.release() for head in self.heads.values()],
             nnx.Rngs(seed),
             repulsive=self.config.repulsion,
+            reach=self.config.repulsion_reach,
             long_range=self.config.long_range,
         )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from data.errors import InputError
 from data.structures.batches import StructureBatches, choose_sizes, shapes
@@ -28,6 +29,9 @@ from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.last_layer import distance, fit_last_layer
 from surrogates.potentials.surrogate import PotentialSurrogate
 
+#: Share of the training structures that lie in the domain. Of thousands of structures the farthest is an outlier, and a
+#: domain as large as that holds most of what lies beyond the others. Below 100 structures all are inside.
+DOMAIN_SHARE = 0.99
 #: Default name of a head.
 MAIN = "main"
 
@@ -155,11 +159,17 @@ def _with_posterior(
     potential = PotentialSurrogate(model, facts, layer)
     graph, state = nnx.split(model)
     measure = jit_float32(lambda s, w, system: distance(nnx.merge(graph, s), w, system))
-    farthest = 0.0
+    far = []
     for batch in potential.batches(residual).epoch(0):
         batch = batch._replace(head=np.full(len(batch.numbers), facts.index, np.int32))
-        farthest = max(farthest, float(jnp.max(measure(state, layer.whitening, batch.system))))
-    return PotentialSurrogate(model, replace(facts, novelty=farthest), layer)
+        real = np.asarray(batch.numbers)[:, 0] > 0
+        far.append(np.asarray(measure(state, layer.whitening, batch.system))[real])
+    return PotentialSurrogate(model, replace(facts, novelty=domain_limit(np.concatenate(far))), layer)
+
+
+def domain_limit(distances: Float[np.ndarray, " M"]) -> float:
+    """The largest distance within the domain, from those of the training structures (see `DOMAIN_SHARE`)."""
+    return float(np.quantile(distances, DOMAIN_SHARE, method="higher"))
 
 
 def _is_body(path: tuple[str, ...]) -> bool:
@@ -202,7 +212,7 @@ def _add_head(
     Raises:
         InputError: the settings name another network, ensemble or pair term than those of the potential.
     """
-    kept = ("network", "ensemble", "repulsion", "long_range")
+    kept = ("network", "ensemble", "repulsion", "repulsion_reach", "long_range")
     changed = [name for name in kept if getattr(config, name) != getattr(old.facts.config, name)]
     if changed:
         raise InputError(

@@ -120,6 +120,9 @@ class PotentialTask(Task[Frames, PotentialParts, PotentialSurrogate]):
         files = build(PotentialData, settings["data"], where="data").files()
         tune = build(TuneConfig, settings["tune"], where="tune")
         config = cls.model_settings(settings["model"])
+        if on is not None and settings["model"].get("repulsion") is None:
+            # The simulator below repels nuclei already, and a difference of two methods does not diverge as they meet.
+            config = replace(config, repulsion=False)
         assert not isinstance(on, FittedRung)  # this kind has none
         if on is not None and hasattr(on.simulator, "labels_fingerprint"):
             problem = f"a potential stands on simulators alone, and {on.simulator.name} is a surrogate"
@@ -128,7 +131,9 @@ class PotentialTask(Task[Frames, PotentialParts, PotentialSurrogate]):
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> PotentialConfig:
-        """The settings of the surrogate; see `Task.model_settings`."""
+        """The settings of the surrogate; see `Task.model_settings`. Without `repulsion` they have it."""
+        if "repulsion" in node and node["repulsion"] is None:
+            node = {**node, "repulsion": True}
         return settings_of_surrogate(PotentialSettings, PotentialConfig, node, ARCHITECTURES)
 
     @classmethod

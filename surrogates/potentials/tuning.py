@@ -82,7 +82,7 @@ def fine_tuning(
 
 
 #: Settings of a potential that its weights fix, besides the network.
-FIXED = ("ensemble", "repulsion", "long_range")
+FIXED = ("ensemble", "repulsion", "repulsion_reach", "long_range")
 
 
 def fixed_by_weights(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -104,7 +104,9 @@ def fixed_by_weights(settings: Mapping[str, Any]) -> dict[str, str]:
         old = to_plain(from_plain(PotentialConfig, facts.get("config")))
     new = settings["model"]
     why = "the weights of tune.surrogate hold {}, which stays"
-    changed = {k: why.format(f"{k}={old[k]}") for k in FIXED if k in new and k in old and new[k] != old[k]}
+    changed = {
+        k: why.format(f"{k}={old[k]}") for k in FIXED if new.get(k) is not None and k in old and new[k] != old[k]
+    }
     unused = {f"model.{name}": text for name, text in changed.items()}
     network, old_network = new["network"], old["network"]
     if network.get("architecture") != old_network["architecture"]:
@@ -125,5 +127,6 @@ def continued_config(config: PotentialConfig, potential: PotentialSurrogate) -> 
         network=old.network,
         ensemble=old.ensemble,
         repulsion=old.repulsion,
+        repulsion_reach=old.repulsion_reach,
         long_range=old.long_range,
     )

@@ -25,7 +25,7 @@ from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.baseline import differences
 from surrogates.potentials.calibration import calibrate_intervals
 from surrogates.potentials.facts import PotentialConfig
-from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
+from surrogates.potentials.fit import FineTuning, domain_limit, fit_potential_surrogate
 from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.scores import evaluate_frames
 from surrogates.potentials.surrogate import PotentialSurrogate
@@ -202,3 +202,11 @@ def test_labels_of_another_file_are_those_of_the_names_that_were_learned(tmp_pat
         evaluate_frames(PotentialSurrogate.load(tmp_path / "named"), [tmp_path / "usual.xyz"])
     # A potential with the usual names is stored as it was before names were saved.
     assert "keys" not in to_plain(surrogate.facts.head)
+
+
+def test_one_outlier_does_not_widen_the_domain_and_few_structures_are_all_inside() -> None:
+    distances = np.append(np.linspace(0.2, 1.0, 299), 50.0)
+    limit = domain_limit(distances)
+    assert limit < 1.0
+    assert (distances > limit).sum() <= 3
+    assert domain_limit(distances[-60:]) == 50.0

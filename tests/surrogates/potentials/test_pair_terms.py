@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import numpy as np
@@ -53,6 +54,37 @@ def test_two_nuclei_repel_as_ziegler_biersack_and_littmark_say(z: tuple[int, int
     reach = covalent_radii[z[0]] + covalent_radii[z[1]]
     expected = K * z[0] * z[1] / r * phi * float(envelope(jnp.asarray(r), reach)) if r < reach else 0.0
     assert energy == pytest.approx(expected, rel=2e-3, abs=1e-12)
+
+
+@pytest.mark.parametrize("reach", [0.75, 1.0])
+def test_the_repulsion_ends_at_its_reach_and_is_continuous_there(reach: float) -> None:
+    end = reach * (covalent_radii[6] + covalent_radii[1])
+
+    def energy(r: float) -> float:
+        batch = pad(pair((6, 1), r)[0], np.arange(1), Shape(1, 2, None), 5.0, np.float64)
+        return float(jnp.sum(repulsion(jnp.asarray(batch.numbers), pairs(batch.system, 5.0), reach)))
+
+    distances = end * np.array([0.2, 0.4, 0.6, 0.8, 0.99])
+    energies = np.array([energy(float(r)) for r in distances])
+    assert (np.diff(energies) < 0).all()
+    assert 0 < energies[-1] < 1e-2
+    assert energy(1.0001 * end) == energy(2 * end) == 0.0
+
+
+def test_a_network_that_attracts_repels_with_the_core_and_is_the_same_beyond_it() -> None:
+    config = ACEConfig(features=6, layers=1, degree=2, basis_size=4, radial=2)
+    plain = EnergyModel(config, 1, 3.0, [{}], nnx.Rngs(1))
+    core = EnergyModel(config, 1, 3.0, [{}], nnx.Rngs(1), repulsive=True, reach=0.75)
+    share = np.array([0.1, 0.2, 0.3, 0.8, 1.0, 1.5])
+    reach = covalent_radii[6] + covalent_radii[8]
+    x = [np.array([[0.0, 0, 0], [s * reach, 0, 0]]) for s in share]
+    table = Structures.from_arrays([np.array([6, 8])] * len(x), x)
+    batch = pad(table, np.arange(len(x)), Shape(len(x), 2, None), 5.0, np.float64)
+    without, forces = (np.asarray(jax.jit(partial(evaluate, m))(batch)[1])[0, :, 1, 0] for m in (plain, core))
+    assert np.isfinite(forces).all()
+    assert (forces[:3] > 0).all()
+    assert (np.diff(forces[:3]) < 0).all()
+    np.testing.assert_array_equal(forces[3:], without[3:])
 
 
 def test_charges_far_apart_attract_like_points_and_keep_their_sum() -> None:
