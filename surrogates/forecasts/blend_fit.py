@@ -35,6 +35,8 @@ BLOCKS, MOST, MEMBERS, AT_A_TIME = 4, 400, 16, 16
 LEAST = 2 * BLOCKS
 #: Most states, bytes of these, and bytes of a climatology with which a linear model and a blend are made.
 STATES, STATE_BYTES, CLIMATOLOGY_BYTES = 4000, 1 << 30, 64 << 20
+#: Most bytes of the sums from which the weights are fitted.
+SUM_BYTES = 1 << 30
 #: Weight of the network at the first lead below which it adds little to the simpler forecasts.
 LITTLE = 0.25
 LOG = logging.getLogger(__name__)
@@ -112,6 +114,8 @@ def fit_blend(forecaster: ForecastSurrogate, store: WindowStore, train: Part, va
         linear = LinearAutoregression.fit(store, train, valid, climatology, steps, past)
     shape = (*layout.grid.shape, len(layout.channels))
     members = 2 if linear is None else 3
+    if 8 * BLOCKS * steps * int(np.prod(shape)) * members**2 > SUM_BYTES:
+        return f"the sums for its weights would take more than {SUM_BYTES >> 20} MiB"
     one = np.ones((steps, shape[-1]))
     blend = LeadBlend(layout, climatology, damped, linear, np.zeros((steps, members, *shape)), one)
     starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(MOST, len(starts))).round().astype(int))]
@@ -121,8 +125,8 @@ def fit_blend(forecaster: ForecastSurrogate, store: WindowStore, train: Part, va
     if variance is None:
         return blend
     # The spread of M members is then the error of their mean (Fortin et al. 2014, J. Hydrometeor. 15, 1708).
-    wanted = error / (len(starts) * shape[0] * shape[1]) * MEMBERS / (MEMBERS + 1)
-    return replace(blend, spread=np.sqrt(wanted / np.maximum(variance, 1e-30)))
+    mean_variance = error / (len(starts) * shape[0] * shape[1]) * MEMBERS / (MEMBERS + 1)
+    return replace(blend, spread=np.sqrt(mean_variance / np.maximum(variance, 1e-30)))
 
 
 def _sums(
@@ -190,16 +194,16 @@ def _chosen(
     total = sums.square.sum(axis=(0, 2, 3))
     best: tuple[float, float, float | None, np.ndarray] | None = None
     for ridge in RIDGES:
-        for own in POINT_RIDGES:
+        for point_ridge in POINT_RIDGES:
             error = np.zeros_like(total)
             for b in every:
-                weights = _weights(*sums.of(every[every != b])[:2], ridge, own, first)
+                weights = _weights(*sums.of(every[every != b])[:2], ridge, point_ridge, first)
                 gram, moment, square = sums.of(every[every == b])
                 quadratic = np.einsum("kxycm,kxycml,kxycl->kc", weights, gram, weights)
                 error += square.sum(axis=(1, 2)) - 2 * np.einsum("kxycm,kxycm->kc", weights, moment) + quadratic
             mean = float((error / np.maximum(total, 1e-300)).mean())
             if best is None or mean < best[0]:
-                best = mean, ridge, own, error
+                best = mean, ridge, point_ridge, error
     assert best is not None
     return _weights(*sums.of(every)[:2], best[1], best[2], first), best[3]
 
@@ -208,7 +212,7 @@ def _weights(
     gram: Float[np.ndarray, "lead latitude longitude channel member member"],
     moment: Float[np.ndarray, "lead latitude longitude channel member"],
     ridge: float,
-    own: float | None,
+    point_ridge: float | None,
     first: Float[np.ndarray, "lead channel member"],
 ) -> Float[np.ndarray, "lead latitude longitude channel member"]:
     """Weights, none of them negative and with a sum of 1 at most, of each point."""
@@ -222,11 +226,11 @@ def _weights(
             matrix = whole[k, c] / unit + ridge * np.eye(members)
             weights[k, c] = _bounded(matrix, with_truth[k, c] / unit + ridge * first[k, c])
     wide = np.broadcast_to(weights[:, None, None], moment.shape)
-    if own is None:
+    if point_ridge is None:
         return wide.copy()
     unit = np.maximum(np.trace(gram, axis1=-2, axis2=-1) / members, 1e-300)[..., None]
-    matrix = gram / unit[..., None] + own * np.eye(members)
-    free = np.linalg.solve(matrix, (moment / unit + own * wide)[..., None])[..., 0]
+    matrix = gram / unit[..., None] + point_ridge * np.eye(members)
+    free = np.linalg.solve(matrix, (moment / unit + point_ridge * wide)[..., None])[..., 0]
     free = np.maximum(free, 0.0)
     return np.asarray(free / np.maximum(free.sum(axis=-1, keepdims=True), 1.0))
 
