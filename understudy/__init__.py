@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from data.errors import CorruptStoreError, InputError
     from data.spec import SimulationError, Spec, Variable
     from simulators.adapter import Simulator
+    from surrogates.cascade.cascade_calculator import CascadeCalculator
+    from surrogates.potentials.calculator import PotentialCalculator
     from surrogates.potentials.lammps import LammpsForces, lammps_session
     from surrogates.trained import Surrogate
     from understudy.campaigns import Campaign, records, simulator
@@ -48,9 +50,11 @@ if TYPE_CHECKING:
 #: Public name -> the module that defines it; imported when it is first asked for, so that `import understudy` is quick.
 _MODULES = {
     "Campaign": "understudy.campaigns",
+    "CascadeCalculator": "surrogates.cascade.cascade_calculator",
     "CorruptStoreError": "data.errors",
     "InputError": "data.errors",
     "LammpsForces": "surrogates.potentials.lammps",
+    "PotentialCalculator": "surrogates.potentials.calculator",
     "Run": "understudy.stages",
     "SimulationError": "data.spec",
     "Simulator": "simulators.adapter",
@@ -85,9 +89,11 @@ _MODULES = {
 
 __all__ = [
     "Campaign",
+    "CascadeCalculator",
     "CorruptStoreError",
     "InputError",
     "LammpsForces",
+    "PotentialCalculator",
     "Run",
     "SimulationError",
     "Simulator",
