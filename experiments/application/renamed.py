@@ -108,6 +108,9 @@ def present_config(config: Mapping[str, Any]) -> dict[str, Any]:
     present = {KEYS.get(key, key) if isinstance(value, dict) else key: value for key, value in plain.items()}
     if isinstance(model := present.get("model"), dict) and isinstance(kind := model.get("kind"), str):
         present["model"] = _in_groups({**model, "kind": family.RENAMED.get(kind, kind)})
+        if model.get("repulsion") is True:
+            # Where runs of before had a repulsion, it ended at the sum of the radii.
+            present["model"].setdefault("repulsion_reach", 1.0)
     if present.get("stage") == "pipeline" and "explore" in present:
         present["stage"] = "active"
     return present

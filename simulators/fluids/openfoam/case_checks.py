@@ -18,17 +18,21 @@ CODE = re.compile(
     r"#\s*(?:codeStream|calc)\b|\bcoded\w*|\bcode(?:Include|Options|Libs|Execute)\b|\bsystemCall\b"
     r"|\ballowSystemOperations\b|\bdynamicCode\b"
 )
-#: White space and comments between two words. The quantifiers are possessive, as backtracking over comments that can be
-#: split in many ways would take exponential time.
-GAP = r"(?:\s|/\*(?:[^*]|\*(?!/))*+\*/|//[^\n]*\n)*+"
+#: White space or one comment. Possessive quantifiers are not used: Python 3.11.2 misses matches with them. Instead each
+#: pattern has one way only to match a text, so that giving characters back fails at once and takes linear time.
+_BLANK = r"(?:\s|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/|//[^\n]*\n)"
+#: All white space and comments between two words.
+GAP = rf"{_BLANK}*(?!{_BLANK})"
+#: The characters of a string between its quotes.
+_QUOTED = r'[^"\\]*(?:\\.[^"\\]*)*'
 #: A value up to the semicolon that ends it, outside of strings, or up to an unterminated string.
-VALUE = r'(?:"(?:\\.|[^"\\])*+"|[^;"])*+'
+VALUE = rf'[^;"]*(?:"{_QUOTED}"[^;"]*)*'
 #: Entries that name libraries; a path, a macro or a directive could name a library of the case itself.
 _LIBRARY = rf'\b\w*[lL]ibs?(?:"|(?=[\s("/])){GAP}'
 LIBRARY = re.compile(rf"{_LIBRARY}(?P<value>{VALUE});", re.S)
 #: A quoted key is a regular expression, which may match any of `LIBRARY_KEYS`.
-_PATTERN = rf'(?:^|[;{{}}]){GAP}"(?P<key>(?:\\.|[^"\\])*+)"\s*+'
-PATTERN = re.compile(rf'{_PATTERN}(?P<value>[^{{;"\s]{VALUE}|"{VALUE});', re.S)
+_PATTERN = rf'(?:^|[;{{}}]){GAP}"(?P<key>{_QUOTED})"\s*'
+PATTERN = re.compile(rf'{_PATTERN}(?P<value>[^{{;"\s]{VALUE}|"{_QUOTED}"{VALUE});', re.S)
 #: Beginnings of such entries. If a long file has many, the search for the end of each takes too long.
 HEADS = (re.compile(_LIBRARY, re.S), re.compile(rf"{_PATTERN}[^{{;\s]", re.S))
 MOST_HEADS, MOST_STEPS = 200, 10**7

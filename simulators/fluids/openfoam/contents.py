@@ -37,11 +37,11 @@ LISTS: Mapping[str, str] = {
 MAX_UNPACKED = 8 * 2**30
 
 #: Beginning of a binary header. Its entries are searched as bytes, before it is known how to decode the file.
-_HEADER = re.compile(rb'FoamFile\s*\{(?:"(?:\\.|[^"\\])*+"|[^"}])*+\}', re.S)
+_HEADER = re.compile(rb'FoamFile\s*\{[^"}]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"}]*)*\}', re.S)
 _ENTRY = rb'[\s{;]%b\s+("[^"]*"|[^\s;]+)\s*;'
 _ARCH = re.compile(rb"(LSB|MSB)\s*;\s*label\s*=\s*(32|64)\s*;\s*scalar\s*=\s*(32|64)")
 _NAMED = re.compile(rb"List<(\w+)>\s*(\d{1,12})\s*\(", re.ASCII)
-_BARE = re.compile(rb"\s*+(?:(?://[^\n]*+\n|/\*.*?\*/)\s*+)*(\d{1,12})\s*\(", re.S)
+_BARE = re.compile(rb"\s*(?:(?://[^\n]*\n|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)\s*)*(\d{1,12})\s*\(")
 #: Bytes that no text contains, in any encoding that extends ASCII.
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 #: A comment, or a string, in which comment characters have no meaning.

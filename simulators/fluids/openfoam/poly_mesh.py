@@ -19,7 +19,7 @@ from jaxtyping import Float64, Int64
 from data.errors import InputError
 from simulators.fluids.openfoam.contents import Contents, read_contents, read_text
 
-_HEADER = re.compile(r'FoamFile\s*\{(?:"(?:\\.|[^"\\])*+"|[^"}])*+\}', re.S)
+_HEADER = re.compile(r'FoamFile\s*\{[^"}]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"}]*)*\}', re.S)
 _LIST = re.compile(r"\s*(\d{1,12})\s*([({])", re.ASCII)
 _PATCH = re.compile(r"([^\s{}()]+|\"[^\"]*\")\s*\{([^{}]*)\}")
 

@@ -75,7 +75,8 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
             "cheap.simulator.outputs=[energy,gap,dipole_moment]",
         ],
     ),
-    "active": ("active", ["start=CCO"]),
+    # Potentials repel at short range by default now, which those of the run do not.
+    "active": ("active", ["start=CCO", "model.repulsion=false"]),
     "simulate_core": ("simulate", ["simulator=held_suarez", "sampling=analysis"]),
     "simulate_ngsolve": ("simulate", ["simulator=ngsolve", "sampling=drag"]),
     "simulate_pyscf": ("simulate", ["simulator=pyscf", "inputs=a.csv"]),

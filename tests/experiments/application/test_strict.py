@@ -172,7 +172,7 @@ def test_what_the_weights_fix_cannot_be_set_beside_them(tmp_path: Path) -> None:
     old = OmegaConf.to_container(composed("train", "task=molecules/potentials").model)
     assert isinstance(old, dict)
     # A card holds the entries of the loss beside the others.
-    settings = {k: v for k, v in old.items() if k not in ("kind", "loss")} | old["loss"]
+    settings = {k: v for k, v in old.items() if k not in ("kind", "loss")} | old["loss"] | {"repulsion": True}
     write_card(tmp_path, {"kind": "potentials", "facts": {"config": settings}})
 
     def refuse(*overrides: str) -> None:

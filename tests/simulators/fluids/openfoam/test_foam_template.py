@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import posixpath
+import re
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import xarray as xr
 
 from data.errors import InputError
 from data.spec import SimulationError
+from simulators.fluids.openfoam import case_checks, contents, poly_mesh
 from simulators.fluids.openfoam.cases import CASES
 from simulators.fluids.openfoam.convergence import convergence, evolves
 from simulators.fluids.openfoam.files import read_field, units_of
@@ -221,6 +223,23 @@ def test_code_does_not_hide_from_the_search(case: Path, line: bytes, place: str)
     kept = (case / place).read_bytes() if (case / place).exists() else b"// \0\n"
     (case / place).write_bytes(kept + b"\n" + line + b"\n")
     with pytest.raises(InputError, match=rf"{place}:\d+: .* a case may not do"):
+        Template.read(case)
+
+
+def test_no_pattern_needs_what_python_3_11_2_gets_wrong(case: Path) -> None:
+    # With possessive quantifiers and atomic groups that version misses matches, here code that hides.
+    unreliable = re.compile(r"(?<!\\)[*+?}]\+|\(\?>")
+    for module in (case_checks, contents, poly_mesh):
+        patterns = [value.pattern for value in vars(module).values() if isinstance(value, re.Pattern)]
+        assert patterns
+        for pattern in patterns:
+            assert not unreliable.search(pattern if isinstance(pattern, str) else pattern.decode()), pattern
+    # What takes their place is as fast: gaps, strings and comments of any length that lead to no match.
+    for long in ("libs" + " " * 10**6, "libs " + "/* a */ " * 10**5, "libs " + "/*" * 10**5, 'libs ("' + '\\"' * 10**5):
+        assert case_checks.LIBRARY.search(long) is None
+    # A key that matches `libs`, with a string in place of a list, at the end of a file.
+    (case / "constant" / "more").write_text('"l.*" "/tmp/mine.so";\n')
+    with pytest.raises(InputError, match="loads a library by its path"):
         Template.read(case)
 
 
