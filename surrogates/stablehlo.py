@@ -30,6 +30,8 @@ from surrogates.saved import package_versions
 
 CARD = "export.json"
 REMEDY = "Export the surrogate again"
+#: Largest mean of a column in units of its spread: with a rounding of 6e-8, an error of 6e-4 of the spread.
+MOST_MEANS = 1e4
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,24 @@ def write_programs(directory: Path, programs: Sequence[Program], card: Mapping[s
             )
         write_json(directory / CARD, {"format": 1, "versions": package_versions(), **card, "programs": entries})
     return total
+
+
+def refuse_few_digits(names: Sequence[str], pairs: Sequence[tuple[float, float]]) -> None:
+    """Refuse columns that vary so little about their mean that float32 would lose more than a thousandth of it.
+
+    Args:
+        names: of the columns.
+        pairs: mean and standard deviation of each.
+
+    Raises:
+        InputError: one of them does.
+    """
+    for name, (mean, spread) in zip(names, pairs, strict=True):
+        if abs(mean) > MOST_MEANS * spread:
+            raise InputError(
+                f"{name} varies by {spread:g} about {mean:g}, too little for float32, in which programs take and give "
+                "it", where="surrogate", remedy="Train on values without their mean, in units in which they are near 1",
+            )  # fmt: skip
 
 
 def _flat(program: Program) -> Callable[..., tuple[jax.Array, ...]]:

@@ -14,7 +14,9 @@ from surrogates.saved import load_surrogate, read_card, surrogate_directory
 from surrogates.stablehlo import write_programs
 
 #: Kind of surrogate -> the module whose function `programs` makes its programs.
-MODULES: Mapping[str, str] = {kind: f"surrogates.{kind}.programs" for kind in ("potentials", "properties", "fields")}
+MODULES: Mapping[str, str] = {
+    kind: f"surrogates.{kind}.programs" for kind in ("potentials", "properties", "fields", "meshes", "parameters")
+}
 
 
 def export_surrogate(name: str | None, out: Path, sizes: Sequence[int], batch: int) -> None:
@@ -23,8 +25,9 @@ def export_surrogate(name: str | None, out: Path, sizes: Sequence[int], batch: i
     Args:
         name: directory of the surrogate, or of the run that made it.
         out: directory of the programs.
-        sizes: numbers of atoms of a molecule, one program each; empty where the surrogate itself has its sizes.
-        batch: molecules or samples of a batch.
+        sizes: numbers of atoms of a molecule or nodes of a mesh, one program each; empty where the surrogate itself
+            has its sizes.
+        batch: molecules, meshes, rows or samples of a batch.
 
     Raises:
         InputError: no program can be made of this surrogate; the message says why.

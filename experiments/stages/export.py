@@ -25,8 +25,8 @@ class ExportSettings(StageSettings):
         store: store whose answers are written to files.
         surrogate: surrogate that is written as programs, in place of a store.
         out: the file, or the directory of the programs.
-        sizes: numbers of atoms, each of a program.
-        batch: molecules or samples of a batch of a program.
+        sizes: numbers of atoms of a molecule or of nodes of a mesh, padding included, each of a program.
+        batch: molecules, meshes, rows or samples of a batch of a program.
 
     Raises:
         ValueError: the batch is below 1.

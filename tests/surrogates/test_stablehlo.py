@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,17 @@ from saved_files import unpack
 from small_potential import WATER
 
 from data.errors import CorruptStoreError, InputError
+from data.meshes.graphs import Mesh
+from data.meshes.graphs import pad as pad_meshes
 from data.molecules.featurise import encode
 from data.molecules.graphs import pad
+from data.spec import Variable
 from data.structures.structures import Structures
 from experiments.exporting.surrogate_programs import export_surrogate
+from surrogates.learning.normalise import Standardise
+from surrogates.learning.rung import Line
 from surrogates.saved import load_surrogate
-from surrogates.stablehlo import LoadedPrograms
+from surrogates.stablehlo import LoadedPrograms, refuse_few_digits
 
 
 def exported(kind: str, place: Path, sizes: tuple[int, ...] = (), batch: int = 1) -> tuple[Any, LoadedPrograms]:
@@ -75,13 +82,67 @@ def test_fields_have_the_same_trajectory(tmp_path: Path) -> None:
     np.testing.assert_allclose(answer, expected[:, surrogate.facts.layout.lead :], rtol=1e-5, atol=1e-6)
 
 
+def test_meshes_have_the_same_fields(tmp_path: Path) -> None:
+    surrogate, programs = exported("meshes", tmp_path, (16,), batch=2)
+    nodes, elements = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]), np.array([[0, 1, 2], [0, 2, 3]])
+    speeds = np.array([[1.0], [2.0]])
+    meshes = [Mesh(nodes, elements, np.array([0, 1, 1, 0]), speed) for speed in speeds]
+    kinds = programs.card["kinds"]
+    graphs = pad_meshes(meshes, kinds=kinds, length=programs.card["length"], nodes=16)
+    arrays = {n: getattr(graphs, n) for n in ("edge_features", "senders", "receivers", "node_mask", "edge_mask")}
+    arrays |= {"node_features": graphs.node_features[..., : 2 * kinds - 1], "parameters": speeds}
+    answer = programs("nodes-16", arrays)
+    for row, expected in enumerate(surrogate.predict_meshes(meshes)):
+        np.testing.assert_allclose(answer["fields"][row, :4], expected.fields, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(answer["fields_std"][row, :4], expected.fields_std, rtol=1e-4, atol=1e-6)
+        assert not answer["fields"][row, 4:].any()
+    assert np.abs(answer["fields"][0] - answer["fields"][1]).max() > 1e-4
+
+
+@pytest.mark.parametrize("change", ["none", "curves"])
+def test_tables_have_the_same_values(tmp_path: Path, change: str) -> None:
+    directory, _ = unpack("surrogates/parameters", tmp_path / "saved")
+    surrogate = load_surrogate(directory)
+    if change == "curves":
+        # Angles, a first estimate, logarithms and shares, with the initial weights of a network.
+        old = surrogate.facts
+        layout = replace(old.layout, outputs=(Variable("share", ("mode",), "1", "float64", "share"),))
+        facts = replace(
+            old,
+            config=replace(old.config, logarithms={"share": 1e-3}, shares=("share",), harmonics=2),
+            layout=layout,
+            inputs=replace(old.inputs, angular=(False, True, False), harmonics=2),
+            outputs=Standardise(layout.targets, (-2.0, -1.0), (0.5, 0.7)),
+            line=Line((0.1, -0.2), tuple(tuple(0.1 * np.arange(7) - k) for k in range(2))),
+            conformal={},
+        )
+        surrogate = type(surrogate)(facts.model(), facts)
+        shutil.rmtree(directory)
+        surrogate.save(directory)
+    export_surrogate(str(directory), tmp_path / "out", (), 3)
+    programs = LoadedPrograms(tmp_path / "out")
+    table = np.array([[0.2, 0.5, -0.5], [1.0, 0.1, 0.9], [9.0, -0.7, 0.0]])
+    mean, std = surrogate.predict_quantities(table)
+    values = surrogate.facts.quantities.outputs(mean)
+    answer = programs("table", {"parameters": table})
+    np.testing.assert_allclose(answer["value"], values, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(answer["std"], surrogate.facts.quantities.spread(values, std), rtol=1e-3, atol=1e-6)
+    assert programs.card["columns"] == list(surrogate.columns)
+    assert programs.card["domain"]["speed"] == [0.1, 10.0]
+
+
 def test_what_cannot_be_exported_is_refused_and_a_changed_program_too(tmp_path: Path) -> None:
     directory, _ = unpack("surrogates/potentials", tmp_path / "saved")
     with pytest.raises(InputError, match="numbers of atoms are not named"):
         export_surrogate(str(directory), tmp_path / "none", (), 1)
     meshes, _ = unpack("surrogates/meshes", tmp_path / "meshes")
-    with pytest.raises(InputError, match="a surrogate of meshes is not exported"):
+    with pytest.raises(InputError, match="numbers of nodes are not named"):
         export_surrogate(str(meshes), tmp_path / "none", (), 1)
+    mixture, _ = unpack("surrogates/mixture", tmp_path / "mixture")
+    with pytest.raises(InputError, match="a surrogate of mixture is not exported"):
+        export_surrogate(str(mixture), tmp_path / "none", (), 1)
+    with pytest.raises(InputError, match=r"temperature varies by 0\.01 about 300"):
+        refuse_few_digits(["speed", "temperature"], [(1.0, 0.5), (300.0, 0.01)])
     export_surrogate(str(directory), tmp_path / "out", (2,), 1)
     file = tmp_path / "out" / "atoms-2.stablehlo"
     file.write_bytes(file.read_bytes()[:-8] + b"\0" * 8)
