@@ -9,7 +9,7 @@ simulator has, so that no caller needs to know its class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 import xarray as xr
@@ -96,6 +96,30 @@ class HasResolutions(Protocol):
 
         Raises:
             InputError: the simulator refuses the resolution.
+        """
+        ...
+
+
+@runtime_checkable
+class AdvancesStates(Protocol):
+    """A simulator of trajectories on a grid, whose step JAX compiles and differentiates: networks can learn in it."""
+
+    def advance(self, state: Any, parameters: Mapping[str, Any], parts: int = 1) -> Any:
+        """The state after one of `parts` equal parts of the time between saved states.
+
+        It is a pure function of JAX arrays, in float32.
+
+        Args:
+            state: (channel, *space) on any grid of the domain with the same number of points along each side. The
+                simulator interpolates to and from a grid of its own, and drops what its grid cannot hold.
+            parameters: numbers of the request, by the names of the inputs of the Spec.
+            parts: number of parts; a simulator may refuse parts that are no multiple of its time step.
+
+        Returns:
+            The later state, on the grid of `state`.
+
+        Raises:
+            InputError: the simulator computes in another precision, or has no such parts.
         """
         ...
 

@@ -22,6 +22,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "pyscf:": ("simulators.chemistry.pyscf", "PySCF"),
     "ngsolve:": ("simulators.fluids.ngsolve.flow", "NGSolveFlow"),
     "ngsolve-mesh:": ("simulators.fluids.ngsolve.mesh_flow", "NGSolveMeshFlow"),
+    "exponax:": ("simulators.fluids.spectral.exponax", "Exponax"),
     "dinosaur:T": ("simulators.atmosphere.core.dycore", "DynamicalCore"),
     "dinosaur:shallow-water": ("simulators.atmosphere.shallow_water.simulator", "ShallowWater"),
 }

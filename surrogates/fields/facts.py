@@ -14,6 +14,7 @@ from data.fields.layout import Layout
 from data.plain import FLAT, OMIT_DEFAULT
 from surrogates.fields.bands import Bands
 from surrogates.fields.coarse_darcy import CoarseDarcy, with_coarse
+from surrogates.fields.coarse_solver import CoarseSolver, CoarseStep
 from surrogates.fields.loss import FieldLossSettings
 from surrogates.fields.model import CONSTRAINTS, FieldModel
 from surrogates.fields.networks.architectures import ARCHITECTURES, FieldShape
@@ -38,6 +39,7 @@ class FieldSettings:
             projects, and "stream_function" derives a plane velocity from a stream function.
         average_symmetry: whether predictions are averaged over the elements of `loss.symmetry`.
         coarse: one of `COARSE`: a coarse solver whose answer is a further input field of the network.
+        corrections: number of times in each step that the network corrects the solver on which it stands.
         loss: settings of the loss.
     """
 
@@ -46,11 +48,15 @@ class FieldSettings:
     constraint: str = "none"
     average_symmetry: bool = False
     coarse: str = "none"
+    #: Settings of earlier versions lack this key, and their hash has to stay the same.
+    corrections: int = field(default=1, metadata=OMIT_DEFAULT)
     loss: FieldLossSettings = field(default_factory=FieldLossSettings, metadata=FLAT)
 
     def __post_init__(self) -> None:
         if self.ensemble < 1:
             raise ValueError(f"ensemble must be at least 1, got {self.ensemble}")
+        if self.corrections < 1:
+            raise ValueError(f"corrections must be at least 1, got {self.corrections}")
         if self.constraint not in CONSTRAINTS:
             raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}, got {self.constraint!r}")
         if self.coarse not in COARSE:
@@ -81,6 +87,7 @@ class FieldFacts:
         domain: ranges of the training samples (see `surrogates.fields.training_domain`); None for surrogates of
             earlier versions, which did not save them.
         on: the cheaper surrogate on which this one stands, and the line through its answers; None for none.
+        solver: the coarse solver whose steps the network corrects; None for none.
     """
 
     config: FieldConfig
@@ -94,6 +101,7 @@ class FieldFacts:
     units: FieldUnits | None = field(default=None, metadata=OMIT_DEFAULT)
     domain: Box | None = field(default=None, metadata=OMIT_DEFAULT)
     on: Standing | None = field(default=None, metadata=OMIT_DEFAULT)
+    solver: CoarseSolver | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         layout, scale = self.layout, self.scale
@@ -104,6 +112,8 @@ class FieldFacts:
         refuse_unlike(channels=range(layout.channels), scale=scale.state_mean)
         refuse_unlike(fields=seen, scale=scale.static_mean)
         refuse_unlike(parameters=layout.parameters, scale=scale.parameter_mean)
+        if self.solver is not None and (self.units is None or not layout.evolves):
+            raise ValueError("a coarse solver needs units and an output that evolves")
         if self.bands is not None and self.bands.floor:
             refuse_unlike(channels=range(layout.channels), bands=self.bands.floor[0])
 
@@ -119,7 +129,8 @@ class FieldFacts:
     def shape(self) -> FieldShape:
         """Dims and channels of the inputs and outputs of the network."""
         layout = self.layout
-        state = layout.channels if layout.evolves else 0
+        # The network sees the state from which the solver starts, and that which it reaches.
+        state = layout.channels * (1 + (self.solver is not None)) if layout.evolves else 0
         answers = 0 if self.on is None else layout.channels
         return FieldShape(
             dims=len(layout.space),
@@ -142,7 +153,14 @@ class FieldFacts:
             evolves=self.layout.evolves,
             increment=config.increment,
             constraint=config.constraint,
+            solver=self.step(),
         )
+
+    def step(self) -> CoarseStep | None:
+        """The step of the coarse solver on the states of the network; None without one."""
+        if self.solver is None or self.units is None:
+            return None
+        return self.solver.step(self.units, self.layout, self.config.corrections)
 
     def shares(self) -> tuple[float, ...]:
         """Lengths of the domain over its longest; the divergence of a field is zero or not in every unit of length."""

@@ -10,8 +10,10 @@ from jax.sharding import Mesh
 from data.errors import InputError
 from data.fields.batches import FieldBatches
 from data.fields.samples import Fields
+from simulators.adapter import AdvancesStates
 from surrogates.fields.cheaper_answers import residual, standing_of
 from surrogates.fields.coarse_darcy import CoarseDarcy, refuse_unfit, with_coarse
+from surrogates.fields.coarse_solver import CoarseSolver
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.loss import FieldLoss
 from surrogates.fields.model import FieldModel
@@ -43,7 +45,8 @@ def fit_field_surrogate(
         config: settings of the ensemble, the network and the loss.
         training: settings of the training loop.
         run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
-        on: the cheaper surrogate whose answers are `cheaper` of each part; None if there is none.
+        on: the cheaper surrogate whose answers are `cheaper` of each part, or the coarse solver whose steps the network
+            corrects; None if there is none.
         mesh: devices that share each batch; None for all devices.
         progress: whether to show a progress bar.
 
@@ -90,8 +93,21 @@ def fit_field_surrogate(
     if coarse is not None:
         train = replace(train, static=with_coarse(coarse, train.static))
         valid = None if valid is None else replace(valid, static=with_coarse(coarse, valid.static))
+    solver = None
+    if on is not None and isinstance(on.simulator, AdvancesStates):
+        if config.constraint == "stream_function":
+            raise InputError(
+                "a network that corrects a solver has no stream function",
+                where="model.constraint",
+                remedy="Set it to none, or to divergence_free",
+            )
+        solver = CoarseSolver.of(on.simulator, layout)
+    elif config.corrections != 1:
+        raise InputError(
+            "corrections need a solver to correct", where="model.corrections", remedy="Name one with on=SIMULATOR"
+        )
     standing = None
-    if on is not None:
+    if on is not None and solver is None:
         if config.constraint != "none" or coarse is not None:
             raise InputError(
                 "a network that corrects another surrogate has no constraint and no coarse solver",
@@ -113,7 +129,11 @@ def fit_field_surrogate(
         units=units,
         domain=domain,
         on=standing,
+        solver=solver,
     )
+    step = facts.step()
+    if step is not None:
+        facts = replace(facts, scale=replace(facts.scale, increment_std=step.error_scale(train)))
     mesh = mesh or data_mesh()
     frames = unroll + 1 if layout.evolves else 1
     size = -(-training.batch_size // mesh.size) * mesh.size
@@ -124,4 +144,4 @@ def fit_field_surrogate(
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, FieldModel)
     surrogate = FieldSurrogate(result.model, facts)
-    return surrogate if on is None else surrogate.with_rung(on.simulator), result
+    return surrogate if on is None or standing is None else surrogate.with_rung(on.simulator), result

@@ -2,7 +2,8 @@
 
 Inputs of a network are the normalised state and static fields. Its output is the normalised increment of the state or,
 for fields that do not evolve, the normalised field. Increments have a separate scale: a step of a well resolved
-trajectory is small, and a network that predicted the next state would mostly learn the identity.
+trajectory is small, and a network that predicted the next state would mostly learn the identity. With a coarse solver
+the network predicts what a step of this solver misses, in units of the solver's own error.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from surrogates.fields.coarse_solver import CoarseStep
 from surrogates.fields.constraints import conserve_mean, divergence_free, stream_function
 from surrogates.fields.networks.architectures import ARCHITECTURES, FieldShape
 from surrogates.fields.scale import FieldScale
@@ -37,7 +39,9 @@ class FieldModel(nnx.Module):
         evolves: whether the model advances a state, or predicts a field at once.
         increment: whether the network predicts the change of the state in a step, or the next state.
         constraint: one of `CONSTRAINTS`: "mean" keeps the mean of each channel of a state; "divergence_free" projects a
-            velocity; "stream_function" derives a plane velocity from the one output channel of the network.
+            velocity; "stream_function" derives a plane velocity from the one output channel of the network. With a
+            solver "mean" keeps the mean of the state that the solver reaches.
+        solver: the step of a coarse solver, which the network corrects; None for none.
     """
 
     def __init__(
@@ -52,9 +56,11 @@ class FieldModel(nnx.Module):
         evolves: bool,
         increment: bool = True,
         constraint: str = "none",
+        solver: CoarseStep | None = None,
     ) -> None:
         self.members, self.scale, self.lengths = members, scale, lengths
         self.evolves, self.increment, self.constraint = evolves, increment, constraint
+        self.solver = solver
         self.networks = stack_members(lambda rngs: ARCHITECTURES.network(config, shape, rngs), members, rngs)
 
     def __call__(
@@ -72,6 +78,8 @@ class FieldModel(nnx.Module):
         """
 
         def advance(one: Any, state: Array) -> Array:
+            if self.solver is not None:
+                return self._correct(one, self.solver, state, parameters)
             return self._advance(one, state, static, parameters)
 
         new: Array = apply_members(self.networks, self.members, advance, state)
@@ -99,6 +107,24 @@ class FieldModel(nnx.Module):
         if self.constraint == "divergence_free":
             return divergence_free(new, self.lengths)
         return new
+
+    def _correct(self, one: Any, solver: CoarseStep, state: Array, parameters: Array) -> Array:
+        """The next state: in each part of the step the solver advances it, and the network adds what that misses."""
+        scale = self.scale
+        mean, std = jnp.asarray(scale.state_mean), jnp.asarray(scale.state_std)
+        conditions = scale.parameters(parameters) if parameters.shape[-1] else None
+
+        def part(state: Array, _: None) -> tuple[Array, None]:
+            reached = solver(state, parameters)
+            seen = jnp.concatenate([(state - mean) / std, (reached - mean) / std], axis=-1)
+            new = reached + one(seen, conditions).astype(state.dtype) * jnp.asarray(scale.increment_std)
+            if self.constraint == "mean":
+                new = conserve_mean(new, reached)
+            return divergence_free(new, self.lengths) if self.constraint == "divergence_free" else new, None
+
+        if solver.parts == 1:
+            return part(state, None)[0]
+        return jax.lax.scan(part, state, None, length=solver.parts)[0]
 
     def _from_stream_function(
         self, state: Float[Array, "batch x y 2"], psi: Float[Array, "batch x y 1"]

@@ -30,7 +30,8 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
     `relative_l2` is the published norm, over all channels in their units (Li et al. 2021, arXiv:2010.08895).
     `rmse_over_spread` divides the root mean square error by the spread of the truth; for several channels it is the
     root mean square over the channels that vary, and `<channel>/rmse_over_spread` gives each of them. `in_domain` is
-    the share of samples inside the training domain.
+    the share of samples inside the training domain. `solver_alone/relative_l2` is the error of the coarse solver whose
+    steps are corrected, if there is one and its answers are finite.
 
     Args:
         surrogate: surrogate that is scored.
@@ -52,6 +53,10 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
         steps = relative_l2_per_step(mean, truth)
         metrics[f"{prefix}/first_step_relative_l2"] = float(steps[0])
         metrics[f"{prefix}/last_step_relative_l2"] = float(steps[-1])
+    if (solver := surrogate.facts.step()) is not None:
+        alone = np.moveaxis(solver.alone(fields), -1, 2)[:, first:]
+        if not non_finite(alone):
+            metrics[f"{prefix}/solver_alone/relative_l2"] = float(relative_l2(alone, truth))
     bands = surrogate.facts.bands
     if bands is not None and fields.states.shape[1] > len(bands.factor):
         LOG.warning(

@@ -67,6 +67,8 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
     @property
     def stands_on(self) -> Mapping[str, str]:
         """See `TrainedSurrogate.stands_on`."""
+        if self.facts.solver is not None:
+            return self.facts.solver.attrs()
         return super().stands_on if self.facts.coarse is None else {"on": "coarse"}
 
     @cached_property

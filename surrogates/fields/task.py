@@ -14,8 +14,11 @@ from data.errors import InputError
 from data.fields.field_reading import read_fields
 from data.fields.files import REMEDY, holds_arrays
 from data.fields.samples import Fields
+from data.plain import to_plain
 from data.reading_summary import Reading
 from data.rejects import RejectLog
+from data.spec import content_hash
+from simulators.adapter import AdvancesStates
 from surrogates.fields.calibration import calibrate_intervals
 from surrogates.fields.cheaper_answers import rung_of_fields, with_answers
 from surrogates.fields.facts import FieldConfig, FieldSettings
@@ -59,7 +62,8 @@ class FieldTask(SampleTask[Fields, FieldSurrogate]):
     """A training on fields or trajectories; see `SampleTask`.
 
     Attributes:
-        on: the cheaper surrogate of the same field whose answers are inputs; None for none.
+        on: the cheaper surrogate of the same field whose answers are inputs, or a solver of the same trajectories on a
+            coarser grid, whose steps the network corrects; None for none.
     """
 
     data: FieldData
@@ -78,18 +82,28 @@ class FieldTask(SampleTask[Fields, FieldSurrogate]):
         task = super().of(settings)
         if isinstance(on, FittedRung):
             return replace(task, config=replace(task.config, coarse="darcy"))
-        if on is not None:
+        if on is not None and not isinstance(on.simulator, AdvancesStates):
             rung_of_fields(on)
         return replace(task, on=on)
 
     @classmethod
     def unused_rung(cls, settings: Mapping[str, Any]) -> dict[str, str]:
         """See `Task.unused_rung`."""
-        return super().unused_rung(settings) or {"rung": "all of the field of on=DIR is used"}
+        if unused := super().unused_rung(settings):
+            return unused
+        if Path(str(settings["on"])).expanduser().is_dir():
+            return {"rung": "all of the field of on=DIR is used"}
+        return dict.fromkeys(("rung.outputs", "rung.store", "rung.conformers"), "the solver is stepped in the training")
+
+    def network_hash(self) -> str:
+        """Hash of the settings of the surrogate, and of the solver whose steps it corrects."""
+        if self.on is None or not isinstance(self.on.simulator, AdvancesStates):
+            return super().network_hash()
+        return content_hash([to_plain(self.config), self.on.simulator.fingerprint])
 
     def split(self, data: SampleSets[Fields], run_dir: Path, *, progress: bool = True) -> SampleParts[Fields]:
         """Split the samples, with the answers of the cheaper surrogate."""
-        if self.on is not None:
+        if self.on is not None and not isinstance(self.on.simulator, AdvancesStates):
             others = {name: with_answers(self.on, other) for name, other in data.others.items()}
             data = SampleSets(with_answers(self.on, data.samples), others)
         return super().split(data, run_dir, progress=progress)

@@ -127,6 +127,14 @@ class FieldUnits:
             values = jnp.where(logs, jnp.log(jnp.where(logs, values, 1.0)), values)
         return self.parameters.to(values, jnp)
 
+    def traced_numbers_back(self, values: Float[Array, "row parameter"]) -> Float[Array, "row parameter"]:
+        """The inverse of `traced_numbers`."""
+        if not self.parameters.unit:
+            return values
+        taken: Float[Array, "row parameter"] = self.parameters.back(values, jnp)
+        logs = np.array(self.logarithmic, bool)
+        return jnp.where(logs, jnp.exp(jnp.where(logs, taken, 0.0)), taken) if logs.any() else taken
+
 
 def _affine(values: Float[np.ndarray, "*any channel"]) -> Affine:
     offsets, units = [], []

@@ -21,6 +21,7 @@ SIZES = {
     "runs/drag_on_coarse": [NUMBERS],
     "runs/burgers.zarr": ["sampling.count=20", "simulator.points=32", "simulator.steps=4"],
     "runs/burgers": ["data.parts=[6,2,9,3]"],
+    "runs/burgers-corrected": ["data.parts=[6,2,9,3]"],
     "runs/burgers-comparison": [
         "comparison.count=2", "comparison.simulator.points=32", "comparison.simulator.steps=4",
         "comparison.reference.points=64", "comparison.finer.points=128", "comparison.rungs=[{points: 16, dt: 0.025}]",

@@ -100,8 +100,8 @@ def test_abilities_are_told_from_methods() -> None:
     assert not isinstance(XTB(), DrawsRequests | HasResolutions | ReadsFiles)
 
 
-@pytest.mark.parametrize("simulator", [XTB(accuracy=0.1), CORE, ShallowWater(5, days=0.5, save_hours=12)])
-def test_a_described_simulator_is_rebuilt(simulator: XTB | DynamicalCore | ShallowWater) -> None:
+@pytest.mark.parametrize("simulator", [XTB(accuracy=0.1), CORE, ShallowWater(5, days=0.5, save_hours=12), BURGERS])
+def test_a_described_simulator_is_rebuilt(simulator: XTB | DynamicalCore | ShallowWater | Exponax) -> None:
     again = rebuild(describe(simulator))
     assert (type(again), again.fingerprint) == (type(simulator), simulator.fingerprint)
     with pytest.raises(InputError, match=r"is of .* by 0\.0, and .* is installed"):

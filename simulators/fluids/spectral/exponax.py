@@ -23,6 +23,7 @@ from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
 from simulators.fluids.spectral import stability
 from simulators.fluids.spectral.equations import AXES
+from simulators.fluids.spectral.resample import resample
 from simulators.fluids.spectral.settings import BoxSettings
 from simulators.precision import jit_float32
 from simulators.requests import DrawSettings, drawn_parameters, refuse_other_ranges
@@ -120,12 +121,7 @@ class Exponax(BoxSettings):
             SimulationError: `missing_component` without exponax; `invalid_input` for a wrong shape or an unknown
                 parameter.
         """
-        if jnp.result_type(float) != self.dtype:
-            raise InputError(
-                f"{self.dtype} needs JAX in that precision",
-                where="simulator.dtype",
-                remedy=f"Call within jax.enable_x64({self.dtype == 'float64'})",
-            )
+        self._has_precision()
         coefficients = dict(parameters or {})
         self._fits(initial, coefficients, batch=False)
         advance = self._advance({**self.values, **{n: jnp.asarray(v, self.dtype) for n, v in coefficients.items()}})
@@ -141,6 +137,35 @@ class Exponax(BoxSettings):
         start = jnp.asarray(initial, self.dtype)
         _, later = jax.lax.scan(interval, start, None, length=self.steps)
         return jnp.concatenate([start[None], later])
+
+    def advance(
+        self, state: Float[Array, " C *M"], parameters: Mapping[str, Float[Array, ""]], parts: int = 1
+    ) -> Float[Array, " C *M"]:
+        """The state one part of `save_dt` later, on the grid of `state`; see `simulators.adapter.AdvancesStates`.
+
+        Raises:
+            InputError: JAX's default precision is not `dtype`, or a part of `save_dt` is no multiple of `dt`.
+            SimulationError: as `solve`.
+        """
+        self._has_precision()
+        if parts < 1 or self.substeps % parts:
+            raise InputError(
+                f"{self.substeps} time steps between saved states cannot be divided into {parts} equal parts",
+                where="simulator.dt",
+                remedy="Take a number of parts that divides them, or another time step",
+            )
+        axes = tuple(range(-self.dim, 0))
+        u = resample(jnp.asarray(state, self.dtype), self.points, dim=self.dim)
+        self._fits(u, parameters, batch=False)
+        coefficients = self.values | {n: jnp.asarray(v, self.dtype) for n, v in parameters.items()}
+        if any(isinstance(value, jax.core.Tracer) for value in coefficients.values()):
+            step = self._advance(coefficients)
+        else:
+            # Their integrals over a circle are then constants of the program, and are not computed in each call.
+            with jax.ensure_compile_time_eval():
+                step = self._advance(coefficients)
+        hat = jax.lax.fori_loop(0, self.substeps // parts, lambda _, h: step(h), jnp.fft.rfftn(u, axes=axes))
+        return resample(jnp.fft.irfftn(hat, s=u.shape[1:], axes=axes), state.shape[-1], dim=self.dim)
 
     def trajectories(
         self,
@@ -214,6 +239,14 @@ class Exponax(BoxSettings):
         batch = np.asarray(trajectories)
         by_trajectory = [{name: float(values[i]) for name, values in coefficients.items()} for i in range(len(batch))]
         return np.array([not self.fault(u, p) for u, p in zip(batch, by_trajectory, strict=True)], bool)
+
+    def _has_precision(self) -> None:
+        if jnp.result_type(float) != self.dtype:
+            raise InputError(
+                f"{self.dtype} needs JAX in that precision",
+                where="simulator.dtype",
+                remedy=f"Call within jax.enable_x64({self.dtype == 'float64'})",
+            )
 
     def _halved(self, level: int) -> Exponax:
         return self if level == 0 else self._finer._halved(level - 1)

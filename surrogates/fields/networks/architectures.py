@@ -6,6 +6,7 @@ from typing import Protocol
 
 from jaxtyping import Array, Float
 
+from surrogates.fields.networks.corrector import Corrector, CorrectorConfig
 from surrogates.fields.networks.deeponet import DeepONet, DeepONetConfig
 from surrogates.fields.networks.ffno import FFNO, FFNOConfig
 from surrogates.fields.networks.fno import FNO, FNOConfig
@@ -27,6 +28,7 @@ ARCHITECTURES = Architectures(
         "dilated_resnet": (DilatedResNetConfig, DilatedResNet),
         "transolver": (TransolverConfig, Transolver),
         "deeponet": (DeepONetConfig, DeepONet),
+        "corrector": (CorrectorConfig, Corrector),
     }
 )
 

@@ -56,6 +56,7 @@ RUNS = [
     ("dilated_resnet", "fields", "fields"),
     ("transolver", "fields", "fields"),
     ("deeponet", "fields", "fields"),
+    ("corrector", "fields", "fields"),
     ("icosahedral_mesh", "forecasts", "forecasts"),
 ]
 
@@ -65,6 +66,7 @@ SMALLER = {
     "unet": {"width": 8, "multipliers": [1]},
     "dilated_resnet": {"width": 8, "blocks": 1},
     "deeponet": {"width": 8},
+    "corrector": {"width": 8, "dilations": [1]},
     "latlon_conv": {"width": 8, "blocks": 1},
     "sfno": {"width": 8, "blocks": 1},
     "icosahedral_mesh": {"width": 8, "blocks": 1, "refinements": 1},
@@ -206,6 +208,7 @@ def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, dat
         # One of them keeps its degree, which decides how long a step is compiled.
         small |= {"degree": 1} if surrogate in ("ace_small", "ace_large") else {}
         choices += [f"model.network.{k}={v}" for k, v in small.items()]
+        choices += ["model.loss.unroll=2"] if surrogate == "corrector" else []
     config = composed("train", *choices, *material(data, tmp_path))
     metrics = train_task(task_of(config), tmp_path / "run")
     assert np.isfinite(metrics[ENDS[data]])

@@ -15,6 +15,7 @@ from flax import nnx
 
 from data.errors import InputError
 from surrogates.fields.networks.architectures import ARCHITECTURES, FieldShape
+from surrogates.fields.networks.corrector import CorrectorConfig
 from surrogates.fields.networks.deeponet import DeepONetConfig
 from surrogates.fields.networks.ffno import FFNOConfig
 from surrogates.fields.networks.fno import FNOConfig
@@ -29,6 +30,7 @@ SMALL: dict[str, Any] = {
     "dilated_resnet": DilatedResNetConfig(width=8, blocks=1, dilations=(1, 2, 1)),
     "transolver": TransolverConfig(width=8, layers=2, heads=2, slices=4, positions="none"),
     "deeponet": DeepONetConfig(width=16, layers=2, functions=8, sensors=8),
+    "corrector": CorrectorConfig(width=8, dilations=(1,)),
 }
 NAMES = list(ARCHITECTURES)
 #: The trunk of a DeepONet takes positions, so the network is not equivariant under shifts.
@@ -68,10 +70,10 @@ def test_the_table_is_complete() -> None:
 @pytest.mark.parametrize("name", SHIFTS)
 @pytest.mark.parametrize("space", [(16,), (8, 12)])
 def test_on_periodic_domains_it_commutes_with_shifts(name: str, space: tuple[int, ...]) -> None:
-    """Shifts are by one point, and for the U-Net by its stride, which is 2 here."""
+    """Shifts are by one point, for the U-Net by its stride and for the corrector by its blocks, which are 2 here."""
     module = fresh(name, len(space))
     axes = tuple(range(1, len(space) + 1))
-    step = 2 if name == "unet" else 1
+    step = 2 if name in ("unet", "corrector") else 1
     by = (3 * step, 2 * step)[: len(space)]
     x = noise(2, *space, 2)
     moved, still = answer(module, np.roll(x, by, axes)), np.roll(answer(module, x), by, axes)

@@ -15,7 +15,7 @@ from surrogates.fields.loss import FieldLossSettings
 from surrogates.fields.networks.architectures import ARCHITECTURES
 
 CONF = Path(str(experiments.conf.__file__)).parent
-FILES = ("fno", "tfno", "ffno", "unet", "dilated_resnet", "transolver", "deeponet")
+FILES = ("fno", "tfno", "ffno", "unet", "dilated_resnet", "transolver", "deeponet", "corrector")
 
 
 @pytest.mark.parametrize("name", FILES)
