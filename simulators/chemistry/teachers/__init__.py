@@ -1,0 +1,1 @@
+"""Published pre-trained models as simulators; each runs in a process of another interpreter, which has PyTorch."""
