@@ -10,7 +10,7 @@ TRAIN ?= 10000
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-gpu bench-kinetics bench-weather faults docs peers peers-fluids openfoam build clean
+.PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-gpu bench-kinetics bench-weather faults docs peers peers-fluids teachers openfoam build clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -89,6 +89,14 @@ peers-fluids: .venv-peers-fluids/.done  ## neuraloperator, which the benchmarks 
 	@.venv-peers-fluids/bin/pip install --quiet --disable-pip-version-check -r requirements/peers-fluids.txt
 	@touch $@
 
+teachers: .venv-teachers/.done  ## pre-trained models as simulators (so3lr, chgnet, admet), in an environment of 2 GB
+
+.venv-teachers/.done: requirements/teachers.txt
+	@test -x .venv-teachers/bin/python || $(PYTHON) -m venv .venv-teachers
+	@.venv-teachers/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@.venv-teachers/bin/pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements/teachers.txt
+	@touch $@
+
 openfoam:  ## the Debian package of OpenFOAM, for simulators/fluids/openfoam/simulator.py (apt-get: needs root or sudo)
 	@if command -v icoFoam >/dev/null; then echo "OpenFOAM is installed: $$(command -v icoFoam)"; \
 	elif [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends openfoam; \
@@ -127,4 +135,4 @@ build: dev  ## the wheel, with its contents checked
 	$(BIN)/python tests/check_wheel.py dist/*.whl
 
 clean:  ## remove the environment and build products (never runs/)
-	rm -rf $(VENV) .venv-docs .venv-peers .venv-peers-fluids dist site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-docs .venv-peers .venv-peers-fluids .venv-teachers dist site .mypy_cache .ruff_cache .pytest_cache

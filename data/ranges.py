@@ -96,6 +96,7 @@ RANGES: Mapping[str, str] = {
     "max_steps": COUNT,
     "max_cycles": COUNT,
     "cost_s": NOT_NEGATIVE,
+    "long_range_angstrom": "[6, 1e4]",
     "accuracy": "(0, 1e4]",
     "electronic_temperature": "[0, 1e6]",
     **dict.fromkeys(("replay", "memory"), "[0, 1e6]"),

@@ -13,3 +13,8 @@ $uv pip compile $common --group peers --no-emit-package torch -o requirements/pe
 grep -vE '^(nvidia-|cuda-|triton|sympy|mpmath)' requirements/peers.txt > requirements/peers.tmp && mv requirements/peers.tmp requirements/peers.txt
 $uv pip compile $common --group peers-fluids --no-emit-package torch -o requirements/peers-fluids.txt
 grep -vE '^(nvidia-|cuda-|triton|sympy|mpmath)' requirements/peers-fluids.txt > requirements/peers.tmp && mv requirements/peers.tmp requirements/peers-fluids.txt
+# Pre-trained models have an environment of their own too. All but torch, and what its builds for GPUs bring, is hashed.
+python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["teachers"], sep="\n")' |
+  $uv pip compile $common --generate-hashes - -o requirements/teachers.tmp
+awk '/^[a-z]/ { kept = /^nvidia-ml-py/ || !/^(torch==|nvidia-|cuda-|triton)/ } kept' requirements/teachers.tmp > requirements/teachers.txt
+rm requirements/teachers.tmp

@@ -20,6 +20,9 @@ from simulators.adapter import Simulator
 KINDS: Mapping[str, tuple[str, str]] = {
     "xtb:": ("simulators.chemistry.xtb", "XTB"),
     "pyscf:": ("simulators.chemistry.pyscf", "PySCF"),
+    "so3lr": ("simulators.chemistry.teachers.so3lr", "SO3LR"),
+    "admet-ai": ("simulators.chemistry.teachers.admet", "ADMET"),
+    "chgnet:": ("simulators.chemistry.teachers.chgnet", "CHGNet"),
     "ngsolve:": ("simulators.fluids.ngsolve.flow", "NGSolveFlow"),
     "ngsolve-mesh:": ("simulators.fluids.ngsolve.mesh_flow", "NGSolveMeshFlow"),
     "exponax:": ("simulators.fluids.spectral.exponax", "Exponax"),

@@ -48,6 +48,8 @@ OUTPUTS: Mapping[str, Variable] = {
         Variable("gap", (), "eV", "float64", "HOMO-LUMO gap"),
         Variable("mulliken_charges", ("atom",), "e", "float64", "Mulliken charge"),
         Variable("hirshfeld_charges", ("atom",), "e", "float64", "Hirshfeld charge"),
+        Variable("partial_charges", ("atom",), "e", "float64", "partial charge of a potential"),
+        Variable("magnetic_moments", ("atom",), "mu_B", "float64", "magnitude of the magnetic moment"),
         Variable("polarizability", ("axis", "axis_2"), "Angstrom^3", "float64", "static polarizability"),
         Variable("relaxed_positions", ("atom", "axis"), "Angstrom", "float64", "position after relaxation"),
     )
