@@ -75,6 +75,7 @@ RANGES: Mapping[str, str] = {
     "local_device_ids": "[0, 65535]",
     "lost_after_s": "[1, 1e6]",
     "launcher.minutes": "(0, 1e7]",
+    "launcher.stop_s": "[1, 1e6]",
     "launcher.memory_gb": "(0, 1e6]",
     **dict.fromkeys(("launcher.gpus", "launcher.resubmitted"), "[0, 1e4]"),
     # A server

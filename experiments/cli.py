@@ -193,8 +193,10 @@ def stop_as_ctrl_c() -> None:
         else:
             raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, stop)
+    signal.signal(signal.SIGTERM, stop)
+    # A launcher that takes SIGUSR1 itself, and then sends SIGTERM, has all processes below it ignore the former.
+    if signal.getsignal(signal.SIGUSR1) is not signal.SIG_IGN:
+        signal.signal(signal.SIGUSR1, stop)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,9 @@ NOWHERE = (row_watch.NO_ROW, "")
 
 def serve(settings: dict[str, Any]) -> None:
     """What a parsing process does: work until the parent closes the socket."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # Ctrl-C is the parent's to handle, and so is what a queue sends to all processes before a job is over.
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     os.nice(settings["niceness"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

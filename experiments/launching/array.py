@@ -8,9 +8,6 @@ since what a shard did is in its directory.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,15 +22,21 @@ from data.plain import to_plain
 from data.ranges import refuse_out_of_range
 from data.settings import build
 from data.shards import Shard, shards_directory
-from data.terminal import progress_bar, show_pairs
+from data.terminal import show_pairs
 from experiments.application.choices import CONF
 from experiments.application.shard_arguments import SHARDED, with_shard_places
+from experiments.launching.job_process import run_understudy, stop_understudy
+from experiments.launching.waiting import STOPPED_STATUS, wait_for
 from experiments.runs.status import run_status
 
 #: Folder beside the shards for what submitit writes.
 JOBS = "jobs"
-#: Seconds between two looks at the jobs, and at whether their shards are complete.
-POLL_S = 1.0
+#: Seconds before the wall time of a job at which it stops, unless that is more than a quarter of it.
+STOP_S = 90
+#: Seconds before its time by which SLURM may announce the end of a job, and seconds in which a job has started.
+EARLY_S, START_S = 60, 60
+#: How often submitit starts a job of this machine again.
+MOST_LOCAL = 5
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class LauncherSettings:
     cluster: str = "slurm"
     minutes: int = 60
     resubmitted: int = 3
+    stop_s: int | None = None
     cpus: int = 1
     memory_gb: float | None = None
     gpus: int = 0
@@ -63,8 +67,22 @@ class LauncherSettings:
                 raise ValueError(f"{name} must be 1 or more, got {number}")
         if self.cluster not in ("slurm", "local"):
             raise ValueError(f"cluster must be slurm or local, got {self.cluster!r}")
+        if self.resubmitted < 0 or (self.cluster == "local" and self.resubmitted > MOST_LOCAL):
+            most = f" to {MOST_LOCAL} with cluster=local" if self.cluster == "local" else ""
+            raise ValueError(f"resubmitted must be from 0{most}, got {self.resubmitted}")
+        least = self.stops_before_s + (EARLY_S + START_S if self.cluster == "slurm" else 1)
+        if self.stops_before_s < 1 or 60 * self.minutes < least:
+            raise ValueError(
+                f"a job that stops {self.stops_before_s} s before its end has to last {least} s, not the "
+                f"{60 * self.minutes} s of minutes={self.minutes}"
+            )
         if self.jobs is not None and not 1 <= self.jobs <= self.shards:
             raise ValueError(f"jobs must be from 1 to the number of shards, got {self.jobs}")
+
+    @property
+    def stops_before_s(self) -> int:
+        """Seconds before the wall time of a job at which it stops."""
+        return min(STOP_S, 15 * self.minutes) if self.stop_s is None else self.stop_s
 
     def groups(self) -> list[list[Shard]]:
         """The shards of each job."""
@@ -92,21 +110,32 @@ class ShardJob:
     devices: str | None = None
 
     def __call__(self) -> list[int]:
-        """Run the shards; returns their exit statuses. A shard that fails leaves the others alone."""
-        return [run_shard(self.stage, self.arguments, shard, self.folder, self.devices) for shard in self.shards]
+        """Run the shards; returns their exit statuses.
+
+        A shard that fails leaves the others alone. One that was stopped ends the job, since all of it was asked to.
+        """
+        statuses: list[int] = []
+        for shard in self.shards:
+            statuses.append(run_shard(self.stage, self.arguments, shard, self.folder, self.devices))
+            if statuses[-1] == STOPPED_STATUS:
+                break
+        return statuses
 
     def checkpoint(self) -> Any:
-        """The same job again, at the end of its wall time; shards that are complete end at once."""
+        """The same job again, at the end of its wall time; shards that are complete end at once.
+
+        submitit calls this in the handler of the signal that announces the end.
+        """
         from submitit.helpers import DelayedSubmission
 
+        stop_understudy()
         return DelayedSubmission(self)
 
 
 def run_shard(stage: str, arguments: Sequence[str], shard: str, folder: str, devices: str | None = None) -> int:
     """Run one shard in a process of its own, which sees these GPUs alone, and return its exit status."""
-    command = [sys.executable, "-m", "understudy", stage, *arguments, f"shard={shard}"]
     env = None if devices is None else {**os.environ, "CUDA_VISIBLE_DEVICES": devices}
-    return subprocess.run(command, cwd=folder, env=env, check=False).returncode
+    return run_understudy([stage, *arguments, f"shard={shard}"], folder=folder, environment=env)
 
 
 def devices_of_job(job: int, settings: LauncherSettings, visible: str | None) -> str | None:
@@ -145,7 +174,8 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
     """Submit the shards of a command as an array, wait for them, and say what is left to do.
 
     Returns:
-        The exit status: 0 if all shards are complete, or if the command does not wait; 1 otherwise.
+        The exit status: 0 if all shards are complete, or if the command does not wait; 130 if it was stopped while it
+        waited; 1 otherwise.
 
     Raises:
         InputError: submitit is not installed, a setting of the launcher is wrong, or `out` is missing.
@@ -174,10 +204,8 @@ def launch(stage: str, arguments: Sequence[str]) -> int:
         follow = {"follow": f"understudy runs {shards_directory(out)}", "then": f"understudy merge {out}"}
         show_pairs("Submitted", summary | follow)
         return 0
-    with progress_bar("jobs", len(submitted)) as bar:
-        while (done := sum(job.done() for job in submitted)) < len(submitted):
-            bar.update(done)
-            time.sleep(POLL_S)
+    if not wait_for(submitted, "jobs", queue=settings.cluster == "slurm"):
+        return STOPPED_STATUS
     unfinished = [str(s) for group in settings.groups() for s in group if _state(s.directory(out)) != "finished"]
     then = "see the logs, and run the same command again: shards resume" if unfinished else f"understudy merge {out}"
     show_pairs("Shards", summary | {"not finished": ", ".join(unfinished) or "none", "then": then})
@@ -213,28 +241,28 @@ def submitit_executor(folder: Path, settings: LauncherSettings) -> Any:
     except ImportError as error:
         raise MissingExtraError("launcher=submitit needs the package submitit", "cluster", where="launcher") from error
     make_directory(folder)
-    several = {} if settings.cluster == "local" else {"slurm_max_num_timeout": settings.resubmitted}
+    parameters: dict[str, Any] = {"timeout_min": settings.minutes, "gpus_per_node": settings.gpus}
+    nodes, tasks = settings.nodes, settings.tasks or 1
+    if settings.cluster == "local":
+        # The front for all clusters does not hand these on; all processes of a local job are on this machine.
+        executor = submitit.LocalExecutor(folder, max_num_timeout=settings.resubmitted)
+        executor.update_parameters(**parameters, tasks_per_node=nodes * tasks, signal_delay_s=settings.stops_before_s)
+        return _Array(executor)
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=settings.cluster, **several)
+        executor = submitit.AutoExecutor(
+            folder=folder, cluster=settings.cluster, slurm_max_num_timeout=settings.resubmitted
+        )
     except RuntimeError as error:
         raise InputError(
             str(error), where="launcher.cluster", remedy="Run it where sbatch is, or cluster=local"
         ) from error
-    parameters: dict[str, Any] = {
-        "name": "understudy",
-        "timeout_min": settings.minutes,
-        "cpus_per_task": settings.cpus,
-        "gpus_per_node": settings.gpus,
-    }
-    nodes, tasks = settings.nodes, settings.tasks or 1
-    if settings.cluster == "local":
-        # All processes of a local job are on this machine.
-        nodes, tasks = 1, nodes * tasks
+    parameters |= {"name": "understudy", "cpus_per_task": settings.cpus}
+    parameters["slurm_signal_delay_s"] = settings.stops_before_s
     if nodes * tasks > 1:
         parameters |= {"nodes": nodes, "tasks_per_node": tasks}
     if settings.memory_gb is not None:
         parameters["mem_gb"] = settings.memory_gb
-    if settings.cluster == "slurm" and settings.slurm:
+    if settings.slurm:
         parameters["slurm_additional_parameters"] = to_plain(settings.slurm)
     executor.update_parameters(**parameters)
     return _Array(executor)

@@ -7,25 +7,18 @@ checkpoint, and is submitted again.
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
-from data.terminal import progress_bar, show_pairs
-from experiments.launching.array import JOBS, POLL_S, launcher_settings, submitit_executor
+from data.terminal import show_pairs
+from experiments.launching.array import JOBS, launcher_settings, submitit_executor
+from experiments.launching.job_process import run_understudy, stop_understudy
+from experiments.launching.waiting import STOPPED_STATUS, wait_for
 from experiments.runs.status import run_status
-
-#: Seconds between two looks at the process of a task.
-LOOK_S = 0.2
-#: The process that this task runs.
-_RUNNING: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
@@ -49,15 +42,11 @@ class TrainingTask:
         from submitit import JobEnvironment
 
         task = JobEnvironment()
-        command = [*self.command(task.global_rank, task.num_tasks, task.local_rank)]
-        process = subprocess.Popen(command, cwd=self.folder)
-        _RUNNING[:] = [process]
-        while process.poll() is None:
-            time.sleep(LOOK_S)
-        return process.returncode
+        arguments = self.command(task.global_rank, task.num_tasks, task.local_rank)
+        return run_understudy(arguments, folder=self.folder)
 
     def command(self, rank: int, processes: int, local_rank: int) -> list[str]:
-        """The command of one process.
+        """The arguments of the command of one process.
 
         Args:
             rank: its number among all.
@@ -70,17 +59,14 @@ class TrainingTask:
             more += [f"devices.process={rank}"]
         if self.devices and processes > 1:
             more += [f"devices.local_device_ids=[{local_rank}]"]
-        return [sys.executable, "-m", "understudy", "train", *self.arguments, *more]
+        return ["train", *self.arguments, *more]
 
     def checkpoint(self) -> Any:
         """The same task again, at the end of its wall time, once its process has stopped with a checkpoint."""
         from submitit.helpers import DelayedSubmission
 
-        for process in _RUNNING:
-            # All other processes stop after the same step.
-            process.send_signal(signal.SIGTERM)
-            while process.poll() is None:
-                time.sleep(LOOK_S)
+        # All other processes stop after the same step.
+        stop_understudy()
         return DelayedSubmission(self)
 
 
@@ -88,7 +74,8 @@ def launch(arguments: Sequence[str]) -> int:
     """Submit a training as one job, wait for it, and say what became of it.
 
     Returns:
-        The exit status: 0 if the training is finished, or if the command does not wait; 1 otherwise.
+        The exit status: 0 if the training is finished, or if the command does not wait; 130 if it was stopped while it
+        waited; 1 otherwise.
 
     Raises:
         InputError: submitit is not installed, a setting of the launcher is wrong, or `run.dir` is missing.
@@ -114,10 +101,8 @@ def launch(arguments: Sequence[str]) -> int:
     if not settings.wait:
         show_pairs("Submitted", rows | {"follow": f"understudy status {run_dir}"})
         return 0
-    with progress_bar("job", 1) as bar:
-        while not job.done():
-            bar.update(0)
-            time.sleep(POLL_S)
+    if not wait_for([job], "job", queue=not local):
+        return STOPPED_STATUS
     try:
         status = run_status(run_dir)
         state, problem = status.state, status.problem

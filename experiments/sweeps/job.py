@@ -6,10 +6,6 @@ job was asked for and how it ended lies beside its directory, in `jobs/<number>.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,9 +15,9 @@ from data.files import write_json
 from data.formats.damage import first_line
 from data.json_files import parse_json
 from data.plain import from_plain
-from data.processes.descendants import end_with_parent
 from data.progress import FINISHED
 from experiments.application.shard_arguments import quoted
+from experiments.launching.job_process import run_understudy
 from experiments.runs.status import run_status
 
 #: Folder of a sweep with one file for each job.
@@ -88,7 +84,9 @@ def run_job(stage: str, job: SweepJob, sweep: Path, options: Sequence[str] = ())
         replace(before, problem="").save(sweep)
         return 0
     job.save(sweep)
-    status = run_command([stage, *options, *job_arguments(stage, job.overrides, Path(job.directory))])
+    arguments = [stage, *options, *job_arguments(stage, job.overrides, Path(job.directory))]
+    # It gets one signal, from here, when Ctrl-C ends the sweep.
+    status = run_understudy(arguments, alone=True)
     replace(job, exit_status=status).save(sweep)
     if status == STOPPED_STATUS:
         raise KeyboardInterrupt
@@ -109,24 +107,6 @@ def job_arguments(stage: str, overrides: Sequence[str], directory: Path) -> list
     if stage in OUT_IN_JOB and not any(argument.startswith("out=") for argument in arguments):
         arguments.append(f"out={quoted(directory)}")
     return [*arguments, f"run.dir={quoted(directory)}"]
-
-
-def run_command(arguments: Sequence[str]) -> int:
-    """Run `understudy` with these arguments in a process of its own, which ends with this one; its exit status."""
-    parent = os.getpid()
-    # In a session of its own it gets one signal, from here, when Ctrl-C ends the sweep.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "understudy", *arguments],
-        start_new_session=True,
-        preexec_fn=lambda: end_with_parent(parent, signal.SIGTERM),
-    )
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # The job resumes later if it may end its step.
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-        raise
 
 
 def _path(sweep: Path, number: int) -> Path:

@@ -69,7 +69,9 @@ class _Guard:
         for number in (self.wake, waking, self.output):
             os.set_blocking(number, False)
         signal.set_wakeup_fd(waking)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+        # Ctrl-C is the parent's to handle, and so is what a queue sends to all processes before a job is over.
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from data.errors import InputError
+from experiments.launching import array
 from experiments.launching.array import LauncherSettings, ShardJob, devices_of_job
 
 
@@ -26,12 +25,20 @@ def test_no_two_local_jobs_share_a_gpu() -> None:
 def test_a_shard_sees_the_gpus_of_its_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def record_call(command: list[str], env: dict[str, str] | None, **_: object) -> SimpleNamespace:
-        seen.append((command[-1], env and env["CUDA_VISIBLE_DEVICES"], env and env["PATH"]))
-        return SimpleNamespace(returncode=0)
+    def record_call(arguments: list[str], folder: str, environment: dict[str, str] | None) -> int:
+        seen.append(
+            (arguments[-1], environment and environment["CUDA_VISIBLE_DEVICES"], environment and environment["PATH"])
+        )
+        return 0
 
-    monkeypatch.setattr(subprocess, "run", record_call)
+    monkeypatch.setattr(array, "run_understudy", record_call)
     ShardJob("screen", (), ("1/2", "2/2"), ".", "5")()
     ShardJob("screen", (), ("1/1",), ".")()
     path = os.environ["PATH"]
     assert seen == [("shard=1/2", "5", path), ("shard=2/2", "5", path), ("shard=1/1", None, None)]
+
+
+def test_a_job_that_was_asked_to_stop_does_not_begin_its_next_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses = {"shard=1/3": 1, "shard=2/3": 130}
+    monkeypatch.setattr(array, "run_understudy", lambda arguments, **_: statuses[arguments[-1]])
+    assert ShardJob("screen", (), ("1/3", "2/3", "3/3"), ".")() == [1, 130]

@@ -41,7 +41,8 @@ def swept(arguments: Sequence[str], run: Callable[[Sequence[str]], int] | None =
     """
     Path("asked.txt").write_text("")
 
-    def one(words: Sequence[str]) -> int:
+    def one(words: Sequence[str], *, alone: bool) -> int:
+        assert alone
         with open("asked.txt", "a") as file:
             file.write(next(a for a in words if a.startswith("candidates=")) + "\n")
         return understudy(*words).returncode if run is None else run(words)
@@ -51,7 +52,7 @@ def swept(arguments: Sequence[str], run: Callable[[Sequence[str]], int] | None =
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
         sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115
-        job.run_command = one  # type: ignore[assignment]
+        job.run_understudy = one  # type: ignore[assignment]
         status = run_stage("prepare", arguments)
         sys.stdout.flush()
         sys.stderr.flush()
