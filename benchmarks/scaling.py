@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument(
         "--shard-sizes", type=int, nargs="+", default=(20_000, 200_000), help="molecules of the libraries"
     )
-    parser.add_argument("--surrogates", nargs="+", choices=sorted(SURROGATES), default=["free"], help="of the shards")
+    parser.add_argument("--surrogates", nargs="*", choices=sorted(SURROGATES), default=["free"], help="of the shards")
+    parser.add_argument("--commands", action="store_true", help="measure screens in shards as commands as well")
+    parser.add_argument("--libraries", type=Path, help="folder that keeps the prepared libraries, to use them again")
     parser.add_argument("--records", type=int, default=10_000, help="records of the writer")
     parser.add_argument("--memory", type=int, nargs="+", default=(10_000, 100_000), help="sizes for the peak memory")
     parser.add_argument("--requests", type=int, default=1000, help="requests of each campaign with kills")
@@ -48,7 +50,9 @@ def main() -> None:
     numbers: dict[str, dict[str, float]] = {}
     runs = {
         "writer": lambda folder: writer(folder, options.records),
-        "shards": lambda folder: by_size(folder, options.shard_sizes, options.surrogates),
+        "shards": lambda folder: by_size(
+            options.libraries or folder, options.shard_sizes, options.surrogates, commands=options.commands
+        ),
         "campaigns": lambda folder: overhead(folder, tuple(options.labels)),
         "memory": lambda folder: peak_memory(folder, options.memory),
     }

@@ -25,8 +25,9 @@ from data.shards import Shard, shards_directory
 from data.terminal import show_pairs
 from experiments.application.choices import CONF
 from experiments.application.shard_arguments import SHARDED, with_shard_places
-from experiments.launching.job_process import run_understudy, stop_understudy
-from experiments.launching.waiting import STOPPED_STATUS, wait_for
+from experiments.launching.job_process import STOPPED_STATUS
+from experiments.launching.shard_job import ShardJob
+from experiments.launching.waiting import wait_for
 from experiments.runs.status import run_status
 
 #: Folder beside the shards for what submitit writes.
@@ -89,53 +90,6 @@ class LauncherSettings:
         shards = [Shard(number, self.shards) for number in range(1, self.shards + 1)]
         jobs = self.jobs or self.shards
         return [shards[slice(*Shard(number, jobs).span(self.shards))] for number in range(1, jobs + 1)]
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """What a job runs: shards of a command, one after the other.
-
-    Attributes:
-        stage: name of the stage.
-        arguments: its arguments, without those of the launcher.
-        shards: shards of this job.
-        folder: working directory of the command.
-        devices: what CUDA_VISIBLE_DEVICES is for them; None leaves it as the cluster sets it.
-    """
-
-    stage: str
-    arguments: tuple[str, ...]
-    shards: tuple[str, ...]
-    folder: str
-    devices: str | None = None
-
-    def __call__(self) -> list[int]:
-        """Run the shards; returns their exit statuses.
-
-        A shard that fails leaves the others alone. One that was stopped ends the job, since all of it was asked to.
-        """
-        statuses: list[int] = []
-        for shard in self.shards:
-            statuses.append(run_shard(self.stage, self.arguments, shard, self.folder, self.devices))
-            if statuses[-1] == STOPPED_STATUS:
-                break
-        return statuses
-
-    def checkpoint(self) -> Any:
-        """The same job again, at the end of its wall time; shards that are complete end at once.
-
-        submitit calls this in the handler of the signal that announces the end.
-        """
-        from submitit.helpers import DelayedSubmission
-
-        stop_understudy()
-        return DelayedSubmission(self)
-
-
-def run_shard(stage: str, arguments: Sequence[str], shard: str, folder: str, devices: str | None = None) -> int:
-    """Run one shard in a process of its own, which sees these GPUs alone, and return its exit status."""
-    env = None if devices is None else {**os.environ, "CUDA_VISIBLE_DEVICES": devices}
-    return run_understudy([stage, *arguments, f"shard={shard}"], folder=folder, environment=env)
 
 
 def devices_of_job(job: int, settings: LauncherSettings, visible: str | None) -> str | None:
@@ -245,7 +199,7 @@ def submitit_executor(folder: Path, settings: LauncherSettings) -> Any:
     nodes, tasks = settings.nodes, settings.tasks or 1
     if settings.cluster == "local":
         # The front for all clusters does not hand these on; all processes of a local job are on this machine.
-        executor = submitit.LocalExecutor(folder, max_num_timeout=settings.resubmitted)
+        executor: Any = submitit.LocalExecutor(folder, max_num_timeout=settings.resubmitted)
         executor.update_parameters(**parameters, tasks_per_node=nodes * tasks, signal_delay_s=settings.stops_before_s)
         return _Array(executor)
     try:

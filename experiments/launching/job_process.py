@@ -18,6 +18,8 @@ from data.processes.descendants import end_with_parent
 
 #: The variable by which submitit is told what announces the end of a job, and what it takes without it.
 ANNOUNCEMENT, DEFAULT = "SUBMITIT_PREEMPT_SIGNAL", "USR2"
+#: Exit status of a command that was stopped and resumes.
+STOPPED_STATUS = 130
 #: The process that this job runs, if any.
 _RUNNING: list[subprocess.Popen[bytes]] = []
 

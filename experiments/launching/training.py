@@ -16,8 +16,8 @@ from typing import Any
 from data.errors import InputError
 from data.terminal import show_pairs
 from experiments.launching.array import JOBS, launcher_settings, submitit_executor
-from experiments.launching.job_process import run_understudy, stop_understudy
-from experiments.launching.waiting import STOPPED_STATUS, wait_for
+from experiments.launching.job_process import STOPPED_STATUS, run_understudy, stop_understudy
+from experiments.launching.waiting import wait_for
 from experiments.runs.status import run_status
 
 

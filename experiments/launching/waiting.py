@@ -14,8 +14,6 @@ from data.terminal import progress_bar
 
 #: Seconds between two looks at the jobs, and between two questions to SLURM.
 POLL_S, QUEUE_S = 1.0, 15.0
-#: Exit status of a command that was stopped and resumes.
-STOPPED_STATUS = 130
 
 
 def wait_for(jobs: Sequence[Any], label: str, *, queue: bool) -> bool:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import betabinom
 
 from data.errors import InputError
 
@@ -196,6 +195,9 @@ def coverage_band(n_calibration: int, n_test: int, alpha: float, confidence: flo
     Given the calibration points, coverage is Beta(k, n + 1 - k), k = ceil((n + 1)(1 - alpha)); hence the count
     of covered test points is beta-binomial (Vovk 2012; Angelopoulos and Bates 2021, section 3.2).
     """
+    # It takes half a second to import, and predictions do without it.
+    from scipy.stats import betabinom
+
     k = math.ceil((n_calibration + 1) * (1 - alpha))
     counts = betabinom(n_test, k, n_calibration + 1 - k)
     tail = (1 - confidence) / 2

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from data.errors import InputError
-from experiments.launching import array
-from experiments.launching.array import LauncherSettings, ShardJob, devices_of_job
+from experiments.launching import shard_job
+from experiments.launching.array import LauncherSettings, devices_of_job
+from experiments.launching.shard_job import ShardJob
 
 
 def test_no_two_local_jobs_share_a_gpu() -> None:
@@ -31,7 +32,7 @@ def test_a_shard_sees_the_gpus_of_its_job_alone(monkeypatch: pytest.MonkeyPatch)
         )
         return 0
 
-    monkeypatch.setattr(array, "run_understudy", record_call)
+    monkeypatch.setattr(shard_job, "run_understudy", record_call)
     ShardJob("screen", (), ("1/2", "2/2"), ".", "5")()
     ShardJob("screen", (), ("1/1",), ".")()
     path = os.environ["PATH"]
@@ -40,5 +41,5 @@ def test_a_shard_sees_the_gpus_of_its_job_alone(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_job_that_was_asked_to_stop_does_not_begin_its_next_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     statuses = {"shard=1/3": 1, "shard=2/3": 130}
-    monkeypatch.setattr(array, "run_understudy", lambda arguments, **_: statuses[arguments[-1]])
+    monkeypatch.setattr(shard_job, "run_understudy", lambda arguments, **_: statuses[arguments[-1]])
     assert ShardJob("screen", (), ("1/3", "2/3", "3/3"), ".")() == [1, 130]

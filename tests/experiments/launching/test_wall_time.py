@@ -72,7 +72,7 @@ def test_a_shard_at_its_wall_time_stops_and_the_next_job_ends_it(folder: Path) -
 
 JOB = """
 import signal, sys
-from experiments.launching.array import ShardJob
+from experiments.launching.shard_job import ShardJob
 from experiments.launching.training import TrainingTask
 
 stage, *arguments = sys.argv[1:]

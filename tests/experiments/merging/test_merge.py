@@ -29,8 +29,8 @@ from data.spec import content_hash, input_hash
 from data.store.records import RecordStore
 from experiments.application.shard_arguments import with_shard_places
 from experiments.campaigns.shard_requests import FILE, ShardPlaces
-from experiments.launching import array
-from experiments.launching.array import ShardJob
+from experiments.launching import array, shard_job
+from experiments.launching.shard_job import ShardJob
 from experiments.merging import libraries
 from experiments.merging.merge import merge
 from experiments.screening import library_writing, repeated_molecules
@@ -280,7 +280,7 @@ def test_an_array_runs_each_shard_once_and_names_those_that_did_not_finish(
         return 0
 
     monkeypatch.setattr(array, "submitit_executor", lambda folder, settings: Here())
-    monkeypatch.setattr(array, "run_shard", run_shard)
+    monkeypatch.setattr(shard_job, "run_shard", run_shard)
     arguments = ["surrogate=s", f"out={tmp_path / 'out'}", "launcher=submitit", "launcher.shards=5", "launcher.jobs=2"]
     assert array.asks_launcher("screen", arguments)
     assert array.launch("screen", arguments) == 1
