@@ -33,6 +33,7 @@ RANGES: Mapping[str, str] = {
     **dict.fromkeys(("weight_decay", "checkpoint_every_s"), NOT_NEGATIVE),
     "ema_decay": "[0, 1)",
     "seed": "[0, 4294967295]",
+    "weight_noise": "[0, 1)",
     "noise": NOT_NEGATIVE,
     "input_noise": NOT_NEGATIVE,
     **dict.fromkeys(("energy_weight", "forces_weight", "stress_weight", "scalar_weight"), NOT_NEGATIVE),

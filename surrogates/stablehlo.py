@@ -1,9 +1,10 @@
-"""Networks as StableHLO programs of fixed shapes, which run without this package: files, a card, and their loading.
+"""Networks as StableHLO programs, which run without this package: files, a card, and their loading.
 
 A program is the module that `jax.export` makes (https://docs.jax.dev/en/latest/export/export.html): weights and
 operations as portable bytecode of StableHLO, which its runtimes read, and without any Python. The card, `export.json`,
 names inputs and outputs in the order of the program's arguments, with their shapes, dtypes and units, the surrogate,
-and the checksum of each program.
+and the checksum of each program. Shapes are fixed but for the size of a batch, which may be any number; in the card it
+is then called `batch`.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ from surrogates.saved import package_versions
 
 CARD = "export.json"
 REMEDY = "Export the surrogate again"
+#: Name of the size of a batch that may be any number.
+BATCH = "batch"
 #: Largest mean of a column in units of its spread: with a rounding of 6e-8, an error of 6e-4 of the spread.
 MOST_MEANS = 1e4
 
 
 @dataclass(frozen=True)
 class Program:
-    """A function of arrays of fixed shapes, to be exported.
+    """A function of arrays of fixed shapes, or of any size of a batch, to be exported.
 
     Attributes:
         name: of the file, such as "atoms-9".
@@ -61,16 +64,16 @@ def write_programs(directory: Path, programs: Sequence[Program], card: Mapping[s
 
     Returns:
         Bytes of all programs.
+
+    Raises:
+        InputError: a program allows no batch of any size.
     """
     total = 0
     entries = []
     with claim(directory, "export"):
         remove_listed(directory / CARD)
         for program in programs:
-            with jax.default_matmul_precision("float32"):
-                exported = jax.export.export(jit_float32(_flat(program)))(
-                    *(one for _, one in sorted(program.inputs.items()))
-                )
+            exported = _export(program)
             content = bytes(exported.mlir_module_serialized)
             total += len(content)
             write_bytes(directory / f"{program.name}.stablehlo", content)
@@ -89,6 +92,32 @@ def write_programs(directory: Path, programs: Sequence[Program], card: Mapping[s
             )
         write_json(directory / CARD, {"format": 1, "versions": package_versions(), **card, "programs": entries})
     return total
+
+
+def any_number() -> Any:
+    """The size of a batch that is chosen when a program is called, as a dimension of a shape."""
+    return jax.export.symbolic_shape(BATCH, constraints=[f"{BATCH} >= 1"])[0]
+
+
+def _export(program: Program) -> jax.export.Exported:
+    """The module of a program.
+
+    Raises:
+        InputError: it allows no batch of any size.
+    """
+    arguments = [one for _, one in sorted(program.inputs.items())]
+    symbolic = any(not isinstance(size, int) for one in arguments for size in one.shape)
+    try:
+        with jax.default_matmul_precision("float32"):
+            return jax.export.export(jit_float32(_flat(program)))(*arguments)
+    # What a network does with a size that has no number yet fails in as many ways as there are networks.
+    except Exception as error:
+        if not symbolic:
+            raise
+        raise InputError(
+            f"the network of {program.name} cannot be computed for a batch of any size: {str(error).splitlines()[0]}",
+            where="batch", remedy="Give the number of samples of a batch, such as batch=8",
+        ) from error  # fmt: skip
 
 
 def refuse_few_digits(names: Sequence[str], pairs: Sequence[tuple[float, float]]) -> None:
@@ -121,7 +150,11 @@ def _flat(program: Program) -> Callable[..., tuple[jax.Array, ...]]:
 
 def _described(arrays: Mapping[str, Any], meanings: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     return {
-        name: {"dtype": str(one.dtype), "shape": list(one.shape), "meaning": meanings[name]}
+        name: {
+            "dtype": str(one.dtype),
+            "shape": [size if isinstance(size, int) else str(size) for size in one.shape],
+            "meaning": meanings[name],
+        }
         for name, one in sorted(arrays.items())
     }
 
@@ -169,10 +202,15 @@ class LoadedPrograms:
         """
         declared = next(one for one in self.card["programs"] if one["name"] == name)["inputs"]
         inputs = {key: np.asarray(value) for key, value in arrays.items()}
+        batch: int | None = None
         for key, one in declared.items():
-            if key not in inputs or list(inputs[key].shape) != one["shape"]:
-                shape = inputs[key].shape if key in inputs else "none"
-                raise InputError(f"{key} has shape {shape}, not {tuple(one['shape'])}", where=name)
+            shape = inputs[key].shape if key in inputs else None
+            at = one["shape"].index(BATCH) if BATCH in one["shape"] else None
+            if batch is None and at is not None and shape is not None and at < len(shape):
+                batch = shape[at]
+            expected = tuple(batch if size == BATCH and batch is not None else size for size in one["shape"])
+            if shape != expected or batch == 0:
+                raise InputError(f"{key} has shape {shape or 'none'}, not {expected}", where=name)
         answers = self._programs[name].call(
             *(inputs[key].astype(one["dtype"]) for key, one in sorted(declared.items()))
         )
@@ -183,8 +221,14 @@ class LoadedPrograms:
 def _exported(described: Mapping[str, Any], module: bytes) -> jax.export.Exported:
     """A module with the signature that the card describes, as JAX calls it."""
 
+    batch = any_number()
+
     def shapes(arrays: Mapping[str, Any]) -> list[jax.ShapeDtypeStruct]:
-        return [jax.ShapeDtypeStruct(tuple(one["shape"]), one["dtype"]) for _, one in sorted(arrays.items())]
+        sizes = [tuple(batch if size == BATCH else size for size in one["shape"]) for _, one in sorted(arrays.items())]
+        return [
+            jax.ShapeDtypeStruct(shape, one["dtype"])
+            for shape, (_, one) in zip(sizes, sorted(arrays.items()), strict=True)
+        ]
 
     def same_signature(*_: jax.Array) -> tuple[jax.Array, ...]:
         return tuple(jnp.zeros(one.shape, one.dtype) for one in shapes(described["outputs"]))

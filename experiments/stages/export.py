@@ -26,10 +26,10 @@ class ExportSettings(StageSettings):
         surrogate: surrogate that is written as programs, in place of a store.
         out: the file, or the directory of the programs.
         sizes: numbers of atoms of a molecule or of nodes of a mesh, padding included, each of a program.
-        batch: molecules, meshes, rows or samples of a batch of a program.
+        batch: molecules, meshes, rows or samples of a batch of a program; 0 for any number, chosen when it is called.
 
     Raises:
-        ValueError: the batch is below 1.
+        ValueError: the batch is below 0.
     """
 
     store: str | None = None
@@ -39,8 +39,8 @@ class ExportSettings(StageSettings):
     batch: int = 1
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch must be 1 or more, got {self.batch}")
+        if self.batch < 0:
+            raise ValueError(f"batch must be 0 or more, got {self.batch}")
 
 
 def export(config: DictConfig, run_dir: Path) -> None:

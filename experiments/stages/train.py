@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.files import write_json
 from data.reading_summary import Reading
-from data.settings import build
+from data.settings import build, names
 from data.terminal import show_pairs
 from experiments.application.run_directory import configuration_checked, refuse_default_directory
 from experiments.application.stage import StageSettings, application, first_rejects, reading_shown
@@ -20,6 +20,7 @@ from experiments.campaigns.cheaper_simulator import rung_of
 from surrogates.family import family_of
 from surrogates.learning.devices import enable_compilation_cache, is_first
 from surrogates.learning.fit_note import note_fit
+from surrogates.learning.label_source import label_sources, save_label_sources
 from surrogates.learning.processes import DeviceConfig, news_awaited, processes_joined
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.task import VALIDATION, Task
@@ -31,6 +32,7 @@ class TrainSettings(StageSettings):
     """The keys of `understudy train`; each group is checked where it is used.
 
     Attributes:
+        level: level of theory of labels whose file does not say it.
         launcher: what starts all processes; see `experiments.launching.training`.
     """
 
@@ -41,6 +43,7 @@ class TrainSettings(StageSettings):
     tune: Any = MISSING
     baseline: Any = None
     on: str | None = None
+    level: str | None = None
     cross_validation: int | None = None
     rung: Any = MISSING
     launcher: Any = None
@@ -59,9 +62,15 @@ def train(config: DictConfig, run_dir: Path) -> None:
         metrics = train_on(task, read_data(task, run_dir), run_dir, trained=trained)
     if not is_first():
         return
+    save_label_sources(run_dir / "surrogate", label_sources(_label_files(config.data), settings.level))
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     page = _page(task, trained, run_dir, metrics)
     show_pairs("Trained", {**closing_rows(metrics), **page, "surrogate": run_dir / "surrogate"})
+
+
+def _label_files(data: Mapping[str, Any]) -> list[Path]:
+    """The files of labels that the settings of the data name."""
+    return [Path(name) for name in names(data.get("file") or data.get("train"))]
 
 
 def _page(

@@ -13,7 +13,7 @@ from surrogates.fields.surrogate import FieldSurrogate
 from surrogates.stablehlo import Program
 
 
-def programs(surrogate: FieldSurrogate, sizes: Sequence[int], batch: int) -> tuple[list[Program], dict[str, Any]]:
+def programs(surrogate: FieldSurrogate, sizes: Sequence[int], batch: Any) -> tuple[list[Program], dict[str, Any]]:
     """One program, and what the card says beside it.
 
     The answer is the mean of the members, in the units of the samples; bands and the domain are left out.
@@ -43,9 +43,10 @@ def programs(surrogate: FieldSurrogate, sizes: Sequence[int], batch: int) -> tup
     steps = len(layout.axis("time").values) - 1 + layout.lead if layout.evolves else 0
 
     def function(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        initial = arrays.get("initial", jnp.zeros((batch, *layout.points, layout.channels), jnp.float32))
-        static = arrays.get("static", jnp.zeros((batch, *layout.points, 0), jnp.float32))
-        parameters = arrays.get("parameters", jnp.zeros((batch, 0), jnp.float32))
+        samples = next(iter(arrays.values())).shape[0]
+        initial = arrays.get("initial", jnp.zeros((samples, *layout.points, layout.channels), jnp.float32))
+        static = arrays.get("static", jnp.zeros((samples, *layout.points, 0), jnp.float32))
+        parameters = arrays.get("parameters", jnp.zeros((samples, 0), jnp.float32))
         return {"answer": surrogate.predict_traced(initial, static, parameters, steps)[:, layout.lead :]}
 
     def array(*shape: int) -> jax.ShapeDtypeStruct:

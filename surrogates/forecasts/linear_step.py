@@ -93,7 +93,7 @@ class LinearStep:
             phase: sine and cosine of the phase in the year of the next states; see `sun.year_phase`.
         """
         coefficients = (past * self.weight) @ self.vectors
-        added = coefficients.reshape(len(past), -1) @ self.maps @ self.vectors.T / self.weight
+        added = coefficients.reshape(past.shape[0], -1) @ self.maps @ self.vectors.T / self.weight
         return past[:, -1] * self.kept + phase @ self.cycle + added
 
 

@@ -211,7 +211,7 @@ class ForecastModel(nnx.Module):
     ) -> Float[Array, "batch latitude longitude channel"]:
         std, step = jnp.asarray(self.scale.std), jnp.asarray(self.scale.increment_std)
         seen = [a / std for a in (anomalies if self.first is None else [*anomalies, first])]
-        wide = [jnp.broadcast_to(k, (len(present), *k.shape[1:])) for k in forcings]
+        wide = [jnp.broadcast_to(k, (present.shape[0], *k.shape[1:])) for k in forcings]
         gain = one(jnp.concatenate([*seen, *wide], axis=-1), noise)
         if self.harmonics is not None:
             added = self.harmonics.forward(gain)
@@ -266,7 +266,7 @@ class ForecastModel(nnx.Module):
         """The usual states `steps` steps later, from the table."""
         table = jnp.asarray(self.usual[...])
         if len(self.scale.hours) == 1:
-            return table[jnp.zeros(len(days), jnp.int32)]
+            return table[jnp.zeros(days.shape[0], jnp.int32)]
         _, second = later(days, seconds, steps * self.step_s)
         return table[jnp.searchsorted(jnp.asarray(self.scale.hours), second // 3600)]
 
@@ -280,7 +280,7 @@ class ForecastModel(nnx.Module):
             fields.append(jnp.stack(light, axis=-1) / SOLAR_CONSTANT)
             if self.scale.seasons:
                 phase = year_phase(days)[:, None, None]
-                fields.append(jnp.broadcast_to(phase, (len(days), *grid.shape, 2)))
+                fields.append(jnp.broadcast_to(phase, (days.shape[0], *grid.shape, 2)))
         return fields
 
 

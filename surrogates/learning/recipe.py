@@ -50,6 +50,8 @@ class TrainConfig:
         validate_every: epochs between validations.
         mlflow: copy the curves to MLflow's file store under the run directory.
         batch_size: samples in a batch, for the source of batches.
+        weight_noise: relative standard deviation of the noise of every trained weight, drawn anew in each step (see
+            `surrogates.learning.weight_noise`); 0 for none. Validation is without noise.
     """
 
     epochs: int = 50
@@ -68,6 +70,7 @@ class TrainConfig:
     validate_every: int = 1
     mlflow: bool = False
     batch_size: int = 64
+    weight_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name, choices in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
@@ -85,6 +88,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if not 0 <= self.weight_decay < np.inf:
             raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+        if not 0 <= self.weight_noise < 1:
+            raise ValueError(f"weight_noise must lie in [0, 1), got {self.weight_noise}")
         if self.checkpoint_every_s is not None and not self.checkpoint_every_s >= 0:
             raise ValueError(f"checkpoint_every_s must be 0 or more, got {self.checkpoint_every_s}")
         if not (np.isfinite(self.learning_rate) and np.isfinite(self.clip_norm)):

@@ -13,6 +13,7 @@ from flax import nnx
 
 from simulators.precision import jit_float32
 from surrogates.learning.recipe import TrainConfig, optimiser
+from surrogates.learning.weight_noise import noisy
 
 Batch = Any
 Stats = dict[str, tuple[jax.Array, jax.Array]]
@@ -77,6 +78,8 @@ def training_step(graph: Any, loss: LossFn, config: TrainConfig) -> Callable[...
     def step(state: TrainState, fixed: Any, batch: Batch, moment: Moment) -> tuple[TrainState, Stats, jax.Array]:
         def objective(weights: Any) -> tuple[jax.Array, Stats]:
             key = jax.random.fold_in(moment.key, state.step)
+            if config.weight_noise:
+                weights = noisy(weights, config.weight_noise, key)
             return loss(nnx.merge(graph, weights, fixed), batch, key, moment.progress)
 
         (value, stats), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)

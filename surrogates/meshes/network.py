@@ -152,7 +152,7 @@ class MeshNetwork(nnx.Module):
         member = jnp.where(present, member, 0.0)
         count = jnp.maximum(member.sum(1), 1.0)
         means = jnp.einsum("mnk,mnf->mkf", member, nodes) / count[..., None]
-        return means.reshape(len(means), -1)
+        return means.reshape(means.shape[0], -1)
 
 
 def mesh_loss(

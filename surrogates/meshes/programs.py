@@ -16,7 +16,7 @@ from surrogates.meshes.surrogate import MeshSurrogate
 from surrogates.stablehlo import Program, refuse_few_digits
 
 
-def programs(surrogate: MeshSurrogate, sizes: Sequence[int], batch: int) -> tuple[list[Program], dict[str, Any]]:
+def programs(surrogate: MeshSurrogate, sizes: Sequence[int], batch: Any) -> tuple[list[Program], dict[str, Any]]:
     """One program for each padded number of nodes, and what the card says beside them.
 
     The inputs are those of `data.meshes.graphs.pad`, with parameters in their units. The outputs are the mean of the
@@ -45,14 +45,14 @@ def programs(surrogate: MeshSurrogate, sizes: Sequence[int], batch: int) -> tupl
     (p_mean, p_std), (f_mean, f_std), (s_mean, s_std) = (np.array(g, np.float32).reshape(-1, 2).T for g in groups)
 
     def function(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        nodes = arrays["node_features"].shape[1]
+        meshes, nodes = arrays["node_features"].shape[:2]
         mask = arrays["node_mask"]
-        parameters = (arrays["parameters"] - p_mean) / p_std if p_mean.size else jnp.zeros((batch, 0), jnp.float32)
-        spread = jnp.broadcast_to(parameters[:, None], (batch, nodes, p_mean.size)) * mask[..., None]
+        parameters = (arrays["parameters"] - p_mean) / p_std if p_mean.size else jnp.zeros((meshes, 0), jnp.float32)
+        spread = jnp.broadcast_to(parameters[:, None], (meshes, nodes, p_mean.size)) * mask[..., None]
         graphs = MeshBatch(
             jnp.concatenate([arrays["node_features"], spread], axis=2),
             arrays["edge_features"], arrays["senders"], arrays["receivers"], mask, arrays["edge_mask"],
-            mask.any(axis=1), jnp.zeros((batch, nodes, 0)), jnp.zeros((batch, 0)),
+            mask.any(axis=1), jnp.zeros((meshes, nodes, 0)), jnp.zeros((meshes, 0)),
         )  # fmt: skip
         fields, scalars = nnx.merge(surrogate._graph, jax.tree.map(jnp.asarray, surrogate._state))(graphs)
         answer: dict[str, jax.Array] = {}

@@ -15,7 +15,7 @@ from surrogates.parameters.surrogate import ParameterSurrogate
 from surrogates.stablehlo import Program, refuse_few_digits
 
 
-def programs(surrogate: ParameterSurrogate, sizes: Sequence[int], batch: int) -> tuple[list[Program], dict[str, Any]]:
+def programs(surrogate: ParameterSurrogate, sizes: Sequence[int], batch: Any) -> tuple[list[Program], dict[str, Any]]:
     """One program, and what the card says beside it.
 
     The outputs are the mean of the members and their standard deviation, before its calibration, in the units of the
@@ -62,9 +62,9 @@ def programs(surrogate: ParameterSurrogate, sizes: Sequence[int], batch: int) ->
         for columns, floor in quantities.logarithms:
             value = value.at[:, columns].set(jnp.maximum(jnp.exp(value[:, columns]) - floor, 0.0))
         for columns, length in quantities.shares:
-            groups = value[:, columns].reshape(batch, -1, length)
+            groups = value[:, columns].reshape(value.shape[0], -1, length)
             total = groups.sum(axis=-1, keepdims=True)
-            value = value.at[:, columns].set((groups / jnp.where(total > 0, total, 1.0)).reshape(batch, -1))
+            value = value.at[:, columns].set((groups / jnp.where(total > 0, total, 1.0)).reshape(value.shape[0], -1))
         for columns, floor in quantities.logarithms:
             std = std.at[:, columns].multiply(value[:, columns] + floor)
         return {"value": value, "std": std}

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ase.data import chemical_symbols
 from flax import nnx
 
@@ -25,7 +24,7 @@ MEANINGS = {
 }
 
 
-def programs(potential: PotentialSurrogate, sizes: Sequence[int], batch: int) -> tuple[list[Program], dict[str, Any]]:
+def programs(potential: PotentialSurrogate, sizes: Sequence[int], batch: Any) -> tuple[list[Program], dict[str, Any]]:
     """One program for each number of atoms, and what the card says beside them.
 
     The energy of a molecule is the sum of `atomic_energy` and of the reference energies of its atoms, to be added in
@@ -46,12 +45,12 @@ def programs(potential: PotentialSurrogate, sizes: Sequence[int], batch: int) ->
         raise InputError("the potential has learned no energies", where="surrogate", remedy="Train one with energies")
     if not sizes or min(sizes) < 1:
         raise InputError("the numbers of atoms are not named", where="sizes", remedy="Give sizes=[9,21], for example")
-    head = np.full(batch, facts.index, np.int32)
 
     def function(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         model = nnx.merge(potential._graph, jax.tree.map(jnp.asarray, potential._state))
         numbers, positions = arrays["numbers"], arrays["positions"]
-        answer = model(System(numbers, positions, arrays["charge"], jnp.asarray(head), None, None))
+        head = jnp.full(numbers.shape[:1], facts.index, jnp.int32)
+        answer = model(System(numbers, positions, arrays["charge"], head, None, None))
         return {"atomic_energy": answer.atomic.mean(axis=0), "forces": answer.forces.mean(axis=0)}
 
     def shapes(n: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -18,7 +18,7 @@ from surrogates.properties.surrogate import PropertySurrogate
 from surrogates.stablehlo import Program
 
 
-def programs(surrogate: PropertySurrogate, sizes: Sequence[int], batch: int) -> tuple[list[Program], dict[str, Any]]:
+def programs(surrogate: PropertySurrogate, sizes: Sequence[int], batch: Any) -> tuple[list[Program], dict[str, Any]]:
     """One program for each padded size of molecules, and what the card says beside them.
 
     The inputs are those of `data.molecules.graphs.GraphBatch`, which `data.molecules.featurise` makes of SMILES. The
@@ -53,7 +53,7 @@ def programs(surrogate: PropertySurrogate, sizes: Sequence[int], batch: int) -> 
     def function(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         graphs = GraphBatch(
             arrays["atoms"], arrays["bonds"], arrays["bond_atoms"], arrays["atom_counts"],
-            mask=jnp.ones(batch, bool), labels=jnp.zeros((batch, 0)),
+            mask=arrays["atom_counts"] > 0, labels=jnp.zeros((arrays["atoms"].shape[0], 0)),
         )  # fmt: skip
         inputs = read(graphs, lookup=True)
         members = jnp.stack([_on_device(member)(inputs) for member in surrogate.model.members])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from ase.data import chemical_symbols
@@ -20,12 +21,15 @@ from data.meshes.graphs import pad as pad_meshes
 from data.molecules.featurise import encode
 from data.molecules.graphs import pad
 from data.spec import Variable
+from data.store.records import RecordStore
 from data.structures.structures import Structures
 from experiments.exporting.surrogate_programs import export_surrogate
+from surrogates.forecasts.sun import clock
+from surrogates.learning.label_source import label_sources, read_label_sources, save_label_sources
 from surrogates.learning.normalise import Standardise
 from surrogates.learning.rung import Line
 from surrogates.saved import load_surrogate
-from surrogates.stablehlo import LoadedPrograms, refuse_few_digits
+from surrogates.stablehlo import LoadedPrograms, Program, any_number, refuse_few_digits, write_programs
 
 
 def exported(kind: str, place: Path, sizes: tuple[int, ...] = (), batch: int = 1) -> tuple[Any, LoadedPrograms]:
@@ -131,6 +135,94 @@ def test_tables_have_the_same_values(tmp_path: Path, change: str) -> None:
     assert programs.card["domain"]["speed"] == [0.1, 10.0]
 
 
+def test_a_step_of_a_forecaster_repeats_to_the_same_forecast(tmp_path: Path) -> None:
+    surrogate, programs = exported("forecasts", tmp_path, batch=0)
+    rng = np.random.default_rng(0)
+    layout = surrogate.layout
+    size = (*layout.grid.shape, len(layout.channels))
+    past = np.asarray(surrogate.model.usual[...])[:1, None] + rng.normal(size=(2, surrogate.history, *size))
+    times = np.array(["2001-01-01T00:00", "2001-07-01T18:00"], "datetime64[s]")
+    expected = surrogate.forecast_arrays(past, times, 3)[:, 0]
+    days, seconds = clock(times)
+    arrays = {"past": np.repeat(past[None], surrogate.model.members, axis=0), "days": days, "seconds": seconds}
+    for lead in range(3):
+        arrays = programs("step", arrays)
+        np.testing.assert_allclose(arrays["state"], expected[:, lead], rtol=1e-5, atol=1e-5)
+    assert np.abs(expected[:, 2] - past[:, -1]).max() > 1e-2
+    hours = (np.array([0, 18]) + 3 * layout.step_hours) % 24
+    np.testing.assert_array_equal(arrays["seconds"], 3600 * hours)
+    assert programs.card["step_hours"] == layout.step_hours
+    assert programs.card["precision"]["mixing_products"] == "float32"
+    assert programs.card["programs"][0]["inputs"]["days"]["shape"] == ["batch"]
+
+
+def test_experts_of_a_mixture_are_programs_and_a_table_says_which_takes_a_molecule(tmp_path: Path) -> None:
+    mixture, programs = exported("mixture", tmp_path, (4,), batch=0)
+    card, gate = programs.card["experts"], programs.card["gate"]
+    assert list(card) == list(mixture.names)
+    molecules = [np.array([8, 1, 1]), np.array([1, 1]), np.array([8, 8])]
+    asked = 0
+    for numbers in molecules:
+        structure = Structures.from_arrays([numbers], [WATER[: len(numbers)]])
+        symbols = [chemical_symbols[z] for z in numbers]
+        can = [set(symbols) <= set(one["elements"]) and 0 in one["charges_e"] for one in card.values()]
+        assert can == mixture.eligible(structure)[0].tolist()
+        if not any(can):
+            continue
+        counts = np.array([symbols.count(symbol) for symbol in gate["elements"]], float)
+        described = np.array([*np.log1p(counts), np.log1p(counts.sum()), 0.0])
+        score = np.where(can, described @ np.array(gate["kernel"]) + np.array(gate["bias"]), -np.inf)
+        share = np.exp(score - score.max()) / np.exp(score - score.max()).sum()
+        chosen = int(mixture.route(structure)[0])
+        if share.max() >= gate["certain"]:
+            assert int(share.argmax()) == chosen
+        expert = card[mixture.names[chosen]]
+        padded = {"numbers": np.zeros((1, 4), int), "positions": np.zeros((1, 4, 3)), "charge": np.zeros(1)}
+        padded["numbers"][0, : len(numbers)] = numbers
+        padded["positions"][0, : len(numbers)] = WATER[: len(numbers)] - WATER[: len(numbers)].mean(axis=0)
+        answer = programs(expert["programs"][0], padded)
+        energy = answer["atomic_energy"].astype(float).sum()
+        energy += sum(expert["reference_energy_ev"][symbol] for symbol in symbols)
+        assert energy == pytest.approx(mixture.predict_structures(structure).energy[0], abs=1e-5)
+        asked += 1
+    assert asked
+
+
+def test_one_program_takes_batches_of_any_size_and_refuses_unlike_ones(tmp_path: Path) -> None:
+    surrogate, programs = exported("parameters", tmp_path, batch=0)
+    table = np.array([[0.2, 0.5, -0.5], [1.0, 0.1, 0.9], [9.0, -0.7, 0.0]])
+    mean, _ = surrogate.predict_quantities(table)
+    for rows in (1, 3):
+        answer = programs("table", {"parameters": table[:rows]})
+        expected = surrogate.facts.quantities.outputs(mean)[:rows]
+        np.testing.assert_allclose(answer["value"], expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match=r"parameters has shape \(3, 2\), not \(3, 3\)"):
+        programs("table", {"parameters": table[:, :2]})
+    with pytest.raises(InputError, match="parameters has shape"):
+        programs("table", {"parameters": table[:0]})
+    inputs = {"x": jax.ShapeDtypeStruct((any_number(),), "float32")}
+    fixed = Program("fixed", lambda arrays: {"y": arrays["x"] * len(arrays["x"])}, inputs, {"x": "1", "y": "1"})
+    with pytest.raises(InputError, match="the network of fixed cannot be computed for a batch of any size"):
+        write_programs(tmp_path / "fixed", [fixed], {})
+
+
+def test_the_card_says_what_made_the_labels_and_how_products_are_computed(tmp_path: Path) -> None:
+    directory, _ = unpack("surrogates/parameters", tmp_path / "saved")
+    assert read_label_sources(directory) is None
+    provenance = {"simulator": "pyscf", "version": "2.10", "settings": {"xc": "pbe"}, "fingerprint": "ab"}
+    x, y = (Variable(name, (), "1", "float64", name) for name in "xy")
+    RecordStore.create(tmp_path / "labels.zarr", (x,), (y,), provenance=provenance).close()
+    sources = label_sources([tmp_path / "labels.zarr", Path("gaps.csv")], "B3LYP/6-31G(2df,p)")
+    save_label_sources(directory, sources)
+    export_surrogate(str(directory), tmp_path / "out", (), 1)
+    card = LoadedPrograms(tmp_path / "out").card
+    assert card["labels"] == [
+        {"file": "labels.zarr", **provenance, "level": "B3LYP/6-31G(2df,p)"},
+        {"file": "gaps.csv", "level": "B3LYP/6-31G(2df,p)"},
+    ]
+    assert card["precision"] == {"arrays": "float32", "mixing_products": "float32", "other_products": "float32"}
+
+
 def test_what_cannot_be_exported_is_refused_and_a_changed_program_too(tmp_path: Path) -> None:
     directory, _ = unpack("surrogates/potentials", tmp_path / "saved")
     with pytest.raises(InputError, match="numbers of atoms are not named"):
@@ -139,8 +231,11 @@ def test_what_cannot_be_exported_is_refused_and_a_changed_program_too(tmp_path: 
     with pytest.raises(InputError, match="numbers of nodes are not named"):
         export_surrogate(str(meshes), tmp_path / "none", (), 1)
     mixture, _ = unpack("surrogates/mixture", tmp_path / "mixture")
-    with pytest.raises(InputError, match="a surrogate of mixture is not exported"):
+    with pytest.raises(InputError, match="numbers of atoms are not named"):
         export_surrogate(str(mixture), tmp_path / "none", (), 1)
+    forecaster, _ = unpack("surrogates/forecasts", tmp_path / "forecaster")
+    with pytest.raises(InputError, match="the grid is that of training"):
+        export_surrogate(str(forecaster), tmp_path / "none", (3,), 1)
     with pytest.raises(InputError, match=r"temperature varies by 0\.01 about 300"):
         refuse_few_digits(["speed", "temperature"], [(1.0, 0.5), (300.0, 0.01)])
     export_surrogate(str(directory), tmp_path / "out", (2,), 1)

@@ -42,7 +42,8 @@ class Embedding(nnx.Module):
             shape = None if parameters is None else parameters.shape
             raise ValueError(f"the network is conditioned on {self.parameters} parameters, got {shape}")
         if self.kind == "sinusoidal":
-            angles = (parameters[..., None] * jnp.asarray(FREQUENCIES, parameters.dtype)).reshape(len(parameters), -1)
+            angles = parameters[..., None] * jnp.asarray(FREQUENCIES, parameters.dtype)
+            angles = angles.reshape(parameters.shape[0], -1)
             parameters = jnp.concatenate([parameters, jnp.sin(angles), jnp.cos(angles)], axis=-1)
         return self.second(nnx.silu(self.first(parameters)))
 
@@ -63,7 +64,7 @@ class FiLM(nnx.Module):
         self, h: Float[Array, "batch *space channels"], features: Float[Array, "batch width"]
     ) -> Float[Array, "batch *space channels"]:
         """The scaled and shifted h."""
-        both = self.map(features).reshape(len(features), *(1,) * (h.ndim - 2), -1).astype(h.dtype)
+        both = self.map(features).reshape(features.shape[0], *(1,) * (h.ndim - 2), -1).astype(h.dtype)
         scale, shift = jnp.split(both, 2, axis=-1)
         return h * (1 + scale) + shift
 

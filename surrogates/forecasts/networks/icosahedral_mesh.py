@@ -146,9 +146,9 @@ class MeshNet(nnx.Module):
     ) -> Float[Array, "batch latitude longitude outputs"]:
         """The answer on the grid of x."""
         fine = self.encode(x)
-        flat = fine.reshape(len(x), -1, fine.shape[-1])
+        flat = fine.reshape(x.shape[0], -1, fine.shape[-1])
         vertices = jnp.broadcast_to(
-            self.begin(jnp.asarray(self.place.values)), (len(x), len(self.place.values), flat.shape[-1])
+            self.begin(jnp.asarray(self.place.values)), (x.shape[0], len(self.place.values), flat.shape[-1])
         )
         h = vertices + self.inward(flat, vertices)
         for block in self.blocks:

@@ -169,7 +169,7 @@ class Encoder(nnx.Module):
         expected = (*self.shape.grid.shape, self.shape.inputs)
         if x.shape[1:] != expected:
             raise ValueError(f"the network takes fields of shape {expected}, got {x.shape[1:]}")
-        place = jnp.broadcast_to(jnp.asarray(self.place.values), (len(x), *self.place.values.shape))
+        place = jnp.broadcast_to(jnp.asarray(self.place.values), (x.shape[0], *self.place.values.shape))
         return self.mlp(jnp.concatenate([x, place], axis=-1).astype(self.dtype))
 
 

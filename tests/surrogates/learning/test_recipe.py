@@ -75,6 +75,8 @@ def flat(model: nnx.Module) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(("name", "loss"), [("amsgrad", linear_problem.loss), ("muon", scheduled)])
 def test_a_run_that_broke_ends_with_the_very_same_bytes(name: str, loss: LossFn, tmp_path: Path) -> None:
     config = TrainConfig(epochs=3, optimiser=name, learning_rate=0.02, ema_decay=0.9, checkpoint_every_s=0.0, seed=3)
+    # Noise of a step depends on its number alone, so that a resumed run has the same.
+    config = replace(config, weight_noise=0.05 if name == "muon" else 0.0)
     whole = run(tmp_path / "whole", replace(config, checkpoint_every_s=None), loss=loss)
     source = Source(broken=2)
     with pytest.raises(OSError, match="disk"):
