@@ -1,16 +1,21 @@
-"""The exact test of a recall from audits of what was left out: uniform draws without replacement from two strata.
+"""The exact test of a recall from audits of what was left out: uniform draws without replacement from strata.
 
 The best candidates are labelled, and so is all that the model was trained on; K hits are among them. The others are
-divided by their scores, before one of them is drawn, into those near the cut and those far from it. Let a stratum of n
-candidates hold a hits, and let m of its candidates be drawn without replacement; the number of hits among the draws is
-hypergeometric. The hypothesis "the strata hold M hits or more" does not say how the hits are shared out, so that its
-p-value is the largest one of all ways to share them out:
+divided by their scores, before one of them is drawn, into strata from the cut down to those far from it. Let a stratum
+of n candidates hold a hits, and let m of its candidates be drawn without replacement; the number of hits among the
+draws is hypergeometric. The hypothesis "the strata hold M hits or more" does not say how the hits are shared out, so
+that its p-value is the largest one of all ways to share them out:
 
-    p(M) = max over a + b = M of P(draws as good as the observed ones | a near, b far).
+    p(M) = max over sum(a_s) = M of P(T <= t | a),    T = sum over s of w_s * (hits drawn from stratum s),
 
-Draws are as good if they hold fewer hits far from the cut, or as many there and no more near it: a hit far from the cut
-says that the score is misleading. Any order that is fixed before the draws is valid; this one has the largest power
-where the score is good. Nothing is assumed about the score.
+with t the observed T. A hit weighs more where fewer candidates are drawn, since it stands for more of them. With
+f_s the drawn share of stratum s, c = `SHARE_OF_LEAST` min(f_s) and
+
+    w_s = -log(1 - c / f_s),
+
+each hit, in whatever stratum, has the same expectation of exp(-w) or 1, by whether it is drawn: 1 - f_s + f_s exp(-w_s)
+= 1 - c. So no way to share the hits out is much harder to refute than others, and strata may be drawn as densely as
+hits are expected in them. Any order that is fixed before the draws is valid. Nothing is assumed about the score.
 
 With x hits drawn, the recall is below r exactly if the hits that stay unlabelled are more than (1 - r)/r times the hits
 that are labelled, so that the promise holds with the probability 1 - delta if p(M) <= delta for
@@ -25,6 +30,7 @@ bound of a hypergeometric variable (Buonaccorsi, The American Statistician 1987,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -32,10 +38,17 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import hypergeom
 
-#: The candidates near the cut are so many times the labelled ones above it.
-NEAR = 2
+#: Ends of the strata near the cut, as ranks below it over the number of labelled candidates above it; the far stratum
+#: begins after the last one.
+NEAR = (0.5, 2.0)
+#: Hits that are expected in each of these strata, relative to each other.
+NEAR_HITS = (0.6, 0.4)
 #: The share of the far stratum that is drawn, in units of the share that proves the recall if no draw is a hit.
 SLACK = 1.25
+#: The c of the weights of hits, over the least share that is drawn of a stratum.
+SHARE_OF_LEAST = 0.8
+#: Numbers of hits of a stratum that are tried; more are tried in steps, each of which stands for those up to the next.
+TRIED = 150
 
 
 @dataclass(frozen=True)
@@ -60,49 +73,72 @@ class Stratum:
             raise ValueError(f"hits must not outnumber draws, nor draws candidates; got {self}")
 
 
-def hits_p_value(near: Stratum, far: Stratum, hits: int) -> float:
-    """The p-value of "the two strata held this many hits or more before the draws".
+def hits_p_value(strata: Sequence[Stratum], hits: int) -> float:
+    """The p-value of "the strata held this many hits or more before the draws".
 
     Args:
-        near: candidates whose scores are near the cut.
-        far: the others, among which hits are a surprise.
-        hits: number of hits in both strata together, drawn ones counted.
+        strata: from the cut down; at most three.
+        hits: number of hits in all strata together, drawn ones counted.
     """
-    least, most = max(near.hits, hits - far.size), min(near.size, hits - far.hits)
-    if least > most:
+    strata = [s for s in strata if s.size]
+    if hits <= sum(s.hits for s in strata):
+        return 1.0
+    if hits > sum(s.size - (s.drawn - s.hits) for s in strata):
         # What was drawn contradicts it, or there are not as many candidates.
-        return 0.0 if hits > near.hits + far.hits else 1.0
-    in_near = np.arange(least, most + 1)
-    in_far = hits - in_near
-    fewer_far = _at_most(far, far.hits - 1, in_far)
-    p = fewer_far + (_at_most(far, far.hits, in_far) - fewer_far) * _at_most(near, near.hits, in_near)
-    return float(min(1.0, p.max()))
+        return 0.0
+    if not all(s.drawn for s in strata):
+        # All of the hits, or as many as fit, may lie where nothing was drawn.
+        full = [s for s in strata if s.drawn]
+        left = hits - sum(s.size for s in strata if not s.drawn)
+        return hits_p_value(full, left) if left > 0 else 1.0
+    if len(strata) > 3:
+        raise ValueError(f"at most three strata, got {len(strata)}")
+    weights = hit_weights(strata)
+    # The lightest hits come last, where their numbers are summed up.
+    order = np.argsort(-weights, kind="stable")
+    strata, weights = [strata[k] for k in order], weights[order]
+    strata = [Stratum(1, 1, 0)] * (3 - len(strata)) + strata
+    weights = np.concatenate([np.full(3 - len(weights), np.inf), weights])
+    limit = float(sum(w * s.hits for w, s in zip(weights, strata, strict=True) if s.hits))
+    return _largest(strata, weights, limit, hits)
 
 
-def _at_most(stratum: Stratum, drawn_hits: int, hits: Int[np.ndarray, " case"]) -> Float[np.ndarray, " case"]:
-    """Probability that the draws from a stratum hold a number of hits at most, for each number of hits in it."""
-    if not stratum.drawn:
-        # The library has no distribution of draws from nothing.
-        return np.full(len(hits), float(drawn_hits >= 0))
-    return np.asarray(hypergeom.cdf(drawn_hits, stratum.size, hits, stratum.drawn), np.float64)
+def hit_weights(strata: Sequence[Stratum]) -> Float[np.ndarray, " stratum"]:
+    """How much a hit among the draws weighs, by stratum: the w_s of this module; every stratum has draws."""
+    share = np.array([s.drawn / s.size for s in strata])
+    return -np.log1p(-SHARE_OF_LEAST * share.min() / share)
 
 
-def most_hits(near: Stratum, far: Stratum, delta: float) -> int:
-    """Upper bound of the number of hits in both strata before the draws, with confidence 1 - delta.
+def _largest(strata: Sequence[Stratum], weights: Float[np.ndarray, " stratum"], limit: float, hits: int) -> float:
+    """The largest P(T <= limit) of all ways to share hits out among three strata, of falling weights."""
+    step = max(1, hits // TRIED)
+    tried = np.arange(0, hits + 1, step)
+    # Fewer hits make a small T likelier, so that the least numbers that a step stands for bound it from above.
+    first, second = (tried[(tried + step - 1 >= s.hits) & (tried <= s.size - s.drawn + s.hits)] for s in strata[:2])
+    light = strata[2]
+    rest = hits - (first[:, None] + step - 1) - (second[None, :] + step - 1)
+    most = light.size - light.drawn + light.hits
+    possible = (hits - first[:, None] - second[None, :] >= light.hits) & (rest <= most)
+    counts, place = np.unique(np.clip(rest, light.hits, most), return_inverse=True)
+    place = place.reshape(rest.shape)
+    heavy, middle = (_chances(s, some, limit / w) for s, some, w in zip(strata, (first, second), weights, strict=False))
+    reach = min(light.drawn, math.floor(limit / weights[2] + 1e-9))
+    at_most = np.cumsum(_chances(light, counts, float(reach)), axis=1)
+    total = np.zeros(possible.shape)
+    for x in range(heavy.shape[1]):
+        for y in range(middle.shape[1]):
+            spent = sum(w * n for w, n in zip(weights, (x, y), strict=False) if n)
+            if spent > limit * (1 + 1e-12) + 1e-12:
+                break
+            last = min(at_most.shape[1] - 1, math.floor((limit - spent) / weights[2] + 1e-9))
+            total += heavy[:, x, None] * middle[None, :, y] * at_most[place, last]
+    return float(min(1.0, np.where(possible, total, 0.0).max()))
 
-    Args:
-        near, far: see `hits_p_value`.
-        delta: largest probability that there were more hits.
-    """
-    low, high = near.hits + far.hits, near.size + far.size - (near.drawn - near.hits) - (far.drawn - far.hits)
-    # The p-value falls with the number of hits: the last one that is not rejected is found by halving.
-    while low < high:
-        middle = (low + high + 1) // 2
-        if hits_p_value(near, far, middle) > delta:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+
+def _chances(stratum: Stratum, hits: Int[np.ndarray, " case"], most: float) -> Float[np.ndarray, "case drawn"]:
+    """Probability of each number of hits among the draws, up to `most`, for each number of hits in a stratum."""
+    drawn = np.arange(min(stratum.drawn, math.floor(most + 1e-9)) + 1)
+    return np.asarray(hypergeom.pmf(drawn[None, :], stratum.size, hits[:, None], stratum.drawn), np.float64)
 
 
 def fewest_refuted(labelled_hits: int, drawn_hits: int, recall: float, failed: int = 0) -> int:
@@ -125,19 +161,22 @@ class AuditDraws:
 
     Attributes:
         thresholds: in ascending order, chosen before the draws, from the edge of the far stratum to the cut.
-        near_below: number of candidates of the near stratum with a score below each threshold.
-        near_scores: score of each draw of the near stratum.
+        edges: scores that separate the strata near the cut, in ascending order; the least one is the edge of the far
+            stratum.
+        near_below: number of candidates of each near stratum, from the cut down, with a score below each threshold.
+        near_scores: score of each draw of these strata.
         near_hits: whether it is a hit, or has no label.
         far: the far stratum; draws without a label count as hits.
         labelled_hits: number of labelled hits, drawn ones counted.
         failed: number of candidates, drawn or not, of which no label could be had.
 
     Raises:
-        ValueError: thresholds do not ascend, or an entry is missing.
+        ValueError: thresholds or edges do not ascend, or an entry is missing.
     """
 
     thresholds: Float[np.ndarray, " threshold"]
-    near_below: Int[np.ndarray, " threshold"]
+    edges: Float[np.ndarray, " near"]
+    near_below: Int[np.ndarray, "near threshold"]
     near_scores: Float[np.ndarray, " draw"]
     near_hits: Bool[np.ndarray, " draw"]
     far: Stratum
@@ -145,29 +184,37 @@ class AuditDraws:
     failed: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.thresholds) != len(self.near_below) or not (np.diff(self.thresholds) > 0).all():
-            raise ValueError("thresholds must ascend, and each needs the number of candidates below it")
+        shape = (len(self.edges), len(self.thresholds))
+        if self.near_below.shape != shape or not (np.diff(self.thresholds) > 0).all():
+            raise ValueError("thresholds must ascend, and each needs the numbers of candidates below it")
+        if not (np.diff(self.edges) > 0).all():
+            raise ValueError("edges must ascend")
         if len(self.near_scores) != len(self.near_hits) or np.isnan(self.near_scores).any():
             raise ValueError("each draw needs a score and whether it is a hit")
 
-    def near(self, number: int) -> Stratum:
-        """The candidates of the near stratum below a threshold."""
+    def strata(self, number: int) -> list[Stratum]:
+        """The candidates below a threshold: those near the cut, and the far stratum last."""
         below = self.near_scores < self.thresholds[number]
-        return Stratum(int(self.near_below[number]), int(below.sum()), int(self.near_hits[below].sum()))
+        place = len(self.edges) - np.searchsorted(self.edges, self.near_scores, side="right")
+        near = [
+            Stratum(int(size), int((inside := below & (place == k)).sum()), int(self.near_hits[inside].sum()))
+            for k, size in enumerate(self.near_below[:, number])
+        ]
+        return [*near, self.far]
 
     def p_value(self, number: int, recall: float) -> float:
         """The p-value of "the recall of this threshold is below `recall`"."""
-        near = self.near(number)
-        refuted = fewest_refuted(self.labelled_hits, near.hits + self.far.hits, recall, self.failed)
-        return hits_p_value(near, self.far, refuted)
+        strata = self.strata(number)
+        drawn_hits = sum(s.hits for s in strata)
+        return hits_p_value(strata, fewest_refuted(self.labelled_hits, drawn_hits, recall, self.failed))
 
 
 def strictest_audited_threshold(audit: AuditDraws, recall: float, delta: float) -> float | None:
     """The largest threshold with a promised recall, if all candidates that reach it are labelled, or None.
 
     Thresholds are tested from the smallest one on until one fails (fixed sequence). The draws below a threshold are
-    uniform draws from the candidates below it, so that each test is exact; hits above it that are not labelled yet are
-    not counted, which errs on the safe side.
+    uniform draws from the candidates of each stratum below it, so that each test is exact; hits above it that are not
+    labelled yet are not counted, which errs on the safe side.
 
     Args:
         audit: draws.
@@ -182,20 +229,43 @@ def strictest_audited_threshold(audit: AuditDraws, recall: float, delta: float) 
     return strictest
 
 
-def allocate(near: int, far: int, draws: int, far_share: float) -> tuple[int, int]:
-    """Numbers of draws near and far.
-
-    A share of the far stratum is drawn, and the rest of the draws are near; if that were a smaller share, both strata
-    have the same one.
+def near_ranks(labelled: int, rest: int) -> list[int]:
+    """Sizes of the strata near the cut; the far stratum is what is left.
 
     Args:
-        near, far: sizes of the strata.
+        labelled: number of labelled candidates above the cut.
+        rest: number of the others.
+    """
+    ends = [min(rest, round(end * labelled)) for end in NEAR]
+    return [int(size) for size in np.diff([0, *ends])]
+
+
+def allocate(sizes: Sequence[int], draws: int, far_share: float) -> list[int]:
+    """Numbers of draws of each stratum.
+
+    A share of the far stratum is drawn, and the rest of the draws are near: in proportion to the root of the hits that
+    are expected times the candidates (Neyman, Journal of the Royal Statistical Society 1934, 97, 558), but at least
+    the share of the far stratum. If there are too few draws, all strata have the same share.
+
+    Args:
+        sizes: sizes of the strata, the far one last.
         draws: number of draws in all.
         far_share: share of the far candidates that is drawn if there are as many draws.
     """
-    in_far = min(far, math.ceil(min(far_share, draws / max(1, near + far)) * far), draws)
-    in_near = min(near, draws - in_far)
-    return in_near, min(far, draws - in_near)
+    *near, far = sizes
+    share = min(far_share, draws / max(1, sum(sizes)))
+    in_far = min(far, math.ceil(share * far), draws)
+    left = draws - in_far
+    drawn = [min(size, math.floor(share * size)) for size in near]
+    left -= sum(drawn)
+    density = np.sqrt(np.array(NEAR_HITS[: len(near)]) * np.array(near, np.float64))
+    for k, size in enumerate(near):
+        # What a stratum cannot take falls to those after it.
+        take = round(left * float(density[k] / density[k:].sum())) if density[k:].sum() > 0 else 0
+        take = min(left, max(0, min(size - drawn[k], take)))
+        drawn[k] += take
+        left -= take
+    return [*drawn, min(far, in_far + left)]
 
 
 def quiet_share(labelled_hits: int, recall: float, delta: float) -> float:

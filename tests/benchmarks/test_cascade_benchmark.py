@@ -57,7 +57,7 @@ def test_a_table_counts_labels_and_is_printed_again_from_its_files(
 @pytest.mark.parametrize("misleading", [False, True])
 def test_promises_are_kept_whether_hits_hide_or_not(misleading: bool) -> None:
     """12 of 1,000 hits are missed by a little, or 150 of them have the lowest scores and must not be promised away."""
-    count, repeats, hidden = 50_000, 40, 150 if misleading else 12
+    count, repeats, hidden = 50_000, 20, 150 if misleading else 12
     score = np.linspace(1.0, 0.0, count)
     hit = np.zeros(count, bool)
     hit[: 1000 - hidden] = True

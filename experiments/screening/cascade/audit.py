@@ -1,7 +1,7 @@
 """Cascades of two rungs that label their best candidates first, and promise a recall from an audit of the others.
 
-The draws are uniform and without replacement, near the cut and far from it; see `surrogates.cascade.elusion`. If the
-audit does not prove the recall with the cut as it is, the cut is lowered as far as needed.
+The draws are uniform and without replacement, in strata near the cut and far from it; see `surrogates.cascade.elusion`.
+If the audit does not prove the recall with the cut as it is, the cut is lowered as far as needed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from data.errors import InputError
 from experiments.screening.cascade.population import Population
 from experiments.screening.cascade.settings import CalibrationSettings
 from surrogates.cascade.elusion import (
-    NEAR,
     SLACK,
     AuditDraws,
     Stratum,
     allocate,
+    near_ranks,
     quiet_share,
     strictest_audited_threshold,
 )
@@ -84,8 +84,12 @@ def audit(
     if certain is None:
         certain = population.certain_count(1 - EXPECTED_LOSS * (1 - promise.recall))
     certain = min(certain, population.total // 4)
-    cuts = [population.cut_of(certain + round(NEAR * certain * i / GRID)) for i in range(GRID + 1)]
+    ends = np.cumsum(near_ranks(certain, population.total - certain))
+    cuts = [population.cut_of(certain + round(float(ends[-1]) * i / GRID)) for i in range(GRID + 1)]
     thresholds = np.unique(cuts)
+    # Equal scores may leave fewer strata than planned; the last edge is that of the far stratum.
+    edges = np.unique([thresholds[0], *(population.cut_of(certain + int(end)) for end in ends[:-1])])
+    edges = edges[edges < thresholds[-1]]
     best = _rows(population, lambda score: score >= thresholds[-1])
     rest = population.total - len(best)
     draws = min(how.labels, rest)
@@ -94,17 +98,16 @@ def audit(
     first = ask(best)
     above = int(first.hit.sum())
     _refuse(promise, above, rest, draws)
-    near_below, far_size = _sizes(population, thresholds)
-    near_size = int(near_below[-1])
+    near_below, far_size = _sizes(population, edges, thresholds)
+    sizes = [*(int(size) for size in near_below[:, -1]), far_size]
     share = SLACK * quiet_share(above, promise.recall, promise.stage_delta)
-    in_near, in_far = allocate(near_size, far_size, draws, share)
     rng = np.random.default_rng(how.seed)
-    near_ranks = np.sort(rng.choice(near_size, in_near, replace=False, shuffle=False))
-    far_ranks = np.sort(rng.choice(far_size, in_far, replace=False, shuffle=False))
+    # From the cut down: each stratum ends where the one before it begins.
+    bounds = [thresholds[-1], *edges[::-1], -np.inf]
     drawn = pd.concat(
         [
-            _rows(population, lambda score: (score >= thresholds[0]) & (score < thresholds[-1]), near_ranks),
-            _rows(population, lambda score: score < thresholds[0], far_ranks),
+            _rows(population, _between(low, high), np.sort(rng.choice(size, count, replace=False, shuffle=False)))
+            for size, count, high, low in zip(sizes, allocate(sizes, draws, share), bounds, bounds[1:], strict=False)
         ],
         ignore_index=True,
     )
@@ -115,10 +118,11 @@ def audit(
     near = score >= thresholds[0]
     result = AuditDraws(
         thresholds,
+        edges,
         near_below,
         score[near],
         counted[near],
-        Stratum(far_size, in_far, int(counted[~near].sum())),
+        Stratum(far_size, int((~near).sum()), int(counted[~near].sum())),
         above + int(second.hit.sum()),
         int((~first.labelled).sum() + (~second.labelled).sum()),
     )
@@ -163,14 +167,23 @@ def _rows(
     return pd.concat(frames, ignore_index=True)
 
 
+def _between(low: float, high: float) -> Callable[[Float[np.ndarray, " row"]], Bool[np.ndarray, " row"]]:
+    return lambda score: (score >= low) & (score < high)
+
+
 def _sizes(
-    population: Population, thresholds: Float[np.ndarray, " threshold"]
-) -> tuple[Int[np.ndarray, " threshold"], int]:
-    """Numbers of candidates near the cut with a score below each threshold, and of those far from it."""
-    below = np.zeros(len(thresholds), np.int64)
+    population: Population, edges: Float[np.ndarray, " near"], thresholds: Float[np.ndarray, " threshold"]
+) -> tuple[Int[np.ndarray, "near threshold"], int]:
+    """Numbers of candidates of each near stratum, from the cut down, below each threshold; and of those far from it."""
+    tops = np.append(edges[1:], thresholds[-1])
+    below = np.zeros((len(edges), len(thresholds)), np.int64)
+    far = 0
     for _, score, _ in population.at_least(-np.inf):
-        below += np.searchsorted(np.sort(score), thresholds, side="left")
-    return below - below[0], int(below[0])
+        ordered = np.sort(score)
+        under = np.searchsorted(ordered, np.minimum(thresholds, tops[:, None]), side="left")
+        below += np.maximum(under - np.searchsorted(ordered, edges, side="left")[:, None], 0)
+        far += int(np.searchsorted(ordered, thresholds[0], side="left"))
+    return below[::-1], far
 
 
 def _stage(result: AuditDraws, promise: Promise) -> StageThreshold:
@@ -179,8 +192,7 @@ def _stage(result: AuditDraws, promise: Promise) -> StageThreshold:
     threshold = strictest_audited_threshold(result, promise.recall, delta)
     if threshold is None:
         return StageThreshold(-np.inf, result.labelled_hits, 0, 0.0, float(result.failed > 0), 1 - delta)
-    near = result.near(int(np.searchsorted(result.thresholds, threshold)))
-    strata = (near, result.far)
+    strata = result.strata(int(np.searchsorted(result.thresholds, threshold)))
     estimate = sum(s.hits * (s.size - s.drawn) / max(1, s.drawn) for s in strata) + result.failed
     labelled = result.labelled_hits
     return StageThreshold(
