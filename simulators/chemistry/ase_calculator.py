@@ -1,6 +1,7 @@
 """Any ASE calculator as a simulator: its energy, forces, stress, dipole and charges.
 
-A calculator is a class of the `ase` package, named by its dotted path, or any object that Python code provides.
+A calculator is a class of the `ase` package, or one of a few of other packages (`OTHERS`), named by its dotted path; or
+any object that Python code provides.
 Hjorth Larsen et al., J. Phys.: Condens. Matter 2017, 29, 273002.
 """
 
@@ -46,6 +47,15 @@ PROPERTIES = {
     "dipole_moment": "dipole",
     "mulliken_charges": "charges",
 }
+#: Calculators of other packages that a configuration may name -> parameters that it may give them: such as neither name
+#: a file, which may hold code, nor a charge or a spin, which a request states.
+OTHERS: Mapping[str, frozenset[str]] = {
+    "tblite.ase.TBLite": frozenset(
+        {"method", "accuracy", "electronic_temperature", "guess", "max_iterations", "mixer_damping", "verbosity"}
+    ),
+    "dftd3.ase.DFTD3": frozenset({"method", "damping"}),
+    "dftd4.ase.DFTD4": frozenset({"method"}),
+}
 #: Modules of `ase.calculators` that run programs for molecules and ignore a cell.
 MOLECULAR = frozenset(
     {"acemolecule", "demon", "demonnano", "gamess_us", "gaussian", "mopac", "orca", "psi4", "qchem", "turbomole"}
@@ -54,7 +64,7 @@ MOLECULAR = frozenset(
 RUNS = frozenset({"command", "profile", "binary", "executable", "program"})
 #: Modules of force fields, which have no electrons and therefore ignore charge and spin.
 WITHOUT_ELECTRONS = frozenset(
-    {"acn", "eam", "emt", "ff", "harmonic", "h2morse", "kim", "lj", "morse", "tersoff", "tip3p", "tip4p"}
+    {"acn", "dftd3", "eam", "emt", "ff", "harmonic", "h2morse", "kim", "lj", "morse", "tersoff", "tip3p"} | {"tip4p"}
 )
 
 
@@ -63,7 +73,8 @@ class ASECalculator:
     """A simulator around an ASE calculator, of molecules and, if the calculator is periodic, of slabs and crystals.
 
     Attributes:
-        calculator: dotted path of a class under `ase.calculators`, such as "ase.calculators.emt.EMT".
+        calculator: dotted path of a class under `ase.calculators`, such as "ase.calculators.emt.EMT", or one of
+            `OTHERS`.
         parameters: keyword arguments of the calculator, JSON-serialisable.
         outputs: names from `SUPPORTED` that the calculator implements.
         make: picklable function that makes a calculator, for use from Python; `calculator` is then only a name, and
@@ -83,13 +94,21 @@ class ASECalculator:
             self._class()
 
     def _class(self) -> Callable[..., Any]:
-        # A configuration may only name classes of ASE itself: it must not cause the import of other code.
+        # A configuration may only name classes of ASE and of a list: it must not cause the import of other code.
         module, _, name = self.calculator.rpartition(".")
-        if not module.startswith("ase.calculators."):
+        others = OTHERS.get(self.calculator)
+        if others is None and not module.startswith("ase.calculators."):
             raise InputError(
-                f"{self.calculator!r} is not a class under ase.calculators",
+                f"{self.calculator!r} is neither a class under ase.calculators nor one of {', '.join(OTHERS)}",
                 where="simulator.calculator",
-                remedy="From Python, give ASECalculator(make=...) for a calculator of another package",
+                remedy="From Python, give ASECalculator(make=...) for another calculator",
+            )
+        unlisted = [] if others is None else [key for key in self.parameters if key not in others]
+        if unlisted:
+            raise InputError(
+                f"a configuration does not give this parameter to {name}",
+                where=f"simulator.parameters.{unlisted[0]}",
+                remedy=f"It may give {', '.join(sorted(others or ()))}",
             )
         try:
             cls = getattr(importlib.import_module(module), name)
@@ -118,6 +137,10 @@ class ASECalculator:
         return self.calculator.removeprefix("ase.calculators.").split(".")[0] if self.make is None else ""
 
     @property
+    def _other(self) -> bool:
+        return self.make is None and self.calculator in OTHERS
+
+    @property
     def periodic(self) -> bool:
         """Whether cells are passed to the calculator; the programs in `MOLECULAR` would ignore them."""
         return self.module not in MOLECULAR
@@ -141,7 +164,7 @@ class ASECalculator:
             settings["cells"] = "repeated"
         return {
             "simulator": self.name,
-            "version": f"ase {version('ase')}",
+            "version": f"ase {version('ase')}" + (f", {self.module} {version(self.module)}" if self._other else ""),
             "settings": json.loads(json.dumps(settings)),
         }
 

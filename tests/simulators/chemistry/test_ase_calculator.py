@@ -66,7 +66,7 @@ def test_what_a_calculator_lacks_is_invalid_input() -> None:
     assert caught.value.kind == "invalid_input"
 
 
-@pytest.mark.parametrize("path", ["os.system", "ase.calculators.nothing.Here", "ase.io.read"])
+@pytest.mark.parametrize("path", ["os.system", "ase.calculators.nothing.Here", "ase.io.read", "tblite.ase.Calculator"])
 def test_a_configuration_imports_nothing_but_calculators_of_ase(path: str) -> None:
     with pytest.raises(InputError):
         ASECalculator(path)
@@ -76,6 +76,32 @@ def repeated(atoms: Atoms) -> Geometry:
     return Geometry(
         atoms.numbers.astype(np.int32), atoms.positions, cell=np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)
     )
+
+
+def test_a_calculator_of_another_package_is_named_from_a_list_with_the_charge_of_the_request() -> None:
+    ammonium = Geometry(
+        np.array([7, 1, 1, 1, 1], np.int32),
+        np.array([[0, 0, 0], [0.6, 0.6, 0.6], [-0.6, -0.6, 0.6], [-0.6, 0.6, -0.6], [0.6, -0.6, -0.6]]),
+        charge=1,
+    ).dataset()
+    listed = ASECalculator("tblite.ase.TBLite", {"method": "GFN1-xTB", "verbosity": 0})
+    by_ase, by_tblite = listed.simulate(ammonium), XTB("GFN1-xTB", outputs=("energy", "forces")).simulate(ammonium)
+    for name in ("energy", "forces"):
+        np.testing.assert_allclose(by_ase[name], by_tblite[name], atol=1e-5)
+    assert ", tblite " in listed.provenance["version"]
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("tblite.ase.TBLite", "charge"),
+        ("tblite.ase.TBLite", "xtb_config"),
+        ("dftd4.ase.DFTD4", "charge"),
+    ],
+)
+def test_no_parameter_of_another_package_names_a_file_or_a_charge(path: str, parameter: str) -> None:
+    with pytest.raises(InputError, match=rf"simulator\.parameters\.{parameter}: a configuration does not give"):
+        ASECalculator(path, {parameter: 1})
 
 
 @pytest.mark.parametrize("name", ["crystal", "one atom", "slab", "wire"])
