@@ -149,11 +149,13 @@ def renamed_key(key: str, arguments: Sequence[str] = ()) -> InputError | None:
 def refuse_renamed(config: Mapping[str, Any], arguments: Sequence[str]) -> None:
     """Refuse an old name of a key that a file of the user or a `+` has added beside the present one.
 
+    A `surrogate` that is no mapping is the directory of a trained one, beside which `grow` and `prune` take a `model`.
+
     Raises:
         InputError: the configuration has such a key; the message names the present one.
     """
     for key, present in KEYS.items():
-        if key in config and present in config:
+        if isinstance(config.get(key), Mapping) and present in config:
             raise renamed_key(key, arguments) or AssertionError(key)
 
 

@@ -18,7 +18,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 from data.errors import InputError, UsageError
 from data.suggestions import did_you_mean
 from experiments.application import renamed
-from experiments.application.choices import EARLIER, groups
+from experiments.application.choices import EARLIER, groups, options
 
 #: Keys whose sub-keys are names that the user chooses; `+` adds one.
 OPEN = frozenset(
@@ -158,6 +158,24 @@ def _unreadable(override: str) -> InputError:
     )
 
 
+def _place(group: str) -> str:
+    """The key under which the choice of a group stands: `baseline` of `simulator@baseline`."""
+    name, _, package = group.partition("@")
+    return package or name.replace("/", ".")
+
+
+def _without_choice(place: str, unchosen: Sequence[str], arguments: Sequence[str]) -> InputError:
+    """The error for a key of a group of which nothing is chosen."""
+    group = next(name for name in unchosen if _place(name) == place)
+    key = next((k for k, _ in map(assigned, arguments) if k.startswith(f"{place}.")), place)
+    return UsageError(
+        f"no {group} is chosen, whose keys these would be",
+        where=key,
+        key=key,
+        remedy=f"Write {group}=NAME as well; there are {', '.join(options(group))}",
+    )
+
+
 def _in_quotes(text: str) -> str:
     return f'"{text}"'
 
@@ -169,7 +187,10 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError, arguments: Sequen
     if not outer:
         # A group without a choice is not a key of the configuration.
         stage = parent.get("stage") if isinstance(parent, DictConfig) else None
-        names += [name for name in groups(str(stage)) if name not in names and name not in EARLIER]
+        unchosen = [name for name in groups(str(stage)) if name not in names and name not in EARLIER]
+        if last in {_place(group) for group in unchosen}:
+            return _without_choice(last, unchosen, arguments)
+        names += unchosen
     if (error := renamed.renamed_key(key, arguments)) is not None:
         return error
     kind = parent.get("kind") if isinstance(parent, DictConfig) and not parent._is_none() else None

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from omegaconf import DictConfig
 
 from data.claim import claim
 from data.errors import InputError
-from data.files import atomic_directory, make_directory, write_bytes
+from data.files import atomic_directory, make_directory, write_bytes, write_json
 from data.json_files import read_plain
 from data.molecules.alerts import check_catalogues
 from data.settings import build
 from experiments.merging.description import REMEDY, write_description
+from experiments.screening.column_units import COLUMNS
 from experiments.screening.hit_selection import Diversity, hit_options, write_filtered
 from experiments.screening.ledger import (
     LEDGER,
@@ -79,7 +80,8 @@ def merge_screens(out: Path, directories: Sequence[Path], config: DictConfig) ->
             options = hit_options(filters, diversity, int(config.top_k), named)
             recorded = read_keys(directories, remedy=REMEDY) if distinct else None
             best = sink.top(keys=distinct, recorded=recorded, **options)
-            top, repeats, filtered = sink.write_top(best), best.repeats(), write_filtered(best.refused(), target)
+            top, repeats = sink.write_top(best, _sought(settings[0]["objective"])), best.repeats()
+            filtered = write_filtered(best.refused(), target)
             sink.commit([], [], last)
             sink.wait()
         finally:
@@ -101,8 +103,16 @@ def merge_screens(out: Path, directories: Sequence[Path], config: DictConfig) ->
                 "no shard has a candidate", where=str(directories[0].parent), remedy=f"See their {REJECTS}"
             )
         metrics = summary.metrics()
+        if (directories[0] / COLUMNS).is_file():
+            write_json(target / COLUMNS, read_plain(directories[0] / COLUMNS, dict[str, str], remedy=REMEDY))
         write_description(target, out, config, directories, metrics)
     return metrics
+
+
+def _sought(objective: Mapping[str, Any]) -> list[str]:
+    """Targets that an objective names."""
+    best = [objective[key] for key in ("maximize", "minimize") if objective.get(key)]
+    return list(dict.fromkeys([*best, *objective.get("windows", {})]))
 
 
 def _without_shard(path: Path) -> dict[str, Any]:

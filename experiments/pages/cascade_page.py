@@ -14,6 +14,7 @@ from experiments.pages.formatting import count, escape, number
 from experiments.pages.reading_section import reading_table
 from experiments.pages.screen_page import json_or_empty, numbers_table, rows_table
 from experiments.pages.work_section import read_works, work_section
+from experiments.screening.column_units import read_column_units
 
 HEADINGS = (
     "rung", "in", "out", "without an answer", "share of hits lost", "at most", "answered", "core-seconds",
@@ -40,19 +41,22 @@ def render_cascade(run_dir: Path) -> str:
     hits = pd.read_parquet(kept)
     without = [c for c in hits if c in ("hit", "group") or str(c).endswith(("_message", "_status"))]
     hits = hits[hits["hit"]].drop(columns=without)
-    sections.append(("hits", "Hits", rows_table(hits, "kept.parquet")))
+    units, labels = read_column_units(run_dir), [str(rung.get("label")) for rung in rungs]
+    sections.append(("hits", "Hits", rows_table(hits, "kept.parquet", units, labels)))
     if works := read_works(run_dir):
         sections.insert(1, ("work", "Where the core-seconds and the bytes went", work_section(works)))
     if "cascade/fdr_promised" in metrics:
         verify(run_dir / "shortlist.parquet", remedy="Run the cascade again, which writes it anew")
         listed = pd.read_parquet(run_dir / "shortlist.parquet")
-        sections.insert(1, ("shortlist", "Shortlist", rows_table(listed, "shortlist.parquet")))
+        sections.insert(1, ("shortlist", "Shortlist", rows_table(listed, "shortlist.parquet", units, labels)))
     failures = run_dir / "failures.csv"
     if failures.is_file():
         verify(failures, remedy="Run the cascade again, which writes it anew")
         failed = pd.read_csv(failures)
         if len(failed):
-            sections.append(("failures", "Candidates without an answer", rows_table(failed, "failures.csv")))
+            sections.append(
+                ("failures", "Candidates without an answer", rows_table(failed, "failures.csv", units, labels))
+            )
     if read := reading_table(run_dir / "rung-0"):
         sections.append(("read", "What was read", read))
     sections.append(("numbers", "All numbers of this cascade", numbers_table(metrics)))
@@ -67,7 +71,7 @@ def render_cascade(run_dir: Path) -> str:
     template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=f"Cascade “{escape(run_dir.resolve().name)}”",
-        subtitle=escape(" → ".join(str(rung.get("label")) for rung in rungs)),
+        subtitle=escape(" → ".join(labels)),
         warnings="",
         finding=_finding(metrics),
         accuracy="A hit is a candidate whose answers of the last rung lie in the intervals of the objective. The shares "

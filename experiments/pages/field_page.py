@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.fields.benchmark_layouts import STATE
 from data.fields.layout import Layout
 from data.fields.samples import Fields
 from data.files import write_text
@@ -31,6 +32,8 @@ from surrogates.learning.field_metrics import relative_l2_by_channel
 PAGE = "report.html"
 #: Test samples that the page is made from, and channels of which it shows examples.
 MOST_SAMPLES, MOST_CHANNELS = 64, 3
+#: Channels that the title names; more are counted.
+MOST_NAMED = 5
 
 
 def write_field_page(run_dir: Path, surrogate: FieldSurrogate, tested: Fields, metrics: Mapping[str, float]) -> Path:
@@ -77,7 +80,7 @@ def write_field_page(run_dir: Path, surrogate: FieldSurrogate, tested: Fields, m
     lost = int((~finite).sum())
     l2 = metrics.get("test/relative_l2")
     text = template.substitute(
-        title=f"Surrogate of {escape(layout.output.long_name)}",
+        title=f"Surrogate of {escape(_learned(layout))}",
         subtitle=f"A training of fields in “{escape(run_dir.name)}”",
         warnings=f"<p>{plural(lost, 'answer')} of {len(some)} are not finite.</p>" if lost else "",
         finding=""
@@ -97,6 +100,16 @@ def write_field_page(run_dir: Path, surrogate: FieldSurrogate, tested: Fields, m
     )
     write_text(run_dir / PAGE, text)
     return run_dir / PAGE
+
+
+def _learned(layout: Layout) -> str:
+    """What is learned, in words: the channels by name where they were joined under a name that says nothing of them."""
+    output, names = layout.output, _names(layout)
+    if output.long_name != output.name:
+        return output.long_name
+    if output.name == STATE and layout.channels > 1:
+        return listing(names) if len(names) <= MOST_NAMED else f"{len(names)} fields"
+    return f"the field “{output.name}”"
 
 
 def _tiles(metrics: Mapping[str, float], samples: int) -> list[tuple[str, str]]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from data.checksums import read_bytes, verify
 from data.errors import CorruptStoreError
 from data.json_files import parse_json
+from experiments.pages.column_headings import heading
 from experiments.pages.formatting import escape, number
 from experiments.pages.reading_section import reading_table
+from experiments.screening.column_units import read_column_units
 
 #: Rows of a table that are shown; the file has all of them.
 ROWS = 50
@@ -35,12 +40,11 @@ def render_screen(run_dir: Path) -> str:
     """
     metrics: dict[str, Any] = json_or_empty(run_dir / "metrics.json")
     held_to: dict[str, Any] = json_or_empty(run_dir / "screen.json")
-    top = _frame(run_dir / "top.csv")
-    sections = [("best", "The best", rows_table(top, "top.csv"))]
+    top, units = _frame(run_dir / "top.csv"), read_column_units(run_dir)
+    sections = [("best", "The best", rows_table(top, "top.csv", units))]
     if (run_dir / "recheck.csv").is_file():
-        sections.append(
-            ("recheck", "Re-check by simulation", rows_table(_frame(run_dir / "recheck.csv"), "recheck.csv"))
-        )
+        checked = rows_table(_frame(run_dir / "recheck.csv"), "recheck.csv", units)
+        sections.append(("recheck", "Re-check by simulation", checked))
     if read := reading_table(run_dir):
         sections.append(("read", "What was read", read))
     sections.append(("numbers", "All numbers of this screen", numbers_table(metrics)))
@@ -87,10 +91,24 @@ def _finding(metrics: dict[str, Any], best: int) -> str:
     )
 
 
-def rows_table(frame: pd.DataFrame, file: str) -> str:
-    """The first rows of a table that is in `file`, as HTML."""
+def rows_table(
+    frame: pd.DataFrame, file: str, units: Mapping[str, str] = MappingProxyType({}), rungs: Sequence[str] = ()
+) -> str:
+    """The first rows of a table as HTML.
+
+    Args:
+        frame: the table.
+        file: name of the file that holds it.
+        units: unit of each column that has one.
+        rungs: how the rungs of a ladder are called; see `column_headings.heading`.
+    """
+    if not len(frame):
+        return f'<p class="note">None: {escape(file)} has no row.</p>'
     shown = frame.drop(columns=[c for c in HIDDEN if c in frame.columns]).head(ROWS)
-    head = "".join(f"<th>{escape(name)}</th>" for name in shown.columns)
+    head = "".join(
+        f'<th scope="col" title="{escape(name)}">{escape(heading(str(name), units, rungs))}</th>'
+        for name in shown.columns
+    )
     rows = "".join(f"<tr>{''.join(f'<td>{_cell(v)}</td>' for v in row)}</tr>" for row in shown.itertuples(index=False))
     more = (
         f'<p class="note">{len(frame) - len(shown):,} more rows are in {escape(file)}.</p>' if len(frame) > ROWS else ""
@@ -107,7 +125,9 @@ def numbers_table(values: dict[str, Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
         return escape("" if value is None else value)
     return f"{value:,}" if isinstance(value, int) else number(float(value), 4)
 

@@ -6,7 +6,6 @@ and predicted values; a killed run goes on behind the last part. At the end the 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ import numpy as np
 from ase import Atoms
 
 from data.errors import InputError
-from data.files import atomic_path, make_directory, remove_directory, write_bytes, write_json
+from data.files import atomic_path, make_directory, remove_directory, write_json
 from data.formats.kinds import FORMATS, TRAJECTORY, XYZ_SUFFIXES, kind_of
 from data.formats.rows import Bad, Row
 from data.json_files import read_plain
@@ -243,7 +242,7 @@ def _write_part(work: Path, number: int, part: tuple[list[Row], dict[str, Any], 
     write_extxyz(stem.with_suffix(".extxyz"), rows)
     with atomic_path(stem.with_suffix(".npz")) as temporary, open(temporary, "wb") as file:
         np.savez(file, **pairs)  # type: ignore[arg-type]
-    write_bytes(stem.with_suffix(".json"), json.dumps(note).encode())
+    write_json(stem.with_suffix(".json"), note)
 
 
 def _join(parts: Iterable[Path], out: Path) -> None:

@@ -20,6 +20,7 @@ from data.shards import Shard, whole_of
 from experiments.application.stage import show_readings
 from experiments.screening.candidate_sources import LibrarySource, identity, open_source
 from experiments.screening.cheaper_answers import in_small_chunks
+from experiments.screening.column_units import write_column_units
 from experiments.screening.domain_summary import read_summary, summarise_domain
 from experiments.screening.hit_selection import hit_options, write_filtered
 from experiments.screening.objective import Objective, hits, targets_of
@@ -118,7 +119,10 @@ def screen_library(
             if sink.last is None or not sink.last.complete:
                 look = None if config.shard is not None else partial(_look, surrogate, library, out, progress)
                 Session(surrogate, library, sink, config, began, best, look).run(progress)
-            top, repeats, filtered = sink.write_top(best), best.repeats(), write_filtered(best.refused(), out)
+            targets = list(getattr(surrogate, "targets", ()))
+            write_column_units(out, sink.top_columns(targets), surrogate, config.objective.target(targets or [""]))
+            top, repeats = sink.write_top(best, targets), best.repeats()
+            filtered = write_filtered(best.refused(), out)
             if config.shard is not None and distinct is not None:
                 write_keys(best.keys_by_line(), out)
         finally:

@@ -28,8 +28,8 @@ from experiments.screening.ledger import LEDGER, REJECTS, Commit, part_path, rea
 _LEDGER = re.compile(r"ledger/(\d{5,9})\.json")
 #: Files of a finished screen, which a later command with another `top_k` writes again.
 RESULTS_OF_END = (
-    "top.csv", "top.parquet", "filtered.csv", "metrics.json", "reading.json", "rejects.csv", "recheck.csv",
-    "ledger.jsonl",
+    "top.csv", "top.parquet", "filtered.csv", "columns.json", "metrics.json", "reading.json", "rejects.csv",
+    "recheck.csv", "ledger.jsonl",
 )  # fmt: skip
 OTHER = "Give another publish=URL, or remove what is there"
 

@@ -31,6 +31,7 @@ from data.json_files import read_plain
 from experiments.screening.best_rows import TopK
 from experiments.screening.candidate_chunks import Candidates, Reject
 from experiments.screening.carried import CarriedRows, in_results
+from experiments.screening.column_units import SUFFIXES
 from experiments.screening.ledger import (
     LEDGER,
     REJECTS,
@@ -90,7 +91,7 @@ def result_batch(
         "score": floats(objective.score(values)),
     }
     for target in targets:
-        for suffix in ("", "_std", "_low", "_high"):
+        for suffix in SUFFIXES:
             columns[f"{target}{suffix}"] = floats(values[f"{target}{suffix}"])
     return pa.RecordBatch.from_pydict(columns)
 
@@ -177,12 +178,29 @@ class Sink:
                         best.add(batch)
         return best
 
-    def write_top(self, best: TopK) -> int:
-        """Write `top.csv` and `top.parquet`, ranked, and return the number of rows."""
+    def top_columns(self, targets: Sequence[str] = ()) -> list[str]:
+        """Columns of `top.csv`: those of the parts, or without any part those of results for `targets`."""
+        head = ["rank", "line", *self._named, "score", "prediction", "std", "low", "high"]
+        written = next((entry.part for entry in self.commits if entry.rows), None)
+        if written is None:
+            names = ["in_domain", *(f"{target}{suffix}" for target in targets for suffix in SUFFIXES)]
+        else:
+            names = pq.read_schema(self.part_path(written)).names
+        return [*head, *(name for name in names if name not in (*head, "interval"))]
+
+    def write_top(self, best: TopK, targets: Sequence[str] = ()) -> int:
+        """Write `top.csv` and `top.parquet`, ranked, and return the number of rows.
+
+        Args:
+            best: the best rows.
+            targets: names of the targets, for the columns of a table without rows.
+        """
         table = best.table()
         if table is None:
-            names = ["rank", "line", *self._named, "score", "prediction", "std", "low", "high", "in_domain"]
-            write_bytes(self._out / "top.csv", (",".join(safe_row(names)) + "\n").encode(), listed=True)
+            names = self.top_columns(targets)
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerow(safe_row(names))
+            write_bytes(self._out / "top.csv", text.getvalue().encode(), listed=True)
             remove_listed(self._out / "top.parquet")
             return 0
         ranked = table.add_column(0, "rank", pa.array(np.arange(1, table.num_rows + 1)))

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from data.errors import InputError
+from data.files import write_json
 from data.settings import build, existing_file
 from data.terminal import columns_table, print_table
 from experiments.screening.cascade.best_hits import TOP, write_best
@@ -21,6 +22,7 @@ from experiments.screening.cascade.population import FailurePolicy
 from experiments.screening.cascade.rungs import CascadeRung, build_rungs, check_rungs
 from experiments.screening.cascade.settings import MORE_OR_LESS, CalibrationSettings, hit_rule
 from experiments.screening.cascade.shortlisted import SHORTLIST, shortlist_screen
+from experiments.screening.column_units import COLUMNS
 from experiments.screening.library_screen import ScreenConfig
 from experiments.screening.objective import Objective
 from simulators.campaigns.campaign import CampaignConfig
@@ -79,6 +81,7 @@ def run_cascade(config: DictConfig, objective: Objective, how: ScreenConfig, can
     metrics = cascade.run(path) if level is None else shortlist_screen(cascade, float(level), path)
     target = objective.target(_targets(rungs[0], objective))
     kept = pd.read_parquet(out / KEPT)
+    write_json(out / COLUMNS, {k: u for rung in rungs for k, u in rung.column_units(kept.columns).items()})
     best = write_best(kept, rungs[-1].number, target, objective.sign, how.top_k, how.distinct, out / TOP)
     show_funnel(rungs, metrics, out)
     Console().print(f"The best {best:,} of the hits are in {out / TOP}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from data.errors import InputError
 from data.spec import Variable
 from experiments.campaigns.named_simulator import named_simulator
 from experiments.screening.cheaper_answers import check_rung, stands_on_simulator
+from experiments.screening.column_units import column_units
 from simulators.adapter import DeclaresCost, Simulator
 from simulators.chemistry.conformers import ConformerConfig
 from simulators.chemistry.from_smiles import SMILES, FromSmiles
@@ -55,6 +56,12 @@ class CascadeRung:
     def units(self, name: str) -> str:
         """Unit of an output."""
         return str(self.model.spec.output(name).units)
+
+    def column_units(self, columns: Iterable[str]) -> dict[str, str]:
+        """Unit of each column of `kept.parquet` that holds an output of this rung."""
+        prefix = f"rung_{self.number}_"
+        names = [column.removeprefix(prefix) for column in map(str, columns) if column.startswith(prefix)]
+        return {f"{prefix}{name}": unit for name, unit in column_units(names, self.model).items()}
 
 
 def build_rungs(names: Sequence[str], settings: Mapping[str, Any], conformers: ConformerConfig) -> list[CascadeRung]:

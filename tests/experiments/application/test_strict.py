@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from experiments.active.active_learning import ActiveConfig
 from experiments.application.choices import CONF, groups, options
+from experiments.application.renamed import refuse_renamed
 from experiments.application.stage import RunDirectory
-from experiments.application.strict import refuse_unused
+from experiments.application.strict import explained, refuse_unused
 from experiments.campaigns.sampled import Sampling
 from experiments.cli import STAGES
 from experiments.experts.growing import GrowConfig
@@ -270,3 +272,29 @@ def test_the_keys_of_active_learning_are_those_that_its_code_knows() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("active", ["start=C"])
     assert {str(key) for key in config} == {f.name for f in dataclasses.fields(ActiveSettings)}
+
+
+@pytest.mark.parametrize(
+    ("stage", "argument", "group"),
+    [
+        ("grow", "model.network.features=8", "model"),
+        ("evaluate", "comparison.count=2", "comparison"),
+        ("simulate", "sampling.count=2", "sampling"),
+        ("train", "baseline.method=hf", "simulator@baseline"),
+    ],
+)
+def test_a_key_of_a_group_without_a_choice_says_what_to_choose(stage: str, argument: str, group: str) -> None:
+    with pytest.raises(HydraException) as raised:
+        composed(stage, argument)
+    said = str(explained(raised.value, [argument]))
+    assert said.startswith(f"{argument.partition('=')[0]}: no {group} is chosen")
+    assert f"Write {group}=NAME" in said
+    assert "Did you mean" not in said
+
+
+@pytest.mark.parametrize("stage", ["grow", "prune"])
+def test_a_network_is_chosen_beside_the_directory_of_a_surrogate(stage: str) -> None:
+    config = composed(stage, "surrogate=runs/two", "out=runs/three", "model=ace_small")
+    refuse_renamed(config, ["surrogate=runs/two", "model=ace_small"])
+    with pytest.raises(InputError, match="called model"):
+        refuse_renamed({"surrogate": {"ensemble": 2}, "model": {}}, [])

@@ -104,3 +104,20 @@ def test_a_grid_of_half_as_many_points_holds_the_same_fields() -> None:
     assert closed.layout.axis("x").values[0] == pytest.approx(0.5 / 16)
     np.testing.assert_allclose(closed.states[:, :, 0], fields.states[:, :, :2].mean(axis=2), atol=1e-6)
     assert half_grid(small_fields.waves(3, 0, 6)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "long_name", "channels", "said"),
+    [
+        ("state", "state", ("height", "speed"), "height and speed"),
+        ("state", "state", tuple("abcdef"), "6 fields"),
+        ("tensor", "tensor", ("tensor",), "the field “tensor”"),
+        ("velocity", "velocity of the air", ("x", "y"), "velocity of the air"),
+    ],
+)
+def test_the_title_says_what_is_learned(name: str, long_name: str, channels: tuple[str, ...], said: str) -> None:
+    layout = small_fields.layout()
+    axes = tuple(replace(axis, values=channels) if axis.name == "channel" else axis for axis in layout.axes)
+    initial = None if layout.initial is None else replace(layout.initial, name="initial")
+    output = replace(layout.output, name=name, long_name=long_name)
+    assert field_page._learned(replace(layout, output=output, initial=initial, axes=axes)) == said

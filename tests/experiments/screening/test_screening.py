@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from experiments.screening.candidate_chunks import TextChunk, encode_chunk
 from experiments.screening.candidate_sources import open_source
 from experiments.screening.library_screen import Objective, ScreenConfig, screen
 from experiments.screening.library_writing import prepare
+from experiments.screening.sink import Sink
 from experiments.screening.workers import ParserPool
 
 #: A stand-in with closed-form answers: gap is the mean of the atoms' first feature, polarity their number.
@@ -142,6 +144,17 @@ def test_results_are_those_of_a_plain_loop(library: tuple[Path, list[str]], fini
     assert first["prediction"] == first["polarity"]
     assert first["std"] == first["polarity_std"]
     assert first["interval"] == [first["polarity_low"], first["polarity_high"]]
+
+
+def test_a_table_of_the_best_has_its_columns_without_a_row_too(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "none")
+    header = (tmp_path / "none" / "top.csv").read_text().splitlines()[0].replace('"', "")
+    fingerprint = json.loads((finished / "screen.json").read_text())
+    for out, targets in ((tmp_path / "none", ()), (tmp_path / "new", ("gap", "polarity"))):
+        sink = Sink(out, fingerprint, "library", "zstd")
+        assert sink.write_top(TopK(3), targets) == 0
+        sink.close()
+        assert (out / "top.csv").read_text() == f"{header}\n"
 
 
 def test_schema_is_the_one_that_scripts_rely_on(finished: Path) -> None:
