@@ -28,13 +28,13 @@ def column_units(columns: Iterable[str], model: Any, target: str | None = None) 
     """
     spec = getattr(model, "spec", None)
     variables: list[Variable] = [] if spec is None else [*spec.inputs, *spec.outputs]
-    found = {}
+    units: dict[str, str] = {}
     for column in columns:
         name = target if column in OF_THE_TARGET and target is not None else column
         unit = next((str(v.units) for v in variables if _is_of(name, v)), "1")
         if unit != "1":
-            found[column] = unit
-    return found
+            units[column] = unit
+    return units
 
 
 def _is_of(column: str, variable: Variable) -> bool:
