@@ -9,7 +9,8 @@ Costs are processor time of the answers of all frames in batches, on one core: o
 for each request and each answer, and once of the networks on a table alone. The cost of the reference is not in the
 ratios: the share of frames that reach it stands beside them. Without confidence the promise is that of conformal risk
 control, a mean over splits; with confidence it holds in that share of the splits, up to the chance of the frames that
-are left to measure it.
+are left to measure it. Networks that cost more than they save are left out (`surrogates.cascade.ladder_choice`), as in
+`understudy calibrate`, unless `--keep-all` is given.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,11 +53,13 @@ class SplitOutcome:
         wrong: share of wrong answers.
         shares: share of frames that each rung answered.
         costs: processor time of the networks for one frame, s, as requests and on a table.
+        dropped: networks that the calibration left out.
     """
 
     wrong: float
     shares: Float[np.ndarray, " rung"]
     costs: Float[np.ndarray, " way"]
+    dropped: tuple[str, ...]
 
 
 def member(ensemble: PotentialSurrogate) -> PotentialSurrogate:
@@ -80,23 +83,29 @@ def member(ensemble: PotentialSurrogate) -> PotentialSurrogate:
 
 
 def one_split(
-    labelled: LabelledAnswers, costs: Float[np.ndarray, "rung way"], risk: Risk, labels: int, rng: np.random.Generator
+    tables: Mapping[tuple[int, ...], LabelledAnswers],
+    costs: Float[np.ndarray, "rung way"],
+    risk: Risk,
+    options: argparse.Namespace,
+    rng: np.random.Generator,
 ) -> SplitOutcome:
     """Calibrate with some of the frames, and answer the others.
 
     Args:
-        labelled: answers of the networks to all frames.
+        tables: answers of the networks to all frames, by ladder (`surrogates.cascade.ladder_choice`).
         costs: of one answer of each network, s, as a request and on a table; the last one is the ensemble.
         risk: what is promised.
-        labels: number of frames that calibrate.
+        options: `labels`, the number of frames that calibrate, `reference_seconds` and `keep_all`.
         rng: of the split.
     """
+    from surrogates.cascade.ladder_choice import cheapest
     from surrogates.cascade.risk import answering_rung
     from surrogates.cascade.risk_calibration import calibrate, chances, wrong_answers
 
-    order = rng.permutation(len(labelled.error))
+    every = tuple(range(len(costs)))
+    order = rng.permutation(len(tables[every].error))
 
-    def rows(index: np.ndarray) -> LabelledAnswers:
+    def rows(labelled: LabelledAnswers, index: np.ndarray) -> LabelledAnswers:
         return replace(
             labelled,
             difficulty=labelled.difficulty[index],
@@ -104,29 +113,41 @@ def one_split(
             unlabelled=labelled.unlabelled[index],
         )
 
-    result, others = calibrate(rows(order[:labels]), risk), rows(order[labels:])
+    first, later = order[: options.labels], order[options.labels :]
+    chosen = every
+    if not options.keep_all:
+        some = {ladder: rows(labelled, first) for ladder, labelled in tables.items()}
+        chosen = cheapest(some, [*costs[:, 1], options.reference_seconds], risk)
+    result, others = calibrate(rows(tables[chosen], first), risk), rows(tables[chosen], later)
     rung = answering_rung(chances(result.errors, others.difficulty), result.threshold)
-    asked = np.cumsum(np.concatenate([costs, np.zeros((1, costs.shape[1]))]), axis=0)
+    asked = np.cumsum(np.concatenate([costs[list(chosen)], np.zeros((1, costs.shape[1]))]), axis=0)
+    shares = np.zeros(len(costs) + 1)
+    shares[[*chosen, len(costs)]] = np.bincount(rung, minlength=len(chosen) + 1) / len(rung)
     return SplitOutcome(
         float(wrong_answers(rung, others.error > 1).mean()),
-        np.bincount(rung, minlength=len(costs) + 1) / len(rung),
+        shares,
         asked[rung].mean(axis=0),
+        tuple(RUNGS[k] for k in every if k not in chosen),
     )
 
 
 def results_of(
-    head: str, labelled: LabelledAnswers, costs: Float[np.ndarray, "rung way"], options: argparse.Namespace
+    head: str,
+    tables: Mapping[tuple[int, ...], LabelledAnswers],
+    costs: Float[np.ndarray, "rung way"],
+    options: argparse.Namespace,
 ) -> list[Result]:
     """The numbers of one tolerance: each network alone, and the cascade with each promise."""
     from surrogates.cascade.risk_calibration import Risk
 
     results = []
+    labelled = tables[tuple(range(len(costs)))]
     for k, name in enumerate(RUNGS[:-1]):
         results.append(Result(f"{head}: {name} alone, wrong", float((labelled.error[:, k] > 1).mean()), "1"))
     for confidence in (None, options.confidence):
         risk = Risk(options.alpha, confidence=confidence, design=0.3)
         rng = np.random.default_rng(0)
-        outcomes = [one_split(labelled, costs, risk, options.labels, rng) for _ in range(options.splits)]
+        outcomes = [one_split(tables, costs, risk, options, rng) for _ in range(options.splits)]
         wrong = np.array([outcome.wrong for outcome in outcomes])
         shares = np.mean([outcome.shares for outcome in outcomes], axis=0)
         promise = "mean" if confidence is None else f"confidence {confidence:g}"
@@ -141,6 +162,10 @@ def results_of(
             results.append(Result.against(what, float(mine), "core-ms", "ensemble on all", float(theirs)))
         results += [
             Result(f"{line}: answered by {name}", float(share), "1") for name, share in zip(RUNGS, shares, strict=True)
+        ]
+        results += [
+            Result(f"{line}: splits without {name}", float(np.mean([name in o.dropped for o in outcomes])), "1")
+            for name in RUNGS[:-1]
         ]
     return results
 
@@ -162,13 +187,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--alpha", type=float, default=0.1, help="promised probability of a wrong answer (%(default)s)")
     parser.add_argument("--confidence", type=float, default=0.9, help="of the second promise (%(default)s)")
     parser.add_argument("--labels", type=int, default=500, help="frames that calibrate, of each split (%(default)s)")
+    parser.add_argument(
+        "--reference-seconds", type=float, default=10.0, help="core-seconds of a label, for the choice (%(default)s)"
+    )
+    parser.add_argument("--keep-all", action="store_true", help="keep networks that cost more than they save")
     parser.add_argument("--splits", type=int, default=100, help="random splits (%(default)s)")
     options = parser.parse_args(argv)
     pin(options.cores)
     from simulators.chemistry.labelled_frames import LabelledFrames
     from simulators.structure_requests import request
     from surrogates.cascade.answer_cascade import ask
-    from surrogates.cascade.risk_calibration import LabelledAnswers
+    from surrogates.cascade.ladder_choice import ladders
     from surrogates.potentials.structure_reading import read_structures
     from surrogates.potentials.surrogate import PotentialSurrogate
 
@@ -214,9 +243,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         answers.append(ask(reference, requests))
         costs = np.array(measured)
         for tau in options.tau:
-            labelled = LabelledAnswers.of(answers, {"energy": TAU_ENERGY, "forces": tau})
+            tables = ladders(answers, {"energy": TAU_ENERGY, "forces": tau})
             head = f"{molecule}, forces within {tau:g} eV/A"
-            results += results_of(head, labelled, costs, options)
+            results += results_of(head, tables, costs, options)
         report("answer_cascade", results, options.out, argv)
 
 

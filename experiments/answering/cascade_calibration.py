@@ -29,6 +29,7 @@ from simulators.campaigns.config import CampaignConfig
 from surrogates.cascade.answer_cascade import ask
 from surrogates.cascade.cascade_card import CARD, CascadeCard, Promised, RungCard, Tolerance
 from surrogates.cascade.difficulty import Answer
+from surrogates.cascade.ladder_choice import cheapest, ladders
 from surrogates.cascade.risk_calibration import CalibratedRisk, LabelledAnswers, Risk, calibrate
 from surrogates.cascade.rung_requests import refuse_other_questions, request_to
 
@@ -48,6 +49,7 @@ class LadderSettings:
         failures: pass or list; see `surrogates.cascade.cascade_card.CascadeCard`.
         domain: whether an answer outside of a rung's own domain passes on.
         conformers: how rungs that take geometries make them from SMILES.
+        drop: whether rungs that cost more than they save are left out; see `surrogates.cascade.ladder_choice`.
     """
 
     cascade: tuple[str, ...]
@@ -57,6 +59,7 @@ class LadderSettings:
     failures: str = "pass"
     domain: bool = True
     conformers: Mapping[str, Any] = field(default_factory=dict)
+    drop: bool = True
 
     def __post_init__(self) -> None:
         if self.failures not in ("pass", "list"):
@@ -105,7 +108,17 @@ def calibrate_cascade(
         ]
         last = simulator_work(rungs[-1], labels[-1], store, labelled.cost_s, len(labelled.requests))
         answered.append(AnsweredRung(labelled.labels, labelled.cost_s, (last,)))
-        table = LabelledAnswers.of([rung.answers for rung in answered], settings.tau, domain=settings.domain)
+        by_rung = [rung.answers for rung in answered]
+        dropped: list[str] = []
+        if settings.drop:
+            tables = ladders(by_rung, settings.tau, domain=settings.domain)
+            chosen = cheapest(tables, [rung.cost_s for rung in answered], settings.risk)
+            table, kept = tables[chosen], (*chosen, len(rungs) - 1)
+            dropped = [label for k, label in enumerate(labels) if k not in kept]
+            settings = replace(settings, cascade=tuple(labels[k] for k in kept))
+            rungs, answered = [rungs[k] for k in kept], [answered[k] for k in kept]
+        else:
+            table = LabelledAnswers.of(by_rung, settings.tau, domain=settings.domain)
         result = calibrate(table, settings.risk)
         card = _card(settings, rungs, labelled, table, answered, result)
         write_json(out / CARD, to_plain(card))
@@ -115,6 +128,8 @@ def calibrate_cascade(
         write_json(out / "metrics.json", metrics(card, result) | more)
     if progress:
         show(card, result, labelled)
+        for label in dropped:
+            Console().print(f"{label} is left out: it costs more than it saves. Keep it with drop=false.")
     return card
 
 

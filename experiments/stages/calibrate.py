@@ -33,6 +33,7 @@ class CalibrateSettings(StageSettings):
     risk: Risk = field(default_factory=Risk)
     failures: str = "pass"
     domain: bool = True
+    drop: bool = True
     conformers: Any = MISSING
     campaign: Any = MISSING
     out: str = MISSING
@@ -54,6 +55,7 @@ def calibrate(config: DictConfig, run_dir: Path) -> None:
         settings.failures,
         settings.domain,
         conformers,
+        settings.drop,
     )
     enable_compilation_cache()
     out = Path(settings.out)
