@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from data.structures.structures import Structures
-    from experiments.active.active_learning import ActiveConfig, Learner
+    from experiments.active.active_learning import ActiveConfig
+    from experiments.active.learner import Learner
 
 ERROR = "test_forces_mae_mev_per_angstrom"
 RULES = {"uncertain": "active", "random": "random choice"}
@@ -105,7 +106,7 @@ def trajectory(start: Structures, frames: int, every_fs: float, seed: int) -> St
 
 def recipe(seed: int) -> Learner:
     """The model and training settings of a small ensemble, which two cores train in seconds."""
-    from experiments.active.active_learning import Learner
+    from experiments.active.learner import Learner
     from surrogates.learning.loop import TrainConfig
     from surrogates.potentials.facts import PotentialConfig
     from surrogates.potentials.networks.painn import PaiNNConfig
@@ -120,9 +121,10 @@ def recipe(seed: int) -> Learner:
 
 def settings(rule: str, labels: int, goal: float, seed: int) -> ActiveConfig:
     """Settings of one run with one rule."""
-    from experiments.active.active_learning import ActiveConfig, InitialConfig
+    from experiments.active.active_learning import ActiveConfig
     from experiments.active.exploration import ExploreConfig
     from experiments.active.frame_selection import ChoiceConfig
+    from experiments.active.initial_frames import InitialConfig
     from experiments.active.stopping import StopConfig
 
     return ActiveConfig(

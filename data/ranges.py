@@ -121,6 +121,10 @@ RANGES: Mapping[str, str] = {
     "rounds_in_row": COUNT,
     "labels": COUNT,
     "rounds": COUNT,
+    "trial.rounds": COUNT_OR_NONE,
+    "standard_errors": SMALL,
+    "window_kt": "(0, 1000]",
+    "regions": "[1, 1e6]",
     # Flows
     "dim": "[1, 3]",
     "points": "[2, 1e6]",

@@ -25,8 +25,8 @@ from data.spec import Variable
 from data.store.creation import BEGUN, clear_begun
 from data.store.records import RecordStore
 from data.store.store_reader import MANIFEST
-from experiments.active.active_learning import read_round, round_line
 from experiments.active.results import curve
+from experiments.active.round_rows import read_round, round_line
 from experiments.comparison import comparison_page, result
 from experiments.comparison.contenders import Point
 from experiments.comparison.resolution import GridError

@@ -19,44 +19,33 @@ from rich.console import Console
 
 from data.errors import InputError
 from data.files import write_json
-from data.json_files import read_plain, reading
-from data.plain import entry, to_plain
+from data.plain import to_plain
 from data.spec import content_hash
 from data.structures.structures import Structures
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
-from experiments.active.exploration import CLOSEST, ExploreConfig, explore
+from experiments.active.choice_diagnosis import diagnosis
+from experiments.active.choice_trial import FRAMES, TrialConfig, Verdict, trial_entries, verdict
+from experiments.active.energy_window import inside_window
+from experiments.active.exploration import ExploreConfig, Explored, explore
 from experiments.active.frame_labelling import Labelled, label, refuse_unfit
+from experiments.active.frame_pool import draw_frames, frame_bytes, rows_left, survey
 from experiments.active.frame_selection import ChoiceConfig, choose
+from experiments.active.initial_frames import InitialConfig, shaken
+from experiments.active.learner import Learner
+from experiments.active.round_rows import read_round, round_line, verdict_line
 from experiments.active.stopping import AcquisitionAudit, StopConfig, expected_error, frame_errors, good_enough
+from experiments.active.trial_arms import RANDOM_ARM, TrialArms
 from experiments.application.run_directory import configuration_checked
 from experiments.application.stage_costs import Ledger
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.structure_requests import refuse_cells
-from surrogates.learning.loop import TrainConfig
 from surrogates.learning.resuming import record_training_data
-from surrogates.potentials.facts import PotentialConfig
-from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.potentials.training_frames import fingerprint
 
-
-@dataclass(frozen=True)
-class InitialConfig:
-    """The frames of the first round, which are the start geometries with random displacements.
-
-    Attributes:
-        count: number of frames.
-        shake_angstrom: standard deviation of the displacement of each coordinate, Angstrom; the first frame is not
-            displaced.
-    """
-
-    count: int = 20
-    shake_angstrom: float = 0.04
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or self.shake_angstrom <= 0:
-            raise ValueError(f"count must be at least 1 and shake_angstrom above 0; got {self}")
+#: Settings of a choice that were added later -> the value that leaves it as it was.
+ADDED = {"window_kt": None, "temperature_kelvin": None, "regions": 1}
 
 
 @dataclass(frozen=True)
@@ -66,21 +55,13 @@ class ActiveConfig:
     initial: InitialConfig = field(default_factory=InitialConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
     choose: ChoiceConfig = field(default_factory=ChoiceConfig)
+    trial: TrialConfig = field(default_factory=TrialConfig)
     stop: StopConfig = field(default_factory=StopConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.initial.count > self.stop.labels:
             raise ValueError(f"initial.count is {self.initial.count}, above stop.labels, {self.stop.labels}")
-
-
-@dataclass(frozen=True)
-class Learner:
-    """The surrogate, with one recipe for the first round (fresh weights) and one for later rounds (last weights)."""
-
-    potential: PotentialConfig
-    first: TrainConfig
-    again: TrainConfig
 
 
 @dataclass(frozen=True)
@@ -91,7 +72,7 @@ class ActiveOutcome:
         potential: surrogate of the last round.
         frames: labelled frames that it was trained on.
         rounds: content of `round.json` of each round.
-        stopped_by: criterion that ended the run: "goal", "labels" or "rounds".
+        stopped_by: criterion that ended the run: "goal", "labels", "pool" or "rounds".
     """
 
     potential: PotentialSurrogate
@@ -100,15 +81,11 @@ class ActiveOutcome:
     stopped_by: str
 
 
-#: The remedy for a round whose `round.json` is damaged.
-ANEW = "Remove this round and those after it, and run again"
-
-
 class ActiveLearning:
-    """Active learning of one simulator on the molecules of `start`.
+    """Active learning of one simulator on the molecules of `start`, or on the frames of a pool.
 
     Args:
-        start: start geometries.
+        start: start geometries; None for first frames that are drawn from the pool.
         simulator: gives energies and forces.
         campaign: settings of the simulation campaigns.
         learner: the surrogate and its training recipes.
@@ -116,15 +93,17 @@ class ActiveLearning:
         run_dir: receives `rounds/` and `costs.json`; a run in the same directory resumes.
         store: store of the labels; by default `labels.zarr` in `run_dir`. Runs may share a store, one after the other.
         test: labelled frames on which each round is scored; they affect neither training nor any decision.
+        pool: geometries from which frames are chosen, in place of those that the surrogate's own dynamics visits.
         progress: whether to show progress bars and one line for each round.
 
     Raises:
-        InputError: the simulator lacks an input or output, or cannot take the cells of `start`.
+        InputError: the simulator lacks an input or output, or cannot take the cells of `start` or `pool`; or neither of
+            these is given.
     """
 
     def __init__(
         self,
-        start: Structures,
+        start: Structures | None,
         simulator: Simulator,
         campaign: CampaignConfig,
         learner: Learner,
@@ -133,11 +112,17 @@ class ActiveLearning:
         *,
         store: Path | None = None,
         test: Structures | None = None,
+        pool: Structures | None = None,
         progress: bool = True,
     ) -> None:
         refuse_unfit(simulator)
-        refuse_cells(simulator, start, "start")
-        self.start, self.simulator, self.campaign, self.learner = start, simulator, campaign, learner
+        if start is None and pool is None:
+            raise InputError("no geometry is given", where="start", remedy="Give start=SMILES or pool=FILE")
+        for where, frames in (("start", start), ("pool", pool)):
+            if frames is not None:
+                refuse_cells(simulator, frames, where)
+        self.start, self.pool = start, pool
+        self.simulator, self.campaign, self.learner = simulator, campaign, learner
         self.config, self.run_dir, self.test, self.progress = config, run_dir, test, progress
         self.store = store or run_dir / "labels.zarr"
         self.ledger = Ledger(run_dir / "costs.json")
@@ -145,6 +130,8 @@ class ActiveLearning:
         self.rounds: list[dict[str, Any]] = []
         self.audits: list[AcquisitionAudit] = []
         self.learned: list[Structures] = []
+        self.asked: set[bytes] = set()
+        self.arms = TrialArms(learner, simulator.fingerprint, progress=progress)
         self.core_seconds = 0.0
         self.potential: PotentialSurrogate | None = None
 
@@ -165,21 +152,30 @@ class ActiveLearning:
             folder = self.run_dir / "rounds" / f"{len(self.rounds):03d}"
             self.console.rule(f"[bold]Round {len(self.rounds)}", align="left")
             batch = self._batch(folder)
+            before = list(self.learned)
             labelled = self._label(batch, done=(folder / "round.json").exists())
             audit = self._audit(batch, labelled)
-            self._learn(folder, labelled)
-            row = self._row(folder, batch, labelled, audit)
+            entries = self._trial(folder, batch, labelled)
+            if audit is not None:
+                entries |= diagnosis(batch, labelled, Structures.concatenate(before), audit, self.temperature_kelvin)
+            self._learn(folder)
+            row = self._row(folder, batch, labelled, audit, entries)
             self.rounds.append(row)
             self.console.print(round_line(row))
+            if (state := self.verdict) is not None and row.get(FRAMES):
+                self.console.print(verdict_line(state))
         assert self.potential is not None
         return ActiveOutcome(self.potential, Structures.concatenate(self.learned), self.rounds, ended)
 
     def _hold_to_the_same(self) -> None:
         """Refuse a directory whose rounds depend on other settings; the budget and the goal may change."""
         config = asdict(self.config)
+        # Runs of before had none of these settings, and go on without them.
+        config["choose"] = {k: v for k, v in config["choose"].items() if k not in ADDED or v != ADDED[k]}
         settings = {name: content_hash(config[name]) for name in ("initial", "explore", "choose", "seed")}
         facts = {
-            "start geometry": fingerprint(self.start),
+            "start geometry": "" if self.start is None else fingerprint(self.start),
+            **({} if self.pool is None else {"pool": fingerprint(self.pool)}),
             "test frames": "" if self.test is None else fingerprint(self.test),
             "simulator": self.simulator.fingerprint,
             "surrogate": content_hash(to_plain(self.learner.potential)),
@@ -198,6 +194,8 @@ class ActiveLearning:
             return "goal"
         if self.spent >= self.config.stop.labels:
             return "labels"
+        if self.pool is not None and not len(rows_left(self.pool, self.asked)):
+            return "pool"
         return "rounds" if len(self.rounds) >= self.config.stop.rounds else ""
 
     def _batch(self, folder: Path) -> Batch:
@@ -210,7 +208,11 @@ class ActiveLearning:
         return batch
 
     def _initial(self) -> Batch:
-        frames = shaken(self.start, self.config.initial, self.config.seed)
+        if self.start is not None:
+            frames = shaken(self.start, self.config.initial, self.config.seed)
+        else:
+            assert self.pool is not None
+            frames = draw_frames(self.pool, self.config.initial.count, self.config.seed)
         return Batch(frames, np.full(len(frames), INITIAL), np.full(len(frames), np.nan))
 
     def _chosen(self) -> Batch:
@@ -219,7 +221,7 @@ class ActiveLearning:
         to_explore, to_draw = (seed_of(config.seed, len(self.rounds), part) for part in (0, 1))
         labelled = Structures.concatenate(self.learned)
         with self.ledger.stage("exploration", item="frame") as cost:
-            exploration = explore(self.potential, labelled, config.explore, to_explore, progress=self.progress)
+            exploration = self._explored(labelled, to_explore)
             cost.items = len(exploration.frames)
         if not len(exploration.frames):
             raise InputError(
@@ -233,9 +235,11 @@ class ActiveLearning:
             np.full(len(exploration.frames), True) if factor is None else factor * exploration.uncertainty > goal
         )
         room = config.stop.labels - self.spent
-        chosen, audit = choose(
-            exploration.frames, exploration.uncertainty, uncertain, labelled, config.choose, room, to_draw
-        )
+        fallen = self.verdict is not None and self.verdict.falls_back
+        choice = replace(config.choose, rule="random") if fallen else config.choose
+        frames, doubt = exploration.frames, exploration.uncertainty
+        allowed = inside_window(frames, labelled, choice.window_kt, self.temperature_kelvin)
+        chosen, audit = choose(frames, doubt, uncertain, labelled, choice, room, to_draw, allowed)
         rows = np.concatenate([chosen, audit])
         predicted = exploration.frames.take(rows)
         answer = self.potential.predict_structures(predicted)
@@ -248,6 +252,49 @@ class ActiveLearning:
             lost_share=exploration.lost_share,
         )
 
+    def _explored(self, labelled: Structures, seed: int) -> Explored:
+        assert self.potential is not None
+        if self.pool is not None:
+            return survey(self.potential, self.pool, rows_left(self.pool, self.asked))
+        return explore(self.potential, labelled, self.config.explore, seed, progress=self.progress)
+
+    def _trial(self, folder: Path, batch: Batch, labelled: Labelled) -> dict[str, Any]:
+        """Compare the arms of the trial on fresh audit frames, and give both the labels of this round."""
+        config, role = self.config, batch.role[labelled.rows]
+        if batch.role[0] == INITIAL:
+            self.arms.begin(labelled.structures)
+            return {}
+        state, path = self.verdict, folder / "trial"
+        if not config.trial.rounds or config.choose.rule == "random" or (state is not None and state.decided):
+            return {}
+        chosen, audit = (labelled.structures.take(np.flatnonzero(role == part)) for part in (CHOSEN, AUDIT))
+        done = (folder / "round.json").exists()
+        compared = read_round(folder / "round.json") if done else trial_entries(self.arms.compare(audit))
+        extended = self.arms.extend(chosen, audit)
+        state = verdict([*self.rounds, compared], config.trial)
+        if done:
+            self.arms.folder = path if path.exists() else self.arms.folder
+        elif extended and not (state is not None and state.decided) and self._goes_on(len(batch.frames)):
+            with self.ledger.stage("trial", item="label") as cost:
+                self.arms.learn(path, self.run_dir / "rounds" / "000" / "surrogate")
+                cost.items = 2 * len(self.arms.frames[RANDOM_ARM])
+        return {} if done else compared
+
+    def _goes_on(self, count: int) -> bool:
+        """Whether the budgets leave a round after this one, which labels `count` frames."""
+        stop = self.config.stop
+        return self.spent + count < stop.labels and len(self.rounds) + 1 < stop.rounds
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the trial says after the rounds so far; see `choice_trial.verdict`."""
+        return verdict(self.rounds, self.config.trial) if self.config.trial.rounds else None
+
+    @property
+    def temperature_kelvin(self) -> float:
+        """Temperature by which energies of frames are judged, K."""
+        return self.config.choose.temperature_kelvin or self.config.explore.temperature_kelvin
+
     def _label(self, batch: Batch, *, done: bool) -> Labelled:
         with self.ledger.stage("labels", item="calculation") as cost:
             labelled = label(
@@ -255,6 +302,7 @@ class ActiveLearning:
             )
             self.core_seconds += labelled.core_seconds
             cost.items, cost.core_seconds = self.spent + len(batch.frames), self.core_seconds
+        self.asked.update(frame_bytes(batch.frames))
         if not self.learned and not len(labelled.structures):
             kind, message = labelled.failed[0]
             raise InputError(
@@ -280,28 +328,31 @@ class ActiveLearning:
         self.audits.append(audit)
         return audit
 
-    def _learn(self, folder: Path, labelled: Labelled) -> None:
+    def _learn(self, folder: Path) -> None:
         """Train on all labels, from the last weights if there are any; a finished round is only loaded."""
-        done = folder / "round.json"
-        if done.exists():
-            self.potential = PotentialSurrogate.load(folder / "surrogate")
+        if (folder / "round.json").exists():
+            self.potential = self.learner.load(folder / "surrogate")
             return
         with self.ledger.stage("training", item="label") as cost:
             table = Structures.concatenate(self.learned)
             cost.items = len(table)
-            self.potential, _ = fit_potential_surrogate(
+            self.potential = self.learner.learn(
                 table,
-                None,
-                self.learner.potential,
-                self.learner.first if self.potential is None else self.learner.again,
+                self.potential,
                 folder / "training",
                 label_fingerprint=self.simulator.fingerprint,
-                tune=None if self.potential is None else FineTuning(self.potential),
                 progress=self.progress,
             )
         self.potential.save(folder / "surrogate")
 
-    def _row(self, folder: Path, batch: Batch, labelled: Labelled, audit: AcquisitionAudit | None) -> dict[str, Any]:
+    def _row(
+        self,
+        folder: Path,
+        batch: Batch,
+        labelled: Labelled,
+        audit: AcquisitionAudit | None,
+        entries: Mapping[str, Any],
+    ) -> dict[str, Any]:
         path = folder / "round.json"
         if path.exists():
             return read_round(path)
@@ -319,6 +370,8 @@ class ActiveLearning:
             "force_error_mev_per_angstrom": None if audit is None or not len(audit.errors) else audit.error,
             "mev_per_uncertainty": factor,
             "label_core_seconds": labelled.core_seconds,
+            "fell_back": int(self.verdict is not None and self.verdict.falls_back),
+            **entries,
             **self._test_errors(),
         }
         write_json(path, row)
@@ -335,51 +388,6 @@ class ActiveLearning:
         }
 
 
-def shaken(start: Structures, config: InitialConfig, seed: int) -> Structures:
-    """The start geometries in turn, each with random displacements; the first one is left as it is.
-
-    Raises:
-        InputError: two atoms of a start geometry are closer than `CLOSEST`.
-    """
-    if (start.shortest_distances() < CLOSEST).any():
-        raise InputError(f"atoms are closer than {CLOSEST} Angstrom", where="start", remedy="Give another geometry")
-    rng = np.random.default_rng(seed)
-    frames = start.take(np.arange(config.count) % len(start))
-    shaking = np.where(frames.fixed, 0.0, rng.normal(size=frames.positions.shape))
-    moved = frames.positions + config.shake_angstrom * shaking
-    moved[: frames.sizes[0]] = frames.positions[: frames.sizes[0]]
-    unknown = np.full(len(frames), np.nan), np.full_like(moved, np.nan)
-    displaced = replace(frames, positions=moved, energy=unknown[0], forces=unknown[1], _neighbours={})
-    return displaced.take(np.flatnonzero(displaced.shortest_distances() >= CLOSEST))
-
-
 def seed_of(*path: int) -> int:
     """A seed that differs for each part of each round of each run."""
     return int(np.random.SeedSequence(path).generate_state(1)[0] % 2**31)
-
-
-def read_round(path: Path) -> dict[str, Any]:
-    """The content of `round.json`.
-
-    Raises:
-        CorruptStoreError: it is damaged, or a number is missing.
-    """
-    row = read_plain(path, dict[str, int | float | None], remedy=ANEW)
-    with reading(path, remedy=ANEW):
-        for name in ("labels", "failed", "explored"):
-            entry(row, name, int)
-        for name in ("force_error_mev_per_angstrom", "uncertain_share", "lost_share"):
-            entry(row, name, float | None)  # type: ignore[arg-type]
-    return row
-
-
-def round_line(row: Mapping[str, Any]) -> str:
-    """The line that summarises a round on the terminal."""
-    failed = f", {row['failed']} failed" if row["failed"] else ""
-    if row["explored"] == 0:
-        return f"{row['labels']} labels{failed}"
-    error, share = row["force_error_mev_per_angstrom"], row["uncertain_share"]
-    error_text = "not known" if error is None else f"{error:.1f} meV/Å"
-    unsure = "" if share is None else f", {share:.0%} of {row['explored']:,} frames uncertain"
-    lost = f", {row['lost_share']:.0%} of walkers lost" if row["lost_share"] else ""
-    return f"{row['labels']} labels{failed}; error on fresh frames {error_text}{unsure}{lost}"

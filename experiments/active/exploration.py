@@ -103,12 +103,7 @@ def explore(
     Raises:
         InputError: the potential has no standard deviations.
     """
-    if not any(variable.name == "forces_std" for variable in potential.spec.outputs):
-        raise InputError(
-            "active learning needs the uncertainty of the surrogate, and a single network does not estimate it",
-            where="model.ensemble",
-            remedy="Set model.ensemble=2 or more",
-        )
+    refuse_without_spread(potential)
     start = labelled.take(np.random.default_rng(seed).choice(calm(labelled), config.walkers))
     tables: list[Structures] = []
     walkers: list[np.ndarray] = []
@@ -134,6 +129,20 @@ def explore(
         uncertainty[rows] = worst_atom(sane, answer.forces_std)
     kept, lost = on_leash(walker, uncertainty, config.leash_ev_per_angstrom)
     return Explored(frames.take(kept), walker[kept], uncertainty[kept], lost / config.walkers)
+
+
+def refuse_without_spread(potential: PotentialSurrogate) -> None:
+    """Refuse a potential that does not know where it is unsure.
+
+    Raises:
+        InputError: it has no standard deviations.
+    """
+    if not any(variable.name == "forces_std" for variable in potential.spec.outputs):
+        raise InputError(
+            "active learning needs the uncertainty of the surrogate, and a single network does not estimate it",
+            where="model.ensemble",
+            remedy="Set model.ensemble=2 or more",
+        )
 
 
 def calm(labelled: Structures) -> Int[np.ndarray, " k"]:

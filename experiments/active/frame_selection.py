@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.cluster.vq import kmeans2
 from scipy.spatial.distance import cdist
 
 from data.structures.structures import MAX_ATOMIC_NUMBER, Structures
 
-RULES = ("uncertain", "random")
+RULES = ("uncertain", "uncertain_half", "random")
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,35 @@ class ChoiceConfig:
     """How many frames a round labels, and by which rule they are chosen.
 
     Attributes:
-        rule: "uncertain" picks by uncertainty and diversity; "random" picks uniformly, as a baseline.
+        rule: "uncertain" picks by uncertainty and diversity; "uncertain_half" draws uniformly among the more uncertain
+            half; "random" picks uniformly, as a baseline.
         batch: largest number of frames picked by the rule; there are fewer if fewer are uncertain.
         audit: frames drawn uniformly in addition. Their errors before training are an unbiased estimate of the error
             of the surrogate, which decides when to stop and calibrates the uncertainty.
+        window_kt: largest predicted energy of a picked frame above the lowest labelled one, kT by internal coordinate
+            (see `energy_window`); None for no limit. The audit has none.
+        temperature_kelvin: temperature of this kT, at which the potential will be used, K; None: that of the
+            exploration.
+        regions: number of clusters of the explored geometries that count evenly, in the audit and in what is picked; 1
+            lets each geometry count as often as it is visited.
     """
 
     rule: str = "uncertain"
     batch: int = 12
     audit: int = 6
+    window_kt: float | None = None
+    temperature_kelvin: float | None = None
+    regions: int = 1
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise ValueError(f"rule must be one of {RULES}, got {self.rule!r}")
-        if self.batch < 0 or self.audit < 1:
-            raise ValueError(f"batch must be 0 or more and audit 1 or more; got {self}")
+        if self.batch < 0 or self.audit < 1 or self.regions < 1:
+            raise ValueError(f"batch must be 0 or more, audit and regions 1 or more; got {self}")
+        if (self.window_kt is not None and self.window_kt <= 0) or (
+            self.temperature_kelvin is not None and self.temperature_kelvin <= 0
+        ):
+            raise ValueError(f"window_kt and temperature_kelvin must be above 0; got {self}")
 
 
 def worst_atom(structures: Structures, forces_std: Float[np.ndarray, "A 3"]) -> Float[np.ndarray, " M"]:
@@ -121,6 +136,23 @@ def pick(
     return np.array(picked, np.int64)
 
 
+def regions_of(descriptors: Float[np.ndarray, "F D"], count: int, seed: int) -> Int[np.ndarray, " F"]:
+    """The cluster of each frame, by k-means with at most `count` centres."""
+    if count == 1 or len(descriptors) <= count:
+        return np.zeros(len(descriptors), np.int64) if count == 1 else np.arange(len(descriptors))
+    _, region = kmeans2(descriptors, count, minit="++", rng=np.random.default_rng(seed), missing="warn")
+    return region.astype(np.int64)
+
+
+def evenly(order: Int[np.ndarray, " n"], region: Int[np.ndarray, " F"]) -> Int[np.ndarray, " n"]:
+    """The same rows in another order, whose first ones take in turn from every region that has rows left."""
+    rank = np.zeros(len(order), np.int64)
+    for one in np.unique(region[order]):
+        members = np.flatnonzero(region[order] == one)
+        rank[members] = np.arange(len(members))
+    return order[np.argsort(rank, kind="stable")]
+
+
 def choose(
     frames: Structures,
     uncertainty: Float[np.ndarray, " F"],
@@ -129,26 +161,36 @@ def choose(
     config: ChoiceConfig,
     room: int,
     seed: int,
+    allowed: np.ndarray | None = None,
 ) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " a"]]:
     """Indices of the frames that the rule picks, and of those of the audit; the two are disjoint.
 
     Args:
         frames: explored frames.
         uncertainty: uncertainty of each frame, eV/Angstrom.
-        uncertain: boolean mask of the frames that the rule "uncertain" may pick.
+        uncertain: boolean mask of the frames that the rules of uncertainty may pick.
         labelled: frames that have labels.
         config: see `ChoiceConfig`.
         room: number of labels left in the budget; the audit is served first.
         seed: seed of the random draws.
+        allowed: boolean mask of the frames that any rule may pick; None for all.
     """
-    order = np.random.default_rng(seed).permutation(len(frames))
+    region = regions_of(bags(frames), config.regions, seed) if config.regions > 1 else np.zeros(len(frames), np.int64)
+    order = evenly(np.random.default_rng(seed).permutation(len(frames)), region)
     audit = order[: min(config.audit, room)]
     rest = order[len(audit) :]
+    rest = rest if allowed is None else rest[allowed[rest]]
     count = min(config.batch, room - len(audit))
     if config.rule == "random":
-        return rest[:count], audit
-    pool = np.sort(rest[uncertain[rest]])
+        return evenly(rest, region)[:count], audit
+    rest = rest[uncertain[rest]]
+    if config.rule == "uncertain_half":
+        half = rest[uncertainty[rest] >= np.median(uncertainty[rest])] if len(rest) else rest
+        return evenly(half, region)[:count], audit
+    pool = np.sort(rest)
     table = bags(Structures.concatenate([frames.take(pool), labelled, frames.take(audit)]))
+    # The share of a region in the sum of a cluster is the same for all regions, whatever their sizes.
+    even = uncertainty[pool] / np.sqrt(np.bincount(region)[region[pool]])
     # The audit is labelled in the same round, so its frames count as labelled.
-    picked = pick(uncertainty[pool], table[: len(pool)], table[len(pool) :], count)
+    picked = pick(even, table[: len(pool)], table[len(pool) :], count)
     return pool[picked], audit

@@ -14,8 +14,9 @@ from data.formats.rows import Row
 from data.identity import frame_keys
 from data.molecules.writing import write_extxyz
 from data.structures.structures import Structures
-from experiments.active.active_learning import ActiveOutcome
-from experiments.active.stopping import StopConfig
+from experiments.active.active_learning import ActiveConfig, ActiveOutcome
+from experiments.active.choice_trial import Verdict, verdict
+from experiments.active.round_rows import verdict_line
 from experiments.application.stage_costs import Ledger
 from experiments.pages.formatting import count, number
 from experiments.pages.style import BLUE, INK, VERMILLION, draw, legend_below, plain_logarithmic
@@ -23,9 +24,12 @@ from surrogates.learning.learned_from import hash_keys, save_hashes
 
 #: Ticks of an axis of errors, meV/Angstrom.
 TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
+#: What a run spends time on.
+ACTIVITIES = ("labels", "training", "trial", "exploration")
 ENDINGS = {
     "goal": "the goal was met",
     "labels": "the labels were spent",
+    "pool": "every frame of the pool was asked for",
     "rounds": "the rounds were used up",
 }
 
@@ -45,7 +49,7 @@ def write_frames(frames: Structures, path: Path) -> None:
     write_extxyz(path, rows)
 
 
-def metrics(outcome: ActiveOutcome, config: StopConfig, ledger: Ledger) -> dict[str, float]:
+def metrics(outcome: ActiveOutcome, config: ActiveConfig, ledger: Ledger) -> dict[str, float]:
     """The metrics of a run, as written to `metrics.json`."""
     last = outcome.rounds[-1]
     run_metrics = {
@@ -53,14 +57,28 @@ def metrics(outcome: ActiveOutcome, config: StopConfig, ledger: Ledger) -> dict[
         "active/labels": float(last["labels"]),
         "active/labels_failed": float(sum(row["failed"] for row in outcome.rounds)),
         "active/goal_met": float(outcome.stopped_by == "goal"),
-        "active/goal_force_error_mev_per_angstrom": config.force_error_mev_per_angstrom,
+        "active/goal_force_error_mev_per_angstrom": config.stop.force_error_mev_per_angstrom,
+        "active/fell_back": float(last["fell_back"]) if "fell_back" in last else 0.0,
     }
     for name in ("force_error_mev_per_angstrom", "uncertain_share", "lost_share"):
         if last[name] is not None:
             run_metrics[f"active/{name}"] = last[name]
+    state = verdict(outcome.rounds, config.trial)
+    if state is not None:
+        run_metrics |= {
+            "active/fell_back": float(state.falls_back),
+            "active/trial_difference": state.difference,
+            "active/trial_standard_error": state.standard_error,
+            "active/trial_frames": float(state.frames),
+        }
+    for name in ("uncertainty_rank_correlation", "chosen_energy_kt", "audit_energy_kt"):
+        values = [row[name] for row in outcome.rounds if row.get(name) is not None]
+        if values:
+            run_metrics[f"active/{name}"] = float(np.mean(values))
     run_metrics |= {f"active/{name}": value for name, value in last.items() if name.startswith("test_")}
     run_metrics |= {
-        f"cost/{name}_core_seconds": ledger.core_seconds(name) for name in ("labels", "training", "exploration")
+        f"cost/{name}_core_seconds": ledger.core_seconds(name)
+        for name in ("labels", "training", "trial", "exploration")
     }
     return run_metrics
 
@@ -80,6 +98,9 @@ def curve(axes: Axes, rounds: Sequence[Mapping[str, Any]], goal: float) -> None:
     if test:
         axes.plot(*zip(*test, strict=True), "s-", color=VERMILLION, label="test frames")
     axes.axhline(goal, color=INK, linestyle=":", label="goal")
+    by_chance = [n for n, row in zip(before, rounds, strict=True) if row.get("fell_back")]
+    if by_chance:
+        axes.axvline(by_chance[0], color=INK, linewidth=0.8, label="from here at random")
     error_axis(axes, [value for _, value in fresh + test] + [goal])
     axes.set(xlabel="Labels", ylabel="Mean absolute error of a force component (meV/Å)")
     legend_below(axes)
@@ -92,12 +113,14 @@ def error_axis(axes: Axes, values: Sequence[float]) -> None:
     axes.set_ylim(low, high)
 
 
-def write_report(outcome: ActiveOutcome, config: StopConfig, ledger: Ledger, run_dir: Path) -> dict[str, float]:
+def write_report(outcome: ActiveOutcome, config: ActiveConfig, ledger: Ledger, run_dir: Path) -> dict[str, float]:
     """Write `metrics.json`, `active.json`, `active.svg`, `labels.xyz` and `surrogate/`, and return the metrics."""
     run_metrics = metrics(outcome, config, ledger)
-    write_json(run_dir / "active.json", {"stopped_by": outcome.stopped_by, "rounds": outcome.rounds})
+    state = verdict(outcome.rounds, config.trial)
+    facts = {"stopped_by": outcome.stopped_by, "ended": ENDINGS[outcome.stopped_by], "rounds": outcome.rounds}
+    write_json(run_dir / "active.json", {**facts, "choice": None if state is None else verdict_line(state)})
     write_frames(outcome.frames, run_dir / "labels.xyz")
-    goal = config.force_error_mev_per_angstrom
+    goal = config.stop.force_error_mev_per_angstrom
     labels = count(run_metrics["active/labels"])
     finding = (
         f"{'Reached' if run_metrics['active/goal_met'] else 'Not yet at'} {number(goal)} meV/Å after {labels} labels"
@@ -116,7 +139,9 @@ def write_report(outcome: ActiveOutcome, config: StopConfig, ledger: Ledger, run
     return run_metrics
 
 
-def closing_rows(run_metrics: Mapping[str, float], stopped_by: str, run_dir: Path) -> dict[str, object]:
+def closing_rows(
+    run_metrics: Mapping[str, float], stopped_by: str, state: Verdict | None, run_dir: Path
+) -> dict[str, object]:
     """The rows of the table that ends the run."""
     error = run_metrics.get("active/force_error_mev_per_angstrom")
     failed = f", {run_metrics['active/labels_failed']:.0f} failed" if run_metrics["active/labels_failed"] else ""
@@ -125,8 +150,10 @@ def closing_rows(run_metrics: Mapping[str, float], stopped_by: str, run_dir: Pat
         "labels": f"{run_metrics['active/labels']:,.0f} in {run_metrics['active/rounds']:.0f} rounds{failed}",
         "error on fresh frames": "not measured" if error is None else f"{error:.3g} meV/Å before they were learned",
     }
+    if state is not None:
+        rows["choice of frames"] = verdict_line(state).partition(": ")[2]
     if "active/test_forces_mae_mev_per_angstrom" in run_metrics:
         rows["error on test frames"] = f"{run_metrics['active/test_forces_mae_mev_per_angstrom']:.3g} meV/Å"
-    for name in ("labels", "training", "exploration"):
+    for name in ACTIVITIES:
         rows[f"cost of {name}"] = f"{run_metrics[f'cost/{name}_core_seconds']:,.0f} core-s"
     return rows | {"surrogate": run_dir / "surrogate", "figure": run_dir / "active.svg", "run": run_dir}

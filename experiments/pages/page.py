@@ -10,6 +10,7 @@ from string import Template
 from data.errors import InputError
 from data.files import write_text
 from experiments.pages import accuracy_sections, findings, recheck_section, record_sections, screen_sections
+from experiments.pages.active_page import is_active, render_active
 from experiments.pages.answers_page import is_answers, render_answers
 from experiments.pages.cascade_page import is_cascade, render_cascade
 from experiments.pages.formatting import absent, escape
@@ -40,7 +41,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """Write the page of a run, whole or as far as its files allow.
 
     Args:
-        run_dir: of a pipeline, or of a screen; what it lacks is named on the page.
+        run_dir: of a pipeline, a screen or active learning; what it lacks is named on the page.
         out: where the page goes; `report.html` in the run if left out.
 
     Returns:
@@ -58,6 +59,8 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
         text = render_cascade(run_dir)
     elif is_answers(run_dir):
         text = render_answers(run_dir)
+    elif is_active(run_dir):
+        text = render_active(run_dir)
     else:
         text = render_screen(run_dir) if is_screen(run_dir) else render(load_run(run_dir))
     write_text(page, text)

@@ -17,8 +17,9 @@ from data.structures.frame_names import FrameKeys
 from data.structures.frame_settings import KeySettings
 from data.structures.structures import Structures
 from data.terminal import show_pairs
-from experiments.active.active_learning import ActiveConfig, ActiveLearning, Learner
+from experiments.active.active_learning import ActiveConfig, ActiveLearning
 from experiments.active.frame_labelling import refuse_unfit
+from experiments.active.learner import Learner
 from experiments.active.results import closing_rows, write_report
 from experiments.application.run_directory import rejects_path
 from experiments.application.stage import StageSettings, application, instantiate, reading_shown
@@ -70,7 +71,9 @@ def starts(
             )
         tables.append(Structures.from_arrays([geometry.numbers], [geometry.positions]))
     if not tables:
-        raise InputError("no start geometry is given", where="start", remedy="Give SMILES or a file of geometries")
+        raise InputError(
+            "no start geometry is given", where="start", remedy="Give start=SMILES, a file of geometries, or pool=FILE"
+        )
     return Structures.concatenate(tables)
 
 
@@ -78,7 +81,8 @@ def starts(
 class ActiveSettings(StageSettings):
     """The keys of `understudy active`; each part is checked where it is used."""
 
-    start: Any = MISSING
+    start: Any = None
+    pool: Any = None
     test: Any = None
     frames: Any = MISSING
     conformers: Any = MISSING
@@ -90,6 +94,7 @@ class ActiveSettings(StageSettings):
     initial: Any = MISSING
     explore: Any = MISSING
     choose: Any = MISSING
+    trial: Any = MISSING
     stop: Any = MISSING
     seed: int = 0
 
@@ -110,18 +115,23 @@ def active(config: DictConfig, run_dir: Path) -> None:
     readings: list[Reading] = []
     with RejectLog(rejects_path(run_dir)) as rejects, reading_shown(readings, run_dir):
         conformers = build(ConformerConfig, config.conformers, where="conformers")
-        start = starts(config.start, conformers, rejects, keys, readings)
-        test = None
+        start, pool, test = None, None, None
+        if config.start is not None or config.pool is None:
+            start = starts(config.start or (), conformers, rejects, keys, readings)
+        if config.pool is not None:
+            pool = read_structures(
+                existing_file(config.pool, "pool"), rejects, keys, spins=True, labels=False, readings=readings
+            )
         if config.test is not None:
             test = read_structures(existing_file(config.test, "test"), rejects, keys, readings=readings)
     if test is not None and not np.isfinite(test.forces).all():
         raise InputError("a frame has no forces", where=str(config.test), remedy="Give frames with forces")
     campaign = build(CampaignConfig, config.campaign, where="campaign")
-    learning = ActiveLearning(start, simulator, campaign, learner, settings, run_dir, test=test)
+    learning = ActiveLearning(start, simulator, campaign, learner, settings, run_dir, test=test, pool=pool)
     outcome = learning.run()
-    metrics = write_report(outcome, settings.stop, learning.ledger, run_dir)
-    show_pairs("Active learning", closing_rows(metrics, outcome.stopped_by, run_dir))
+    metrics = write_report(outcome, settings, learning.ledger, run_dir)
+    show_pairs("Active learning", closing_rows(metrics, outcome.stopped_by, learning.verdict, run_dir))
 
 
-PARTS = ("initial", "explore", "choose", "stop", "seed")
+PARTS = ("initial", "explore", "choose", "trial", "stop", "seed")
 main = application("active", active)

@@ -26,11 +26,12 @@ from data.settings import build
 from data.spec import SimulationError, dataset
 from data.store.records import RecordStore
 from data.structures.structures import Structures
-from experiments.active.active_learning import ActiveConfig, InitialConfig, shaken
+from experiments.active.active_learning import ActiveConfig
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
 from experiments.active.exploration import ExploreConfig, calm, explore, on_leash, pieces
 from experiments.active.frame_labelling import label, refuse_unfit
 from experiments.active.frame_selection import ChoiceConfig, bags, choose, pick, worst_atom
+from experiments.active.initial_frames import InitialConfig, shaken
 from experiments.active.results import write_frames
 from experiments.active.stopping import AcquisitionAudit, StopConfig, expected_error, frame_errors, good_enough
 from experiments.application.choices import CONF
@@ -322,7 +323,7 @@ TINY = [
     "model.ensemble=2", "first.epochs=250", "first.learning_rate=5e-3", "again.epochs=60",
     "again.learning_rate=2e-3", "initial.count=8", "explore.walkers=8", "explore.steps=200", "explore.record_every=10",
     "choose.batch=6", "choose.audit=5", f"stop.force_error_mev_per_angstrom={GOAL}", "stop.labels=70", "stop.rounds=6",
-    "campaign.workers=1",
+    "trial.rounds=1", "campaign.workers=1",
 ]  # fmt: skip
 
 
