@@ -179,8 +179,11 @@ def take_lock(file: Path, *, where: str) -> IO[str]:
     return opened
 
 
-def lock_is_held(directory: Path) -> bool:
-    """Whether a process of this machine writes to a claimed directory; nothing is changed."""
+def lock_is_held(directory: Path) -> bool | None:
+    """Whether a process of this machine writes to a claimed directory; None on a file system without locks.
+
+    Nothing is changed.
+    """
     try:
         handle = os.open(directory / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -190,8 +193,7 @@ def lock_is_held(directory: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        # A file system without locks.
-        return False
+        return None
     finally:
         os.close(handle)
     return False

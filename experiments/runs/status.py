@@ -2,7 +2,8 @@
 
 The state is that of `progress.json`, checked against the lock of the directory (`data.claim`), which the kernel
 releases however a process ends: a run that calls itself running and holds no lock was killed. Locks of some network
-file systems are seen by one machine only. A run of another machine therefore counts as running while its file is fresh.
+file systems are seen by one machine only, or absent. A run of another machine, or of an earlier start of this one,
+therefore counts as running while its file is fresh, and without locks one of this machine while its process lives too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from data.claim import lock_is_held, marked_kind
 from data.errors import InputError
-from data.host import host_name
+from data.host import boot_id, host_name
 from data.json_files import parse_json
 from data.progress import FAILED, FILE, FINISHED, FORMAT, RUNNING, STOPPED
 from experiments.application.run_directory import CONFIG
@@ -121,15 +122,32 @@ def run_status(directory: Path | str) -> RunStatus:
     )
 
 
-def _state(facts: Mapping[str, Any], locked: bool) -> str:
+def _state(facts: Mapping[str, Any], locked: bool | None) -> str:
     state = str(facts.get("state"))
     if locked:
         return RUNNING
     if state != RUNNING:
         return state if state in STATES else UNKNOWN
     age = time.time() - (_number(facts.get("updated")) or 0.0)
-    fresh = age < STALE * (_number(facts.get("every_s")) or 1.0)
-    return RUNNING if fresh and facts.get("host") != host_name() else LOST
+    if age > STALE * (_number(facts.get("every_s")) or 1.0):
+        return LOST
+    here = facts.get("host") == host_name() and facts.get("boot", "") in ("", boot_id())
+    if here:
+        return RUNNING if locked is None and _lives(facts.get("pid")) else LOST
+    return RUNNING
+
+
+def _lives(pid: Any) -> bool:
+    """Whether there is a process with this id on this machine."""
+    if not isinstance(pid, int) or pid < 1:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _progress(path: Path) -> dict[str, Any] | None:

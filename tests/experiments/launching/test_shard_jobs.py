@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.errors import InputError
-from experiments.launching import shard_job
+from experiments.launching import array, shard_job
 from experiments.launching.array import LauncherSettings, devices_of_job
 from experiments.launching.shard_job import ShardJob
 
@@ -43,3 +44,25 @@ def test_a_job_that_was_asked_to_stop_does_not_begin_its_next_shard(monkeypatch:
     statuses = {"shard=1/3": 1, "shard=2/3": 130}
     monkeypatch.setattr(shard_job, "run_understudy", lambda arguments, **_: statuses[arguments[-1]])
     assert ShardJob("screen", (), ("1/3", "2/3", "3/3"), ".")() == [1, 130]
+
+
+RECORD = """
+import os, pathlib, sys
+
+shard = next(a for a in sys.argv if a.startswith("shard=")).removeprefix("shard=").replace("/", "-of-")
+pathlib.Path(shard).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+"""
+
+
+def test_each_process_that_submitit_starts_sees_a_gpu_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # submitit tells each of its local jobs to use the first GPU. What `python -m understudy` runs here records its own.
+    (tmp_path / "understudy.py").write_text(RECORD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(array.__file__).parents[2]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-b")
+    limits = ["launcher=submitit", "launcher.cluster=local", "launcher.gpus=1"]
+    # The shards that did not write a state are not finished.
+    assert array.launch("screen", ["surrogate=s", "out=hits", *limits]) == 1
+    assert {path.name: path.read_text() for path in tmp_path.glob("*-of-2")} == {"1-of-2": "5", "2-of-2": "GPU-b"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -82,6 +83,30 @@ def test_a_run_killed_by_the_system_is_lost_and_one_of_another_machine_is_believ
     assert run_status(run_dir).state == "running"
     write_json(run_dir / FILE, {**facts, "host": "node17", "updated": 1.0}, listed=False)
     assert run_status(run_dir).state == "lost"
+    # A machine with the same name, or this one before it was started again.
+    write_json(run_dir / FILE, {**facts, "boot": "earlier"}, listed=False)
+    assert run_status(run_dir).state == "running"
+
+
+def test_without_locks_a_run_of_this_machine_is_running_while_its_process_lives_and_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr("data.claim.fcntl.flock", no_locks)
+    run_dir = tmp_path / "run"
+    with claim(run_dir, "simulate"), follow_progress(run_dir, "simulate"):
+        assert run_status(run_dir).state == "running"
+        facts = written(run_dir)
+    assert run_status(run_dir).state == "finished"
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    for changed in ({"pid": child}, {"updated": 1.0}, {"pid": 0}):
+        write_json(run_dir / FILE, {**facts, **changed}, listed=False)
+        assert run_status(run_dir).state == "lost", changed
 
 
 def test_a_command_that_is_refused_leaves_the_progress_of_the_run_that_is_there(tmp_path: Path) -> None:
