@@ -8,6 +8,7 @@ a job did is in its directory.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -76,6 +77,8 @@ def sweep(stage: str, arguments: Sequence[str]) -> int:
     rest = [argument for argument in arguments if not argument.startswith("hydra.sweep.dir=")]
     # Hydra reads its arguments here.
     sys.argv = [f"understudy {stage}", *rest, f"hydra.sweep.dir={quoted(directory)}"]
+    # submitit would say with each look at its jobs that SLURM has no accounting.
+    logging.getLogger("submitit").setLevel(logging.ERROR)
     stopped, lost = False, ""
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=stage)(task)()
