@@ -17,6 +17,7 @@ from command_settings import assigned, keys_of, refused
 
 from benchmarks import (
     apebench,
+    corrector,
     darcy,
     drag,
     held_suarez,
@@ -112,6 +113,13 @@ def replace(monkeypatch: pytest.MonkeyPatch, function: Any, other: Any) -> None:
 TABLE = SimpleNamespace(content=lambda: "")
 WORK: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "apebench": (fit_field_surrogate, lambda out: apebench.score("kdv", 0, out, [], 10_000)),
+    **{
+        f"corrector, {name}": (
+            fit_field_surrogate,
+            lambda out, case=case: corrector.train(case, *[np.zeros((2, 6, 1, *(8,) * case.dim))] * 2, out, 1, []),
+        )
+        for name, case in corrector.CASES.items()
+    },
     "darcy": (
         train_on,
         lambda out: darcy.ours(out, dict.fromkeys(darcy.FILES, out), 60.0, 0, []),
