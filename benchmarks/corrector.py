@@ -34,7 +34,7 @@ SAFE, WIDE = 2 / 3, 0.95
 
 
 @dataclass(frozen=True)
-class Case:
+class CorrectorCase:
     """Settings of the comparison for one equation.
 
     Attributes:
@@ -98,7 +98,7 @@ class Case:
         )
 
 
-def _li(viscosity: float, **more: Any) -> Case:
+def _li(viscosity: float, **more: Any) -> CorrectorCase:
     """The vorticity on the unit torus with the forcing of Li et al. (arXiv:2010.08895, section 5.3)."""
     settings: dict[str, Any] = {
         "equation": "navier_stokes_li",
@@ -111,7 +111,7 @@ def _li(viscosity: float, **more: Any) -> Case:
         "points": 64,
         "parameters": {"viscosity": viscosity},
     }
-    return Case(**settings | more)
+    return CorrectorCase(**settings | more)
 
 
 CASES = {
@@ -142,7 +142,7 @@ CASES = {
         network={"width": 16, "fold": 2, "dilations": [1, 2, 1]},
     ),
     # The flow of Kochkov et al. (arXiv:2102.01010) at Reynolds number 1,000.
-    "kolmogorov": Case(
+    "kolmogorov": CorrectorCase(
         equation="navier_stokes_kolmogorov",
         dim=2,
         length=2 * np.pi,
@@ -166,7 +166,7 @@ CASES = {
         corrections=2,
         network={"width": 16, "fold": 2, "dilations": [1, 2, 1]},
     ),
-    "kuramoto_sivashinsky": Case(
+    "kuramoto_sivashinsky": CorrectorCase(
         equation="kuramoto_sivashinsky_conservative",
         dim=1,
         length=60.0,
@@ -187,7 +187,7 @@ CASES = {
         corrections=1,
         network={"width": 16, "fold": 2, "kernel": 5, "dilations": [1, 1]},
     ),
-    "burgers": Case(
+    "burgers": CorrectorCase(
         equation="burgers",
         dim=1,
         parameters={"viscosity": 5e-3},
@@ -211,7 +211,7 @@ CASES = {
 }
 
 
-def initial_states(case: Case, count: int, seed: int, rung: Rung) -> Float[np.ndarray, "sample channel *x"]:
+def initial_states(case: CorrectorCase, count: int, seed: int, rung: Rung) -> Float[np.ndarray, "sample channel *x"]:
     """States after the spin-up, on the grid of a rung."""
     from experiments.comparison.solver_comparison import solved
     from simulators.fluids.spectral import initial
@@ -244,7 +244,7 @@ class Coarse:
 
 
 def train(
-    case: Case,
+    case: CorrectorCase,
     labels: Float[np.ndarray, "sample time channel *x"],
     valid: Float[np.ndarray, "sample time channel *x"],
     folder: Path,
@@ -283,7 +283,7 @@ def train(
     return surrogate, result.core_seconds
 
 
-def contender(surrogate: Any, case: Case, label_core_s: float, training_core_s: float) -> Any:
+def contender(surrogate: Any, case: CorrectorCase, label_core_s: float, training_core_s: float) -> Any:
     """The surrogate, answering on the grid and over the time of the comparison."""
     import jax.numpy as jnp
 
@@ -313,7 +313,7 @@ def name_of(rung: Rung) -> str:
 
 
 def errors_in_time(
-    contenders: Sequence[Any], case: Case, initial: np.ndarray, truth: np.ndarray, times: Sequence[int]
+    contenders: Sequence[Any], case: CorrectorCase, initial: np.ndarray, truth: np.ndarray, times: Sequence[int]
 ) -> dict[str, dict[int, float]]:
     """By contender, the relative L2 error at each of some times, mean over trajectories; infinite after a blow-up."""
     errors: dict[str, dict[int, float]] = {}
@@ -331,7 +331,7 @@ def errors_in_time(
     return errors
 
 
-def run_case(name: str, case: Case, options: Any, cores: int) -> tuple[Any, list[Result]]:
+def run_case(name: str, case: CorrectorCase, options: Any, cores: int) -> tuple[Any, list[Result]]:
     """Run the comparison for one equation; return it and its results."""
     from data.processes.processor import tree_seconds
     from experiments.comparison.contenders import Problem, Settings
@@ -378,7 +378,7 @@ def run_case(name: str, case: Case, options: Any, cores: int) -> tuple[Any, list
     ]
 
 
-def results_of(name: str, case: Case, comparison: Any, errors: dict[str, dict[int, float]]) -> list[Result]:
+def results_of(name: str, case: CorrectorCase, comparison: Any, errors: dict[str, dict[int, float]]) -> list[Result]:
     """What was measured of each contender, and the factors at equal error, at each time and over all times."""
     from experiments.comparison.break_even import break_even_of, speed_up
 
@@ -386,9 +386,9 @@ def results_of(name: str, case: Case, comparison: Any, errors: dict[str, dict[in
 
     def add_error(what: str, value: float) -> None:
         # A blow-up has no error to state.
-        known = np.isfinite(value)
+        is_finite = bool(np.isfinite(value))
         results.append(
-            Result(f"{what}{'' if known else ': answers that are not finite'}", value if known else 1.0, "1")
+            Result(f"{what}{'' if is_finite else ': answers that are not finite'}", value if is_finite else 1.0, "1")
         )
 
     for p in comparison.points:
