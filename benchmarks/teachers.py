@@ -155,9 +155,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         Result(f"SO3LR, best batches ({best:,} pairs)", many, "molecules/core-s"),
         Result("mean absolute force of the tested frames", 1e3 * float(np.abs(table.forces).mean()), "meV/Angstrom"),
     ]
-    labels, held = write(parts["train"], folder / "train.xyz"), write(parts["valid"], folder / "valid.xyz")
+    labels, validation = write(parts["train"], folder / "train.xyz"), write(parts["valid"], folder / "valid.xyz")
     for model in options.models:
-        cost = train(folder / model, model, labels, held, options.epochs)
+        cost = train(folder / model, model, labels, validation, options.epochs)
         student = PotentialSurrogate.load(folder / model / "surrogate")
         error = np.abs(student.predict_structures(table, error_bars=False).forces - table.forces)
 
