@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Result, arguments, pin, report
-from benchmarks.noise_cases import CASES, Case, trained
+from benchmarks.noise_cases import CASES, NoiseCase, trained
 
 #: Growth of the error that is searched, and how near to it, as shares of the error.
 GROWTH, NEAR = 0.1, 0.01
@@ -54,14 +54,14 @@ def sigma_of_growth(error_at: Callable[[float], float], limit: float, near: floa
     return sigma
 
 
-def results_of(case: Case, options: Any) -> list[Result]:
+def results_of(case: NoiseCase, options: Any) -> list[Result]:
     """Train without and with noise, and measure both."""
     from surrogates.learning.weight_noise import noisy_model
 
     folder = (options.out / "noise" / case.kind).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     settings = [*case.settings(options.data, folder), *options.set]
-    found: list[Result] = []
+    results: list[Result] = []
     reference = float("nan")
     for noise in (0.0, *options.noise):
         task, parts, surrogate = trained(case, [*settings, f"train.weight_noise={noise}"], folder / "run")
@@ -80,7 +80,7 @@ def results_of(case: Case, options: Any) -> list[Result]:
         clean = mean(0.0)
         reference = clean if not noise else reference
         head = f"{case.kind}, trained with noise {noise:g}"
-        found.append(Result(f"{head}: {case.metric}, {case.what}", clean, case.unit))
+        results.append(Result(f"{head}: {case.metric}, {case.what}", clean, case.unit))
         limits = {"that without noise": clean}
         if noise:
             limits["that of the one trained without"] = reference
@@ -88,13 +88,13 @@ def results_of(case: Case, options: Any) -> list[Result]:
             sigma = sigma_of_growth(mean, (1 + GROWTH) * least, NEAR * least)
             label = f"{head}: sigma at which the error is 10% above {name}"
             if sigma is None:
-                found.append(Result(f"{label}: not reached, largest sigma tried", LARGEST, "1"))
+                results.append(Result(f"{label}: not reached, largest sigma tried", LARGEST, "1"))
                 continue
-            found.append(Result(label, sigma, "1"))
+            results.append(Result(label, sigma, "1"))
             if sigma:
                 spread = np.std([error(sigma, seed) for seed in range(options.seeds)], ddof=1) / least
-                found.append(Result(f"{label}: standard deviation of its growth over seeds", float(spread), "1"))
-    return found
+                results.append(Result(f"{label}: standard deviation of its growth over seeds", float(spread), "1"))
+    return results
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ SHARED = ("train.mlflow=false", "train.checkpoint_every_s=null", "train.seed=0")
 
 
 @dataclass(frozen=True)
-class Case:
+class NoiseCase:
     """One kind of surrogate.
 
     Attributes:
@@ -38,7 +38,7 @@ class Case:
     error: Callable[[Any, Any, Any], float]
 
 
-def trained(case: Case, settings: Sequence[str], folder: Path) -> tuple[Any, Any, Any]:
+def trained(case: NoiseCase, settings: Sequence[str], folder: Path) -> tuple[Any, Any, Any]:
     """The task of a case, the parts of its data, and a trained surrogate without intervals."""
     from hydra import compose, initialize_config_dir
 
@@ -142,24 +142,26 @@ def _forecast_error(task: Any, parts: Any, surrogate: Any) -> float:
 
 
 CASES = (
-    Case("properties", "gaps of 2,000 molecules of QM9", "mean absolute error", "meV", _properties, scored("test/mae")),
-    Case(
+    NoiseCase(
+        "properties", "gaps of 2,000 molecules of QM9", "mean absolute error", "meV", _properties, scored("test/mae"),
+    ),
+    NoiseCase(
         "potentials", "energies and forces of 135 frames of ethanol", "mean absolute error of force components",
         "meV/A", _potentials, scored("test/test/forces_mae_mev_per_angstrom"),
     ),
-    Case(
+    NoiseCase(
         "fields", "pressure of 800 Darcy flows, 16 x 16", "relative L2 error", "1", _fields,
         scored("test/relative_l2"),
     ),
-    Case(
+    NoiseCase(
         "meshes", "flow around 60 bodies", "relative L2 error of the velocity", "1", _meshes,
         scored("test/velocity/relative_l2"),
     ),
-    Case(
+    NoiseCase(
         "parameters", "Robertson's kinetics, 450 requests", "typical factor of error, minus 1", "1", _parameters,
         scored("test/factor_error"),
     ),
-    Case(
+    NoiseCase(
         "forecasts", "2 m temperature, 376 hours around the British Isles", "RMSE over leads of 1 to 24 h", "K",
         _forecasts, _forecast_error,
     ),

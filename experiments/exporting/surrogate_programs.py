@@ -39,17 +39,7 @@ def export_surrogate(name: str | None, out: Path, sizes: Sequence[int], batch: i
     surrogate: Any = load_surrogate(directory)
     size: Any = batch or any_number()
     programs, card = (mixture_programs if kind == MIXTURE else programs_of)(surrogate, tuple(sizes), size)
-    spec: Spec = surrogate.spec
-    identity = {
-        "kind": kind,
-        "surrogate": surrogate.fingerprint,
-        "labels_fingerprint": surrogate.labels_fingerprint,
-        "labels": read_label_sources(directory),
-        "precision": precision_of(surrogate),
-        "scores": dict(surrogate.scores),
-        "outputs_of_the_surrogate": {v.name: v.units for v in spec.outputs},
-    }
-    written = write_programs(out, programs, {**identity, **card})
+    written = write_programs(out, programs, {**identity_of(surrogate, directory), **card})
     show_pairs(
         "Export",
         {
@@ -60,6 +50,20 @@ def export_surrogate(name: str | None, out: Path, sizes: Sequence[int], batch: i
             "directory": out,
         },
     )
+
+
+def identity_of(surrogate: Any, directory: Path) -> dict[str, Any]:
+    """What the card of an export says of a surrogate: its identity, its labels, its precision and its scores."""
+    spec: Spec = surrogate.spec
+    return {
+        "kind": surrogate.KIND,
+        "surrogate": surrogate.fingerprint,
+        "labels_fingerprint": surrogate.labels_fingerprint,
+        "labels": read_label_sources(directory),
+        "precision": precision_of(surrogate),
+        "scores": dict(surrogate.scores),
+        "outputs_of_the_surrogate": {v.name: v.units for v in spec.outputs},
+    }
 
 
 def programs_of(surrogate: Any, sizes: tuple[int, ...], batch: Any) -> tuple[list[Program], dict[str, Any]]:

@@ -16,6 +16,9 @@ from experiments.prediction.delivery import content_of, deliver, is_delivered, r
 from experiments.prediction.rows import PARTS
 from experiments.prediction.vtk_output import export_vtk, is_collection
 
+#: Forms of the programs of a surrogate.
+FORMATS = ("stablehlo", "onnx")
+
 
 @dataclass(frozen=True)
 class ExportSettings(StageSettings):
@@ -26,10 +29,12 @@ class ExportSettings(StageSettings):
         surrogate: surrogate that is written as programs, in place of a store.
         out: the file, or the directory of the programs.
         sizes: numbers of atoms of a molecule or of nodes of a mesh, padding included, each of a program.
+        format: stablehlo, or onnx for surrogates of properties.
+        calibration: table of molecules from which the scales of 8 bits are taken, for onnx; None for float32 alone.
         batch: molecules, meshes, rows or samples of a batch of a program; 0 for any number, chosen when it is called.
 
     Raises:
-        ValueError: the batch is below 0.
+        ValueError: the batch is below 0, or the format unknown.
     """
 
     store: str | None = None
@@ -37,10 +42,14 @@ class ExportSettings(StageSettings):
     out: str = MISSING
     sizes: list[int] = field(default_factory=list)
     batch: int = 1
+    format: str = "stablehlo"
+    calibration: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 0:
             raise ValueError(f"batch must be 0 or more, got {self.batch}")
+        if self.format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
 
 
 def export(config: DictConfig, run_dir: Path) -> None:
@@ -52,6 +61,12 @@ def export(config: DictConfig, run_dir: Path) -> None:
         raise InputError(
             "one of store and surrogate is exported", where="store", remedy="Give store=DIR or surrogate=DIR"
         )
+    if settings.surrogate is not None and settings.format == "onnx":
+        from experiments.exporting.onnx_files import export_onnx
+
+        molecules = None if settings.calibration is None else existing_file(settings.calibration, "calibration")
+        export_onnx(settings.surrogate, Path(settings.out), molecules)
+        return
     if settings.surrogate is not None:
         from experiments.exporting.surrogate_programs import export_surrogate
 
@@ -74,7 +89,11 @@ def export(config: DictConfig, run_dir: Path) -> None:
 
 def unused_in_export(config: DictConfig) -> dict[str, str]:
     """Keys that this export does not use, with the reason; see `experiments.application.strict`."""
-    return dict.fromkeys(("sizes", "batch"), "a store has no programs") if config.surrogate is None else {}
+    if config.surrogate is None:
+        return dict.fromkeys(("sizes", "batch", "format", "calibration"), "a store has no programs")
+    if config.get("format") == "onnx":
+        return dict.fromkeys(("sizes", "batch"), "graphs of ONNX take any sizes")
+    return {"calibration": "programs of StableHLO are in float32"}
 
 
 main = application("export", export, unused=unused_in_export)
