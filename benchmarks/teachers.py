@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--each", type=int, default=5, help="frames of each molecule (%(default)s)")
     parser.add_argument("--held-out", type=int, default=100, help="molecules of two frames to test on (%(default)s)")
     parser.add_argument("--shaken", type=float, default=0.05, help="deviation of the atoms, Angstrom (%(default)s)")
-    parser.add_argument("--models", nargs="+", default=["painn", "ace"], help="configurations (%(default)s)")
+    parser.add_argument("--models", nargs="*", default=["painn", "ace"], help="configurations (%(default)s)")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of each training (%(default)s)")
     options = parser.parse_args(argv)
     pin(options.cores)
@@ -155,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Result(f"SO3LR, best batches ({best:,} pairs)", many, "molecules/core-s"),
         Result("mean absolute force of the tested frames", 1e3 * float(np.abs(table.forces).mean()), "meV/Angstrom"),
     ]
+    report("teachers", results, options.out, argv)
     labels, validation = write(parts["train"], folder / "train.xyz"), write(parts["valid"], folder / "valid.xyz")
     for model in options.models:
         cost = train(folder / model, model, labels, validation, options.epochs)

@@ -15,6 +15,7 @@ from teachers import by_its_own_package, needs
 
 from data.errors import InputError
 from data.spec import SimulationError
+from simulators.chemistry.pyscf import PySCF
 from simulators.chemistry.teachers.pretrained import MODELS, ask_structures
 from simulators.chemistry.teachers.so3lr import SO3LR, SUPPORTED
 from simulators.chemistry.variables import Geometry
@@ -112,6 +113,16 @@ def test_the_barrier_of_ethane_is_that_of_experiment() -> None:
     low, high = (float(EXACT.simulate(g.dataset())["energy"]) for g in (staggered, eclipsed))
     # 2.9 kcal/mol: Weiss and Leroi, J. Chem. Phys. 1968, 48, 962; turned without relaxation, it is a little higher.
     assert (high - low) / (kcal / mol) == pytest.approx(3.0, abs=0.35)
+
+
+@installed
+def test_its_forces_are_those_of_the_functional_that_it_learned_from() -> None:
+    request = geometry("H2CO").dataset()
+    functional = PySCF(method="pbe0", basis="def2-tzvp", outputs=("forces",)).simulate(request)["forces"].values
+    # The dispersion of its level of theory is small within so small a molecule.
+    error = np.abs(EXACT.simulate(request)["forces"].values - functional).mean()
+    assert error < 0.02
+    assert np.abs(functional).mean() > 0.5
 
 
 @installed
