@@ -201,6 +201,8 @@ def peers(all_of: Molecules, options: Any, kept: StoredChoices) -> Iterator[tupl
         for name, (sizes, beta) in plans.items():
             short = name.replace(",", "").replace(" ", "-")
             runs = []
+            if not options.peer_trainings:
+                continue
             for seed in range(options.peer_trainings):
                 make: Callable[[], Iterable[ChosenLabels]] = partial(boosting, all_of, labels, seed)
                 if sizes:

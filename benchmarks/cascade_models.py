@@ -25,7 +25,8 @@ class Molecules:
 
     Attributes:
         gap: label, Hartree.
-        features: counts of groups and rings, and of atoms with their neighbours.
+        features: counts of groups and rings, of pairs of atoms other than carbon by their distance, and of atoms with
+            their neighbours.
         bits: Morgan fingerprints of radius 2.
     """
 
@@ -57,7 +58,7 @@ def molecules(path: Path, limit: int | None) -> Molecules:
                 continue
             table.append(counts.GetCountFingerprintAsNumPy(molecule).astype(np.uint8))
             prints.append(counts.GetFingerprintAsNumPy(molecule).astype(np.uint8))
-            groups.append(_groups(molecule))
+            groups.append(_groups(molecule) + _pairs(molecule))
             gaps.append(gap)
     environments = np.array(table)
     common = np.argsort(-(environments > 0).sum(axis=0), kind="stable")[:128]
@@ -67,7 +68,7 @@ def molecules(path: Path, limit: int | None) -> Molecules:
 
 def featurised(path: Path, limit: int | None, folder: Path) -> Molecules:
     """`molecules`, from a file of the benchmark's folder if there is one."""
-    kept = folder / f"molecules-{limit or 'all'}.npz"
+    kept = folder / f"features-{limit or 'all'}.npz"
     if not kept.is_file():
         fresh = molecules(path, limit)
         with listed_path(kept) as temporary, open(temporary, "wb") as file:
@@ -102,6 +103,36 @@ def _groups(molecule: Any) -> list[float]:
         for n, a in zip(numbers, atoms, strict=True)) for z in (7, 8)), max(a.GetDegree() for a in atoms),
         sum(b.GetBeginAtom().GetAtomicNum() != 6 and b.GetEndAtom().GetAtomicNum() != 6 for b in bonds),
     ]  # fmt: skip
+
+
+def _pairs(molecule: Any) -> list[float]:
+    """Counts of pairs of nitrogen and oxygen by their distance in bonds, 2 to 5; of unsaturated atoms at 1 to 4 bonds
+    from saturated atoms other than carbon; of rings with oxygen and with nitrogen by size; of atoms in several rings.
+    """
+    from rdkit import Chem
+
+    distance = Chem.GetDistanceMatrix(molecule)
+    atoms = list(molecule.GetAtoms())
+    numbers = [atom.GetAtomicNum() for atom in atoms]
+    unsaturated = [any(bond.GetBondTypeAsDouble() > 1 for bond in atom.GetBonds()) for atom in atoms]
+    others = [i for i, z in enumerate(numbers) if z != 6]
+    pairs, ends, rings = np.zeros((3, 4)), np.zeros(4), np.zeros((2, 4))
+    for i in others:
+        for j in others:
+            steps = int(distance[i, j])
+            if j < i and {numbers[i], numbers[j]} <= {7, 8} and 2 <= steps <= 5:
+                pairs[numbers[i] + numbers[j] - 14, steps - 2] += 1
+        if not unsaturated[i]:
+            for steps in distance[i, unsaturated]:
+                if steps <= 4:
+                    ends[int(steps) - 1] += 1
+    info = molecule.GetRingInfo()
+    for ring in info.AtomRings():
+        if len(ring) <= 6:
+            for k, z in enumerate((8, 7)):
+                rings[k, len(ring) - 3] += any(numbers[i] == z for i in ring)
+    several = [info.NumAtomRings(i) for i in range(len(atoms))]
+    return [*pairs.ravel(), *ends, *rings.ravel(), float(several.count(2)), float(sum(n > 2 for n in several))]
 
 
 def forest(

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rdkit import Chem
 from scipy.stats import binom
 
 import benchmarks.cascade_models
 from benchmarks.cascade import audited, ladder, left_out, markdown_row, promises, table
-from benchmarks.cascade_models import ChosenLabels, Molecules, molecules
+from benchmarks.cascade_models import ChosenLabels, Molecules, _pairs, molecules
 
 COUNT = 1200
 
@@ -82,3 +83,7 @@ def test_features_count_the_groups_of_a_molecule(tmp_path: Path) -> None:
     assert three.gap.tolist() == [0.33, 0.4, 0.25]
     assert three.features[:, :3].tolist() == [[3, 2, 0], [3, 3, 0], [6, 6, 0]]  # atoms, carbon, nitrogen
     assert (three.bits.sum(axis=1) > 0).all()
+    # Oxygen two and four bonds from C=C, and two oxygens two bonds apart; a spiro atom of two rings, one with oxygen.
+    acetal, spiro = (np.array(_pairs(Chem.MolFromSmiles(smiles))) for smiles in ("C=CCOCOC", "C1CC11CCO1"))
+    assert {int(i): acetal[i] for i in np.flatnonzero(acetal)} == {8: 1, 13: 1, 14: 1, 15: 1}
+    assert {int(i): spiro[i] for i in np.flatnonzero(spiro)} == {17: 1, 24: 1}
