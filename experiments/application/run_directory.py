@@ -39,7 +39,7 @@ FREE = (
 #: which records its simulator;
 #: active learning may resume with another goal or budget; a screen records its settings in `screen.json`.
 FREE_OF: Mapping[str, tuple[str, ...]] = {
-    "train": ("*.epochs", "*.patience", "data.test", "data.test.*"),
+    "train": ("*.epochs", "*.patience", "data.test", "data.test.*", "level"),
     "grow": ("*.epochs", "*.patience"),
     "prune": ("*.epochs", "*.patience", "tolerance"),
     "simulate": ("inputs", "limit", "sampling.count"),

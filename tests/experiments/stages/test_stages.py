@@ -66,12 +66,12 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     understudy(
         "train", "task=molecules/properties", f"data.file={table}", "data.smiles=smiles", "data.target=heavy",
         "data.split=random", "data.seed=0", "train.epochs=12", "train.learning_rate=5e-3", "train.ema_decay=0.97",
-        "train.mlflow=false", *NETWORK, f"run.dir={run}", cwd=table.parent,
+        "train.mlflow=false", "level=a count of atoms", *NETWORK, f"run.dir={run}", cwd=table.parent,
     )  # fmt: skip
     return run
 
 
-def test_training_on_a_table_writes_the_metrics_that_scripts_read(trained: Path) -> None:
+def test_training_on_a_table_writes_the_metrics_that_scripts_read(trained: Path, table: Path) -> None:
     metrics = json.loads((trained / "metrics.json").read_text())
     assert {"test/mae", "test/rmse", "test/r2", "test/spearman", "test/coverage_90", "train/seconds"} <= set(metrics)
     assert metrics["test/r2"] > 0.5
@@ -84,6 +84,8 @@ def test_training_on_a_table_writes_the_metrics_that_scripts_read(trained: Path)
     card = json.loads((trained / "surrogate" / "surrogate.json").read_text())
     assert card["scores"]["test/mae"] == metrics["test/mae"]
     assert len(card["labels_fingerprint"]) == 64
+    labels = json.loads((trained / "surrogate" / "labels.json").read_text())["labels"]
+    assert labels == [{"file": table.name, "level": "a count of atoms"}]
     assert (trained / "config.yaml").exists()
 
 
