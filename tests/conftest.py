@@ -48,8 +48,10 @@ os.fsync = os.fdatasync = lambda fd: None
 
 # Before any of the packages is imported; it imports JAX, which reads the settings above.
 import array_checks  # noqa: E402
+import quick_lowering  # noqa: E402
 
 array_checks.install()
+quick_lowering.install()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Programs and kernels that tests start import the packages of this clone, whichever one is installed.
@@ -86,7 +88,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs() -> Iterator[None]:
-    """Drop the compiled programs of a file at its end: beside thousands of them, compiling takes ten times longer.
+    """Drop the compiled programs of a file at its end: each takes 1.5 MB and slows the next, and files share few.
 
     What outlives a file, such as the modules that it imported, is left out of the later collections of garbage.
     """
