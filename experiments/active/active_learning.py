@@ -92,7 +92,8 @@ class ActiveLearning:
         config: see `ActiveConfig`.
         run_dir: receives `rounds/` and `costs.json`; a run in the same directory resumes.
         store: store of the labels; by default `labels.zarr` in `run_dir`. Runs may share a store, one after the other.
-        test: labelled frames on which each round is scored; they affect neither training nor any decision.
+        test: labelled frames on which each round is scored; they do not affect training, and decide nothing but the
+            trial of the choice, if `config.trial.on` says so.
         pool: geometries from which frames are chosen, in place of those that the surrogate's own dynamics visits.
         progress: whether to show progress bars and one line for each round.
 
@@ -118,6 +119,8 @@ class ActiveLearning:
         refuse_unfit(simulator)
         if start is None and pool is None:
             raise InputError("no geometry is given", where="start", remedy="Give start=SMILES or pool=FILE")
+        if config.trial.on == "test" and test is None:
+            raise InputError("the trial needs test frames", where="trial.on", remedy="Give test=FILE")
         for where, frames in (("start", start), ("pool", pool)):
             if frames is not None:
                 refuse_cells(simulator, frames, where)
@@ -269,7 +272,8 @@ class ActiveLearning:
             return {}
         chosen, audit = (labelled.structures.take(np.flatnonzero(role == part)) for part in (CHOSEN, AUDIT))
         done = (folder / "round.json").exists()
-        compared = read_round(folder / "round.json") if done else trial_entries(self.arms.compare(audit))
+        judges = audit if config.trial.on == "audit" or self.test is None else self.test
+        compared = read_round(folder / "round.json") if done else trial_entries(self.arms.compare(judges))
         extended = self.arms.extend(chosen, audit)
         state = verdict([*self.rounds, compared], config.trial)
         if done:

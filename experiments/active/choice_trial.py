@@ -25,16 +25,21 @@ class TrialConfig:
 
     Attributes:
         rounds: rounds of the comparison; 0 for none, so that the rule is never given up.
+        on: frames whose errors are compared: "audit", those that the dynamics visits, as often as it visits them, or
+            "test", the test frames, where they weigh rare regions as these count.
         standard_errors: the rule is given up before the end of the trial, from the second round on, where the mean
             difference of errors exceeds 0 by as many standard errors.
     """
 
     rounds: int = 4
+    on: str = "audit"
     standard_errors: float = 1.0
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or self.standard_errors < 0:
             raise ValueError(f"rounds and standard_errors must be 0 or more; got {self}")
+        if self.on not in ("audit", "test"):
+            raise ValueError(f"on must be audit or test, got {self.on!r}")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -310,6 +310,24 @@ def test_a_trial_goes_on_after_a_kill_as_if_there_had_been_none(store: Path, tmp
     assert [{k: v for k, v in row.items() if "seconds" not in k} for row in again] == [
         {k: v for k, v in row.items() if "seconds" not in k} for row in whole
     ]
+
+
+def test_a_trial_on_test_frames_is_judged_by_what_these_weigh(store: Path, tmp_path: Path) -> None:
+    """The same choice, of short distances, is right for a test there and wrong for one of long distances."""
+    for name, low, high, pays in (("short", 1.05, 1.3, True), ("long", 2.0, 2.6, False)):
+        active = learning(tmp_path / name, store, misleads=False, seed=1)
+        r = POOL[(low <= POOL) & (high >= POOL)]
+        truth = np.interp(r, POOL, true_forces())
+        active.test = replace(dimers(r), forces=along(dimers(r), truth))
+        active.config = replace(active.config, trial=TrialConfig(rounds=3, on="test"))
+        active.run()
+        assert active.verdict is not None
+        assert active.verdict.frames == active.verdict.rounds * len(r)
+        assert active.verdict.falls_back == (not pays)
+    with pytest.raises(InputError, match=r"trial.on.*test=FILE"):
+        ActiveLearning(
+            None, MORSE, CampaignConfig(), active.learner, active.config, tmp_path / "none", pool=dimers(POOL)
+        )
 
 
 def test_every_frame_of_a_pool_is_asked_once_and_then_the_run_ends(store: Path, tmp_path: Path) -> None:
