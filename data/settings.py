@@ -17,8 +17,9 @@ from data.errors import InputError, UsageError
 from data.ranges import refuse_out_of_range
 from data.remote.path import path_of
 from data.suggestions import did_you_mean
+from data.value_types import as_written, refuse_other_kinds_inside
 
-__all__ = ["MISSING", "build", "existing_file", "names", "refuse_equal_stems"]
+__all__ = ["MISSING", "build", "existing_file", "names", "one_name", "refuse_equal_stems"]
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ def build(cls: type[T], node: Mapping[str, Any], *, where: str) -> T:
     except (ValueError, TypeError) as error:
         raise InputError(str(error), where=where or None, key=where or None) from error
     assert isinstance(settings, cls)
+    refuse_other_kinds_inside(settings, where)
     return settings
 
 
@@ -71,19 +73,54 @@ def existing_file(value: str | None, key: str) -> Path:
     Raises:
         InputError: the key is empty, there is no such file, or a URL cannot be read.
     """
-    if value is None:
+    if value is None or value == "":
         raise InputError("a path is needed", where=key, key=key, remedy=f"Give {key}=PATH")
-    path = path_of(value)
+    path = path_of(one_name(value, key))
     if not path.exists():
         raise InputError(f"no such file: {path}", where=key, key=key, file=str(path), remedy="Check the path")
     return path
 
 
-def names(value: str | Sequence[str] | None) -> list[str]:
-    """A configured name or list of names as a list."""
+def one_name(value: Any, key: str) -> str:
+    """The text of a key that takes one name; a number is the name that its digits spell, such as a column "1".
+
+    Raises:
+        InputError: it is a list, a mapping, a truth value or nothing.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"must be a name, got {as_written(value)}", where=key, key=key, remedy=f"Give {key}=NAME")
+
+
+def names(value: Any, key: str) -> list[str]:
+    """A configured name or list of names as a list; None is the empty list.
+
+    Args:
+        value: what the configuration holds.
+        key: its key, for messages.
+
+    Raises:
+        InputError: it is neither, or an entry of the list is no name.
+    """
     if value is None:
         return []
-    return [value] if isinstance(value, str) else [str(v) for v in value]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_listed_name(one, value, key) for one in value]
+    return [_listed_name(value, value, key)]
+
+
+def _listed_name(one: Any, value: Any, key: str) -> str:
+    try:
+        return one_name(one, key)
+    except InputError:
+        raise InputError(
+            f"must be a name or a list of names, got {as_written(value)}",
+            where=key,
+            key=key,
+            remedy=f"Give {key}=NAME or '{key}=[NAME,...]'",
+        ) from None
 
 
 def refuse_equal_stems(files: Sequence[Path], key: str) -> None:

@@ -63,9 +63,9 @@ class KeySettings:
             InputError: a name is invalid, see `FrameKeys`, or a unit is not known.
         """
         return FrameKeys(
-            energy=tuple(names(self.energy_key)),
-            forces=tuple(names(self.forces_key)),
-            stress=tuple(names(self.stress_key)),
+            energy=tuple(names(self.energy_key, f"{prefix}energy_key")),
+            forces=tuple(names(self.forces_key, f"{prefix}forces_key")),
+            stress=tuple(names(self.stress_key, f"{prefix}stress_key")),
             charge=self.charge_key,
             spin=self.spin_key,
             spin_convention=self.spin_convention,

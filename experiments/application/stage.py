@@ -27,6 +27,7 @@ from data.rejects import RejectLog
 from data.spec import SimulationError
 from data.suggestions import did_you_mean
 from data.terminal import show_pairs
+from data.value_types import annotations_of, as_written, fits, refuse_other_kinds
 from experiments.application.choices import CONF
 from experiments.application.json_document import report_error, run_reported
 from experiments.application.log_format import begin_log_files, leave_log_files
@@ -38,7 +39,7 @@ from experiments.application.run_directory import (
     run_directory,
     writes_files,
 )
-from experiments.application.strict import explained, refuse_missing_choices, refuse_unused
+from experiments.application.strict import explained, refuse_flattened, refuse_missing_choices, refuse_unused
 from experiments.application.system_errors import BROKEN_PIPE, reader_is_gone, system_error
 from experiments.application.targets import refuse_other_targets
 from surrogates.learning.pathways import initialise_pathways
@@ -91,6 +92,7 @@ def application(
         # An exception that leaves this function would be decorated by Hydra; SystemExit passes through.
         try:
             refuse_missing_choices()
+            refuse_flattened(name, config)
             refuse_renamed(config, HydraConfig.get().overrides.task)
             if unused is not None:
                 refuse_unused(HydraConfig.get().overrides.task, unused(config))
@@ -156,9 +158,14 @@ def instantiate(node: DictConfig) -> Any:
         InputError: a `_target_` anywhere in `node` is not in `application.targets`, a number is out of range, or the
             target refuses its arguments.
     """
+    if not isinstance(node, DictConfig):
+        raise InputError(f"a group of keys with a _target_ is needed, got {as_written(node)}")
     plain = present_targets(OmegaConf.to_container(node, resolve=True))
     refuse_other_targets(plain)
-    refuse_out_of_range(plain, str(node._get_full_key(None) or "") if isinstance(node, DictConfig) else "")
+    where = str(node._get_full_key(None) or "")
+    refuse_out_of_range(plain, where)
+    plain = _with_texts(plain)
+    _refuse_other_kinds(plain, where, plain_alone=True)
     try:
         return hydra.utils.instantiate(plain, _convert_="all")
     except hydra.errors.InstantiationException as error:
@@ -167,7 +174,41 @@ def instantiate(node: DictConfig) -> Any:
             raise cause from error
         if isinstance(cause, TypeError) and (match := re.search(r"unexpected keyword argument '(\w+)'", str(cause))):
             raise _unknown_argument(plain, match[1]) from error
+        # What a class cannot take is explained by its annotations where these say it.
+        _refuse_other_kinds(plain, where)
+        if isinstance(cause, ValueError):
+            raise InputError(str(cause), where=where or None, key=where or None) from error
         raise
+
+
+def _parts(plain: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The parts of a configuration that a class of their own is built from, each with its key."""
+    if isinstance(plain, list):
+        for one in plain:
+            yield from _parts(one, where)
+    elif isinstance(plain, dict):
+        for key, value in plain.items():
+            yield from _parts(value, ".".join(filter(None, (where, str(key)))))
+        if isinstance(plain.get("_target_"), str):
+            yield where, plain
+
+
+def _with_texts(plain: Any) -> Any:
+    """A configuration in which numbers that stand for texts are texts, such as a file that is called 1."""
+    for _, part in _parts(plain, ""):
+        hints = annotations_of(hydra.utils.get_object(part["_target_"]))
+        for key, value in part.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if key in hints and number and not fits(value, hints[key]) and fits(str(value), hints[key]):
+                part[key] = str(value)
+    return plain
+
+
+def _refuse_other_kinds(plain: Any, where: str, *, plain_alone: bool = False) -> None:
+    for key, part in _parts(plain, where):
+        # A part with a class of its own is built before it is given to this one.
+        values = {name: value for name, value in part.items() if not any(_parts(value, ""))}
+        refuse_other_kinds(hydra.utils.get_object(part["_target_"]), values, key, plain_alone=plain_alone)
 
 
 def _unknown_argument(plain: Any, name: str) -> InputError:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from data.errors import InputError, UsageError
 from data.suggestions import did_you_mean
 from experiments.application import renamed
-from experiments.application.choices import EARLIER, groups, options
+from experiments.application.choices import CONF, EARLIER, groups, options
 
 #: Keys whose sub-keys are names that the user chooses; `+` adds one.
 OPEN = frozenset(
@@ -57,6 +59,32 @@ def refuse_missing_choices() -> None:
         for name in [choice] if isinstance(choice, str) else choice:
             if name not in options:
                 raise missing_choice(str(key), str(name), options)
+
+
+def refuse_flattened(stage: str, config: DictConfig) -> None:
+    """Refuse a value in the place of a group of keys, such as `tune=1`.
+
+    Raises:
+        InputError: the configuration holds such a value; the message names its key.
+    """
+    packaged = read_packaged(stage)
+    for key, content in packaged.items():
+        # Of an empty mapping the user names the keys, and null leaves it as it is.
+        if isinstance(content, Mapping) and content and key in config and not isinstance(config[key], DictConfig):
+            name = str(key)
+            raise UsageError(
+                f"is a group of keys, got {config[key]}",
+                where=name,
+                key=name,
+                remedy=f"Set one of them: {', '.join(f'{name}.{inner}' for inner in content)}",
+            )
+
+
+@cache
+def read_packaged(stage: str) -> Mapping[str, Any]:
+    """The keys that the packaged file of a stage itself has."""
+    plain: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{stage}.yaml"), resolve=False)
+    return {key: value for key, value in plain.items() if key not in ("defaults", "hydra")}
 
 
 def _folder(schema: str, path: str) -> Path | None:

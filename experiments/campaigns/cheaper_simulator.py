@@ -120,7 +120,7 @@ def rung_of(config: DictConfig, family: Family) -> Rung | FittedRung | None:
         can = f"It can stand on {', '.join(sorted(task.FITTED_RUNGS))}" if task.FITTED_RUNGS else "Leave it out"
         raise InputError(f"a surrogate of {family.name} stands on no {name}", where="on", remedy=can)
     settings = build(RungSettings, config.rung, where="rung")
-    outputs = names(settings.outputs)
+    outputs = names(settings.outputs, "rung.outputs")
     path = Path(name).expanduser()
     if any((folder / CARD).is_file() for folder in (path, path / "surrogate")):
         return SurrogateRung(load_surrogate(surrogate_directory(name, "on")), outputs)

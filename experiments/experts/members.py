@@ -193,8 +193,8 @@ def _old_files(directory: Path, old: OldFiles) -> tuple[list[Path], list[Path]]:
     run = directory.parent / "config.yaml"
     if run.is_file():
         data = present_config(read_yaml(run, remedy="Name the files by old.train and old.test")).get("data") or {}
-    train: Sequence[str] = names(data.get("train", [])) if old.train is None else names(old.train)
-    test: Sequence[str] = names(data.get("test", [])) if old.test is None else names(old.test)
+    train: Sequence[str] = names(data.get("train") if old.train is None else old.train, "old.train")
+    test: Sequence[str] = names(data.get("test") if old.test is None else old.test, "old.test")
     if not train:
         raise InputError(
             "the frames that this potential learned from are not known",

@@ -22,6 +22,7 @@ from jaxtyping import Int
 from data.errors import InputError
 from data.formats.cells import plain
 from data.formats.headers import column_index
+from data.settings import names
 from experiments.screening.candidate_chunks import LONGEST_RECORD, TextChunk, printable
 
 #: Value of `columns` for every column.
@@ -38,16 +39,14 @@ def chosen_columns(value: Any) -> tuple[str, ...] | None:
     """
     if value == ALL:
         return None
-    if value is None:
-        return ()
-    names = [value] if isinstance(value, str) else list(value)
-    if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+    listed = names(value, "columns")
+    if not all(listed) or len(set(listed)) < len(listed):
         raise InputError(
             f"must be a list of different names, or all, got {value!r}",
             where="columns",
             remedy="Write columns=[id,vendor], columns=all or columns=[]",
         )
-    return tuple(names)
+    return tuple(listed)
 
 
 def columns_of(path: Path, names: Sequence[str], chosen: Sequence[str] | None, without: Collection[str]) -> list[str]:

@@ -67,7 +67,7 @@ class EvaluateSettings(StageSettings):
 def evaluate(config: DictConfig, run_dir: Path) -> None:
     """Score a surrogate on each file, with metrics under `test/<stem>/...`, and by the studies that are chosen."""
     settings = build(EvaluateSettings, config, where="")
-    files = [existing_file(name, "data.test") for name in names(settings.data.test)]
+    files = [existing_file(name, "data.test") for name in names(settings.data.test, "data.test")]
     refuse_equal_stems(files, "data.test")
     studies = [name for name in STUDIES if getattr(settings, name) is not None]
     if settings.surrogate is None and studies == ["forecasts"]:

@@ -57,7 +57,7 @@ def forecast(config: DictConfig, run_dir: Path) -> None:
         )  # fmt: skip
     enable_compilation_cache()
     surrogate: Any = load_surrogate(directory)
-    starts = names(None if settings.time is None else settings.time)
+    starts = names(settings.time, "time")
     made_from = {"surrogate": surrogate.fingerprint, "source": str(source.where), "time": starts}
     if is_delivered(out, run_dir, made_from):
         show_pairs("Forecasts", {"file": f"{out}, which is complete"}, files={"file": out})

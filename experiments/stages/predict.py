@@ -94,7 +94,11 @@ def predict(config: DictConfig, run_dir: Path) -> None:
         show_pairs("Predictions", {"file": f"{out}, which is complete"}, files={"file": out})
         return
     module, _, function = PREDICTORS[kind].rpartition(".")
-    choices = {**asdict(settings), "columns": chosen_columns(settings.columns), "target": names(settings.target)}
+    choices = {
+        **asdict(settings),
+        "columns": chosen_columns(settings.columns),
+        "target": names(settings.target, "target"),
+    }
     answer = getattr(import_module(module), function)(surrogate, inputs, out, run_dir, choices)
     deliver(answer, out, run_dir, made_from)
     page = {"page": run_dir / "report.html"} if (run_dir / "report.html").is_file() else {}

@@ -70,7 +70,7 @@ def train(config: DictConfig, run_dir: Path) -> None:
 
 def _label_files(data: Mapping[str, Any]) -> list[Path]:
     """The files of labels that the settings of the data name."""
-    return [Path(name) for name in names(data.get("file") or data.get("train"))]
+    return [Path(name) for name in names(data.get("file") or data.get("train"), "data.file")]
 
 
 def _page(

@@ -157,7 +157,7 @@ class SampleTask(Task[SampleSets[S], SampleParts[S], Trained], Generic[S, Traine
 
     def read(self, rejects: RejectLog | None, readings: list[Reading]) -> SampleSets[S]:
         """The samples of `data.file`, and those of each file of `data.test` by the stem of its name."""
-        tests = [existing_file(name, "data.test") for name in names(self.data.test)]
+        tests = [existing_file(name, "data.test") for name in names(self.data.test, "data.test")]
         refuse_equal_stems(tests, "data.test")
         file = existing_file(self.data.file, "data.file")
         samples = read_samples(file, self.read_file, rejects, readings)

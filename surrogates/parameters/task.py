@@ -82,7 +82,7 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
 
     def read_file(self, path: Path) -> tuple[ParameterTable, list[tuple[int, str]]]:
         """The records of a store, and (row, reason) of each record that was left out."""
-        return _read(names(self.data.target), self.data.inputs, path, self.data.units)
+        return _read(names(self.data.target, "data.target"), self.data.inputs, path, self.data.units)
 
     def split(
         self, data: SampleSets[ParameterTable], run_dir: Path, *, progress: bool = True
@@ -140,7 +140,7 @@ class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
     ) -> dict[str, float]:
         """Scores on stores; the setting `target` names the outputs to compare with. See `Task.evaluate`."""
         outputs = [v.name for v in surrogate.facts.layout.outputs]
-        columns = target_columns(outputs, names(settings.get("target")))
+        columns = target_columns(outputs, names(settings.get("target"), "data.target"))
         inputs = [v.name for v in surrogate.facts.layout.inputs]
         metrics: dict[str, float] = {}
         for path in files:

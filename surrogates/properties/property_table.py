@@ -69,13 +69,18 @@ class PropertyData:
         check_parts(self.parts, self.seed)
         if self.split_column is not None and self.valid is not None:
             raise ValueError("give split_column or valid, not both")
-        if self.target != MISSING and (others := [t for t in self.binary_labels if t not in names(self.target)]):
+        targets = [] if self.target == MISSING else names(self.target, "data.target")
+        if self.target != MISSING and (others := [t for t in self.binary_labels if t not in targets]):
             raise ValueError(f"classification names {others[0]!r}, which is no target")
 
     @property
     def binary_labels(self) -> tuple[str, ...]:
         """Targets that are binary labels."""
-        return tuple(names(self.target if self.classification == ALL else self.classification))
+        return tuple(
+            names(self.target, "data.target")
+            if self.classification == ALL
+            else names(self.classification, "data.classification")
+        )
 
 
 @dataclass(frozen=True)

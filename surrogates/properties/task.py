@@ -103,7 +103,7 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
         """The molecules of `data.file`, `data.valid` and `data.test` with the properties to learn."""
         path = existing_file(self.data.file, "data.file")
         valid = None if self.data.valid is None else existing_file(self.data.valid, "data.valid")
-        tests = [existing_file(name, "data.test") for name in names(self.data.test)]
+        tests = [existing_file(name, "data.test") for name in names(self.data.test, "data.test")]
         refuse_equal_stems(tests, "data.test")
         column = self.data.split_column
         labels = self._table(path, rejects, readings, texts=() if column is None else (column,))
@@ -127,8 +127,8 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
         table = read_table(
             path,
             self.data.smiles,
-            names(self.data.target),
-            names(self.data.unit),
+            names(self.data.target, "data.target"),
+            names(self.data.unit, "data.unit"),
             rejects,
             classification=self.data.binary_labels,
             texts=texts,
@@ -235,7 +235,7 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
         A simulator on which the surrogate stands is asked about every molecule in this process; molecules that it does
         not answer are counted under `test/<stem>/on_failed`, reported as rejects and left out.
         """
-        columns = target_columns(surrogate.targets, names(settings.get("target")))
+        columns = target_columns(surrogate.targets, names(settings.get("target"), "data.target"))
         smiles = str(settings.get("smiles", "smiles"))
         binary = [columns[name] for name in surrogate.facts.classification]
         tables = {
