@@ -71,7 +71,7 @@ def annotations_of(cls: Any) -> Mapping[str, Any]:
     """Argument -> its annotation; empty where they cannot be resolved."""
     try:
         if isinstance(cls, type) and not is_dataclass(cls):
-            return typing.get_type_hints(cls.__init__)
+            return typing.get_type_hints(cls.__init__)  # type: ignore[misc]
         return typing.get_type_hints(cls)
     except (NameError, TypeError, AttributeError):
         return {}

@@ -17,9 +17,23 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from data.sphere.weather_layout import LEAD, WeatherChannel, WeatherGrid, WeatherLayout
-from experiments.pages.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILLION, Drawing, draw
+from experiments.pages.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    STYLE,
+    VERMILLION,
+    Drawing,
+    draw,
+    legend_below,
+)
 
 COLOURS = (BLUE, GREY, GREEN, ORANGE, PURPLE, VERMILLION)
+#: Line styles, the next of which begins where the colours begin again.
+LINES = ("-", "--", ":")
 #: Anomaly correlation above which a forecast is called useful in synoptic practice.
 USEFUL = 0.6
 #: Skill, 1 - error / error of the reference, at which a cell of the scorecard has its full colour.
@@ -110,12 +124,13 @@ def _draw_curves(
         if system in curves:
             first = place == 0
             axes.plot(
-                x, curves[system], "o-" if first else "-", color=COLOURS[place % len(COLOURS)],
+                x, curves[system], color=COLOURS[place % len(COLOURS)], marker="o" if first else None,
+                linestyle=LINES[place // len(COLOURS) % len(LINES)],
                 label=names.get(system, system), linewidth=2.0 if first else 1.4, markersize=3.5,
                 zorder=3 if first else 2,
             )  # fmt: skip
     axes.set_xlabel("lead (days)" if days else "lead (h)")
-    axes.legend(loc="best")
+    legend_below(axes, columns=2)
     return x
 
 
@@ -134,7 +149,7 @@ def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, name
         axes.set_ylim(bottom=0)
 
     return draw(
-        paint, name=f"leads-{channel}", label=f"error by lead of {title(layout.channels[channel], layout)}", height=3.3
+        paint, name=f"leads-{channel}", label=f"error by lead of {title(layout.channels[channel], layout)}", height=4.1
     )
 
 
@@ -150,7 +165,7 @@ def correlation_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int,
         axes.set_ylabel("anomaly correlation")
 
     label = f"anomaly correlation by lead of {title(layout.channels[channel], layout)}"
-    return draw(paint, name=f"acc-{channel}", label=label, height=3.3)
+    return draw(paint, name=f"acc-{channel}", label=label, height=4.1)
 
 
 def draw_coasts(axes: Axes, grid: WeatherGrid, land: Float[np.ndarray, "latitude longitude"] | None) -> None:

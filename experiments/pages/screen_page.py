@@ -16,7 +16,7 @@ from data.checksums import read_bytes, verify
 from data.errors import CorruptStoreError
 from data.json_files import parse_json
 from experiments.pages.column_headings import heading
-from experiments.pages.formatting import escape, number
+from experiments.pages.formatting import count, escape, number
 from experiments.pages.reading_section import reading_table
 from experiments.screening.column_units import read_column_units
 
@@ -50,9 +50,9 @@ def render_screen(run_dir: Path) -> str:
     sections.append(("numbers", "All numbers of this screen", numbers_table(metrics)))
     objective = held_to.get("objective")
     sections.append(("objective", "What was sought", numbers_table(objective if isinstance(objective, dict) else {})))
-    count = next((metrics[k] for k in ("screen/designs", "screen/molecules") if k in metrics), None)
+    candidates = next((metrics[k] for k in ("screen/designs", "screen/molecules") if k in metrics), None)
     tiles = {
-        "candidates": count,
+        "candidates": candidates,
         "taken in their standard form": metrics.get("screen/standardised"),
         "outside of the training's domain": metrics.get("screen/out_of_domain"),
         "with a score": metrics.get("screen/eligible"),
@@ -69,7 +69,7 @@ def render_screen(run_dir: Path) -> str:
         else "Values are predictions with 90% intervals where the surrogate is calibrated; none of the best was solved "
         "(recheck.simulator solves them).",
         tiles="".join(
-            f'<div class="tile"><b>{number(float(value))}</b><span>{escape(name)}</span></div>'
+            f'<div class="tile"><b>{_cell(value)}</b><span>{escape(name)}</span></div>'
             for name, value in tiles.items()
             if isinstance(value, int | float)
         ),
@@ -105,11 +105,17 @@ def rows_table(
     if not len(frame):
         return f'<p class="note">None: {escape(file)} has no row.</p>'
     shown = frame.drop(columns=[c for c in HIDDEN if c in frame.columns]).head(ROWS)
+    left = [
+        "" if pd.api.types.is_numeric_dtype(kind) else ' style="text-align:left"' for kind in shown.dtypes
+    ]  # Texts are read from their beginning.
     head = "".join(
-        f'<th scope="col" title="{escape(name)}">{escape(heading(str(name), units, rungs))}</th>'
-        for name in shown.columns
+        f'<th scope="col"{side} title="{escape(name)}">{escape(heading(str(name), units, rungs))}</th>'
+        for name, side in zip(shown.columns, left, strict=True)
     )
-    rows = "".join(f"<tr>{''.join(f'<td>{_cell(v)}</td>' for v in row)}</tr>" for row in shown.itertuples(index=False))
+    rows = "".join(
+        f"<tr>{''.join(f'<td{side}>{_cell(v)}</td>' for v, side in zip(row, left, strict=True))}</tr>"
+        for row in shown.itertuples(index=False)
+    )
     more = (
         f'<p class="note">{len(frame) - len(shown):,} more rows are in {escape(file)}.</p>' if len(frame) > ROWS else ""
     )
@@ -129,7 +135,9 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if not isinstance(value, int | float):
         return escape("" if value is None else value)
-    return f"{value:,}" if isinstance(value, int) else number(float(value), 4)
+    # Counts are kept as floating-point numbers among the metrics.
+    whole = isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e9)
+    return count(value) if whole else number(float(value), 4)
 
 
 def _frame(path: Path) -> pd.DataFrame:

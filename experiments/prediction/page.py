@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from data.files import write_text
 from experiments.pages.accuracy_sections import panel
-from experiments.pages.formatting import escape, number, percent
+from experiments.pages.formatting import count, escape, number, percent
 from experiments.pages.reading_section import reading_table
 from experiments.pages.screen_page import numbers_table
 from experiments.pages.style import BLUE, draw
@@ -44,7 +44,7 @@ def write_page(run_dir: Path, out: Path, scores: Mapping[str, Truth], metrics: M
         accuracy="The truth is what the input holds; whether the surrogate learned from it is not checked here "
         "(understudy evaluate does).",
         tiles="".join(
-            f'<div class="tile"><b>{number(one.pairs)}</b><span>pairs of {escape(name)}</span></div>'
+            f'<div class="tile"><b>{count(one.pairs)}</b><span>pairs of {escape(name)}</span></div>'
             for name, one in shown.items()
         ),
         contents="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
@@ -86,11 +86,11 @@ def _section(anchor: str, name: str, scores: Truth) -> str:
         return _of_a_probability(anchor, name, scores)
     label = f"Predicted against true {name}"
     drawing = draw(partial(_parity, name=name, scores=scores), name=f"parity-{anchor}", label=label)
-    count = len(scores.shown)
-    sample = f"{count:,} of {scores.pairs:,} pairs, drawn at random" if count < scores.pairs else f"all {count:,} pairs"
+    shown = len(scores.shown)
+    sample = f"{shown:,} of {scores.pairs:,} pairs, drawn at random" if shown < scores.pairs else f"all {shown:,} pairs"
     return (
-        f'<div class="panels one">{panel(drawing, escape(label), f"{sample}; lines are 90% intervals.")}</div>'
-        f"{numbers_table(scores.metrics())}"
+        f'<div class="panels">{panel(drawing, escape(label), f"{sample}; lines are 90% intervals.")}</div>'
+        f"{_scores_table(scores.metrics(), scores.unit)}"
     )
 
 
@@ -108,7 +108,39 @@ def _of_a_probability(anchor: str, name: str, scores: ProbabilityTruth) -> str:
         panel(draw(partial(plot, name=name, scores=scores), name=f"{kind}-{anchor}", label=label), escape(label), text)
         for kind, plot, label, text in panels
     ]
-    return f'<div class="panels">{"".join(drawn)}</div>{numbers_table(scores.metrics())}'
+    return f'<div class="panels">{"".join(drawn)}</div>{_scores_table(scores.metrics(), "1")}'
+
+
+#: Scores in words; those of an error or a width are in the unit of the quantity.
+WORDS: Mapping[str, str] = {
+    "pairs": "values with a truth",
+    "mae": "mean absolute error",
+    "rmse": "root mean square error",
+    "r2": "coefficient of determination",
+    "coverage_90": "share of the 90% intervals that hold the truth",
+    "interval_width": "mean width of the 90% intervals",
+    "roc_auc": "area under the ROC curve",
+    "pr_auc": "area under the precision-recall curve",
+    "positives": "share of ones",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "ece": "expected calibration error",
+    "undecided": "share of labels that cannot be told at 90%",
+}
+
+
+def _scores_table(metrics: Mapping[str, float], unit: str) -> str:
+    suffix, rows = unit_suffix(unit), []
+    for name, value in metrics.items():
+        base = name.removesuffix(suffix) if suffix else name
+        words = WORDS.get(base, name)
+        rows.append((f"{words} ({unit})" if base != name and base in WORDS and unit != "1" else words, name, value))
+    cells = "".join(
+        f'<tr><td title="{escape(name)}">{escape(words)}</td>'
+        f"<td>{count(value) if name == 'pairs' else number(value, 4)}</td></tr>"
+        for words, name, value in rows
+    )
+    return f"<table><tbody>{cells}</tbody></table>"
 
 
 def _roc(axes: Axes, name: str, scores: ProbabilityTruth) -> None:
@@ -139,7 +171,8 @@ def _parity(axes: Axes, name: str, scores: TruthScores) -> None:
     axes.plot(ends, ends, color="#8792A2", linewidth=1, zorder=1)
     axes.vlines(pairs[:, 0], pairs[:, 2], pairs[:, 3], color=BLUE, alpha=0.3, linewidth=0.8, zorder=2)
     axes.plot(pairs[:, 0], pairs[:, 1], "o", color=BLUE, markersize=3.5, markeredgewidth=0, alpha=0.7, zorder=3)
-    unit = "" if scores.unit in ("", "1") else f" ({scores.unit})"
+    # A name may hold its unit already.
+    unit = "" if scores.unit in ("", "1") or name.endswith(f"({scores.unit})") else f" ({scores.unit})"
     axes.set(xlim=ends, ylim=ends, aspect="equal", anchor="W")
     axes.set_xlabel(f"{name}, true{unit}")
     axes.set_ylabel(f"{name}, predicted{unit}")

@@ -86,7 +86,7 @@ class PotentialData(KeySettings):
         """
         valid, isolated = str(self.valid), self.isolated_atoms
         return Files(
-            train=tuple(existing_file(name, "data.train") for name in names(self.train, "data.train") or [None]),
+            train=tuple(existing_file(name, "data.train") for name in names(self.train, "data.train") or [""]),
             valid=float(valid) if _is_number(valid) else existing_file(valid, "data.valid"),
             test=tuple(existing_file(name, "data.test") for name in names(self.test, "data.test")),
             isolated_atoms=None if isolated is None else existing_file(isolated, "data.isolated_atoms"),
