@@ -55,4 +55,5 @@ def heading(column: str, units: Mapping[str, str], rungs: Sequence[str] = ()) ->
 
 
 def _with_unit(words: str, unit: str | None) -> str:
-    return words if unit is None else f"{words} ({unit})"
+    # Names of columns may hold the unit already.
+    return words if unit is None or f"({unit})" in words else f"{words} ({unit})"
