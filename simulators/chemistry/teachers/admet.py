@@ -71,7 +71,7 @@ ENDPOINTS: Mapping[str, Variable] = {
     **{n: Variable(n, (), "1", "float64", f"probability of {said}") for n, said in PROBABILITIES.items()},
     **{n: Variable(n, (), unit, "float64", said) for n, (unit, said) in NUMBERS.items()},
 }
-#: Largest number of molecules in a batch: a larger one is no faster on a core.
+#: Largest number of molecules in a batch.
 MOLECULES = 256
 MODEL = Pretrained(
     package="admet_ai",

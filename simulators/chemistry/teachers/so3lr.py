@@ -23,8 +23,9 @@ SUPPORTED = ("energy", "forces", "dipole", "dipole_moment", "partial_charges")
 #: The elements of its training data, which are those whose scale in the weights is not the initial one.
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl")
 PRECISIONS = ("float32", "float64")
-#: Largest number of ordered pairs of atoms in a batch: a larger batch is no faster on a core.
-PAIRS = 30_000
+#: Largest number of ordered pairs of atoms in a batch, about 30 small molecules: the fastest of five on a core
+#: (`benchmarks.teachers`).
+PAIRS = 10_000
 MODEL = Pretrained(
     package="so3krates_torch",
     module="so3lr_model",
