@@ -52,6 +52,7 @@ RANGES: Mapping[str, str] = {
     **dict.fromkeys(("radial", "functions", "sensors", "slices", "groups", "heads", "modes"), WIDTH),
     **dict.fromkeys(("layers", "blocks", "buckets", "ensemble", "draws", "unroll", "history"), FEW),
     **dict.fromkeys(("network.size", "expansion", "patch", "multipliers", "dilations"), FEW),
+    **dict.fromkeys(("corrections", "network.fold", "network.kernel"), FEW),
     **dict.fromkeys(("committee", "noise_dims", "harmonics"), SMALL),
     **dict.fromkeys(("degree", "hidden_degree", "refinements"), "[0, 12]"),
     **dict.fromkeys(("lifting", "projection", "channel_mlp", "feed_forward", "mlp", "hidden"), "[0, 100]"),
