@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from surrogates.forecasts.networks.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
+from surrogates.learning.nn.convolution import conv_general_dilated
 from surrogates.learning.nn.layers import HE, MLP, linear, scaled_normal
 from surrogates.learning.nn.precision import arithmetic
 
@@ -85,7 +86,7 @@ class ConvBlock(nnx.Module):
         self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
         self.conv = nnx.Conv(
             config.width, config.width, (config.size,) * 2, padding="VALID", kernel_dilation=dilation,
-            **arithmetic(config.precision), kernel_init=HE, rngs=rngs,
+            **arithmetic(config.precision), kernel_init=HE, conv_general_dilated=conv_general_dilated, rngs=rngs,
         )  # fmt: skip
         hidden = int(config.hidden * config.width)
         self.mlp = MLP(config.width, hidden, config.width, config.activation, config.precision, rngs, gain=0.1)

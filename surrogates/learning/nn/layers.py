@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from data.plain import written_as
 from surrogates.learning.nn import initial
+from surrogates.learning.nn.convolution import conv_general_dilated
 from surrogates.learning.nn.grid import GRIDS, POSITIONS, pad_boundary
 from surrogates.learning.nn.precision import arithmetic, refuse_precision
 
@@ -183,6 +184,7 @@ class GridConv(nnx.Module):
             kernel_dilation=(dilation,) * dims,
             **arithmetic(precision),
             kernel_init=scaled_normal(gain),
+            conv_general_dilated=conv_general_dilated,
             rngs=rngs,
         )
 
