@@ -7,53 +7,31 @@ Forecasts: daily fields over Iberia in 20 winters, on a linear model and on damp
 autoregression, damped persistence and climatology alone. Parameters: the curves of Robertson's problem, on a line
 through the inputs. Drag: bodies in a channel, on NGSolve with a coarse mesh and order 2. Meshes: the flow around such
 bodies at the vertices of their meshes, on NGSolve at order 1 and 2 on the same meshes. Potentials: frames of ethanol,
-on GFN2-xTB. A training that is finished in `--out` is not repeated. `benchmarks.rungs` is the same for molecular
-properties.
+on GFN2-xTB. Darcy: neuraloperator's Darcy flow, on finite volumes on the same grid. Fields: chaotic states
+of the Kuramoto-Sivashinsky equation, on the solver's own coarser grids. A training that is finished in `--out` is not
+repeated. `benchmarks.rungs` is the same for molecular properties.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Result, arguments, data_file, pin, report
+from benchmarks.field_pairs import darcy, fields
+from benchmarks.pair import Pair
 from data.spec import content_hash
 
 #: Leads of forecasts that are reported, in days.
 LEADS = (1, 2, 3, 5, 10)
 #: Store of the flows on meshes.
 FLOWS = "flows.zarr"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A training that is done with and without a rung.
-
-    Attributes:
-        name: what is learned.
-        on: the rung.
-        epochs: epochs of the side with the rung.
-        settings: overrides of `understudy train` that both sides have.
-        errors: name of each error -> its metric, its unit, and what it is multiplied by.
-        references: names of other errors -> value, by name of the error.
-        rung: settings of the side with the rung.
-        line: the first of `errors` of the line through the answers of the rung, from the folder of that side; None for
-            a rung that is fitted.
-    """
-
-    name: str
-    on: str
-    epochs: int
-    settings: Sequence[str]
-    errors: Mapping[str, tuple[str, str, float]]
-    references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    rung: Sequence[str] = ()
-    line: Callable[[Path], float] | None = None
 
 
 def forecasts(options: Namespace, folder: Path) -> list[Pair]:
@@ -209,7 +187,9 @@ def potentials(options: Namespace, folder: Path) -> list[Pair]:
 
 
 KINDS: Mapping[str, Callable[[Namespace, Path], list[Pair]]] = {
+    "darcy": darcy,
     "drag": drag,
+    "fields": fields,
     "forecasts": forecasts,
     "meshes": meshes,
     "parameters": parameters,
@@ -234,30 +214,90 @@ def spent(metrics: Mapping[str, float]) -> float:
     return metrics["train/core_seconds"] + rung
 
 
-def compare(pair: Pair, folder: Path) -> list[Result]:
-    """Train both sides and compare them with each other and with the references."""
+def compare(pair: Pair, folder: Path, *, more: bool = False) -> list[Result]:
+    """Train both sides and compare them with each other and with the references.
+
+    Args:
+        pair: the pair.
+        folder: directory of the trainings.
+        more: whether the network alone is also trained on more labels.
+    """
     standing = folder / f"on_{pair.on}_{content_hash(list(pair.rung))[:6]}_{pair.epochs}"
     above = trained(pair, pair.on, pair.epochs, standing)
-    longer = math.ceil(pair.epochs * spent(above) / above["train/core_seconds"])
-    alone = trained(pair, None, longer, folder / f"alone_{longer}")
-    results = []
+    uncounted = 0.0 if pair.uncounted is None else pair.uncounted(standing)
+    all_spent = spent(above) + uncounted
+    longer = math.ceil(pair.epochs * all_spent / above["train/core_seconds"])
+    without = folder / f"alone_{longer}"
+    alone = trained(pair, None, longer, without)
+    if pair.within:
+        # What the rung took of the training is known once the network alone has been trained.
+        longer = math.ceil(longer * all_spent / spent(alone))
+        without = folder / f"alone_{longer}"
+        alone = trained(pair, None, longer, without)
+    title, results = f"{pair.name}, on {pair.on}", []
     for name, (metric, unit, factor) in pair.errors.items():
-        head, value = f"{pair.name}, on {pair.on}: {name}", factor * above[metric]
+        head, value = f"{title}: {name}", factor * above[metric]
         results.append(Result.against(head, value, unit, "the same network alone", factor * alone[metric]))
         for system, by_name in pair.references.items():
             results.append(Result.against(head, value, unit, system, by_name[name]))
+    for what, settings in pair.more.items() if more else ():
+        rows = trained(replace(pair, settings=[*pair.settings, *settings]), None, longer, folder / f"more_{longer}")
+        for name, (metric, unit, factor) in pair.errors.items():
+            results.append(
+                Result.against(
+                    f"{title}: {name}", factor * above[metric], unit, f"alone, {what}", factor * rows[metric]
+                )
+            )
     if pair.line is not None:
         name, (metric, unit, factor) = next(iter(pair.errors.items()))
         line = pair.line(standing)
-        results.append(
-            Result.against(f"{pair.name}, on {pair.on}: {name}", factor * above[metric], unit, "line through it", line)
-        )
-    head = f"{pair.name}, on {pair.on}: training, with the rung, {pair.epochs} epochs"
-    results.append(Result.against(head, spent(above), "core-s", f"alone, {longer} epochs", spent(alone)))
-    if above.get("on/requests") and "train/label_core_seconds" in above:
+        results.append(Result.against(f"{title}: {name}", factor * above[metric], unit, pair.line_name, line))
+    head = f"{title}: training, with the rung, {pair.epochs} epochs"
+    results.append(Result.against(head, all_spent, "core-s", f"alone, {longer} epochs", spent(alone)))
+    label = above.get("train/label_core_seconds")
+    if above.get("on/requests") and label is not None:
         each = above["on/core_seconds"] / above["on/requests"]
-        label = above["train/label_core_seconds"] / above["on/requests"]
-        results.append(Result.against(f"{pair.name}: an answer of the rung", each, "core-s", "a label", label))
+        results.append(
+            Result.against(f"{title}: an answer of the rung", each, "core-s", "a label", label / above["on/requests"])
+        )
+    if pair.answer is not None:
+        results += paid_back(pair, standing, without, all_spent, spent(alone), label)
+    return results
+
+
+def paid_back(
+    pair: Pair, standing: Path, without: Path, spent_above: float, spent_alone: float, labels: float | None
+) -> list[Result]:
+    """The cost of an answer on both sides, and after how many answers labels and training have paid.
+
+    Args:
+        pair: the pair.
+        standing, without: directories of both trainings.
+        spent_above, spent_alone: processor time of both, s.
+        labels: that of all labels, s; None if it is unknown.
+    """
+    assert pair.answer is not None
+    title = f"{pair.name}, on {pair.on}"
+    costs = {"with the rung": pair.answer(standing), "alone": pair.answer(without)}
+    results = [
+        Result.against(
+            f"{title}: an answer",
+            1e3 * costs["with the rung"],
+            "core-ms",
+            "the same network alone",
+            1e3 * costs["alone"],
+        )
+    ]
+    if labels is None:
+        return results
+    label = labels / pair.labels
+    results.append(
+        Result.against(f"{title}: an answer", 1e3 * costs["with the rung"], "core-ms", "a label", 1e3 * label)
+    )
+    for (side, cost), training in zip(costs.items(), (spent_above, spent_alone), strict=True):
+        if cost < label:
+            name = f"{title}: answers after which labels and training have paid, {side}"
+            results.append(Result(name, (labels + training) / (label - cost), "answers"))
     return results
 
 
@@ -267,10 +307,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=sorted(KINDS), help="kinds (all)")
     parser.add_argument("--epochs", type=int, default=None, help="epochs with the rung (by kind)")
     parser.add_argument("--history", type=int, default=2, help="past states of forecasters (%(default)s)")
+    parser.add_argument("--more", action="store_true", help="also train the network alone on more labels (darcy)")
     parser.add_argument("--on", nargs="*", default=[], help="only these rungs (all)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the trainings")
     options = parser.parse_args(argv)
     pin(options.cores)
+    # Each training compiles its own programs, so that none is cheaper for coming later.
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     results: list[Result] = []
     for kind in options.kinds:
         folder = (options.out / "rung_pairs" / kind).resolve()
@@ -278,7 +321,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if not options.on or pair.on in options.on:
                 pair = replace(pair, settings=[*pair.settings, *options.set])
                 # Other settings have other folders, in which finished trainings are found again.
-                results += compare(pair, folder / content_hash(list(pair.settings))[:12])
+                results += compare(pair, folder / content_hash(list(pair.settings))[:12], more=options.more)
     report("rung_pairs", results, options.out, argv)
 
 

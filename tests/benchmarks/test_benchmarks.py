@@ -17,7 +17,9 @@ from benchmarks.__main__ import main as benchmarks
 from benchmarks.chemprop import Chemprop, read_smiles, write_smiles
 from benchmarks.common import Result, report
 from benchmarks.models import MEV_PER_HARTREE, read_gaps
+from benchmarks.pair import Pair
 from benchmarks.qm9_gap import CALIBRATION, TRAIN, VALID, split
+from benchmarks.rung_pairs import paid_back
 from data.errors import InputError
 
 
@@ -113,3 +115,17 @@ def test_missing_data_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("benchmark: --data: no such file")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_labels_and_training_have_paid_after_as_many_answers_as_save_their_cost() -> None:
+    """A label costs 1 s here: an answer of 0.1 s pays after 150 s of labels and training, and one of 2 s never does."""
+    costs = {"on": 0.1, "alone": 2.0}
+    pair = Pair("flow", "solver", 1, [], {}, answer=lambda folder: costs[folder.name], labels=100)
+    results = {r.name: r.value for r in paid_back(pair, Path("on"), Path("alone"), 50.0, 20.0, labels=100.0)}
+    answers = {name: value for name, value in results.items() if "have paid" in name}
+    assert answers == {
+        "flow, on solver: answers after which labels and training have paid, with the rung": pytest.approx(150 / 0.9)
+    }
+    assert results["flow, on solver: an answer"] == pytest.approx(100.0)
+    unknown = paid_back(pair, Path("on"), Path("alone"), 50.0, 20.0, labels=None)
+    assert [r.peer for r in unknown] == ["the same network alone"]
