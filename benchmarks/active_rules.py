@@ -10,8 +10,8 @@ the spread of four models of half of the labels each. Every run with a rule of u
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 
 from benchmarks.active_learning import ERROR, LearningRun, median_curve
 from benchmarks.common import Result, arguments, pin, report
+from benchmarks.kernel_committee import Explorer, KernelCommittee, Labeller
 from benchmarks.kernel_forces import InverseDistances, KernelForces
 from benchmarks.pool_tasks import TASKS, PoolTask, pool_task
 from data.files import write_json
@@ -27,7 +28,7 @@ from data.structures.structures import Structures
 from experiments.active.choice_diagnosis import crowding, excess_kt, rank_correlation
 from experiments.active.choice_trial import TrialConfig, relative_differences, trial_entries, verdict
 from experiments.active.energy_window import inside_window
-from experiments.active.frame_selection import ChoiceConfig, bags, choose, worst_atom
+from experiments.active.frame_selection import ChoiceConfig, bags, choose
 from experiments.active.stopping import frame_errors
 
 #: Name -> rule, window in kT by internal coordinate, regions.
@@ -44,32 +45,6 @@ RULES: dict[str, tuple[str, float | None, int]] = {
 
 
 @dataclass
-class KernelCommittee:
-    """A model of all labels, and four of half of them each."""
-
-    whole: KernelForces
-    halves: list[KernelForces]
-
-    @staticmethod
-    def fit(frames: Structures, seed: int) -> KernelCommittee:
-        """Fit labelled frames of one molecule."""
-        table, forces = InverseDistances.of(frames), frames.forces.reshape(len(frames), -1)
-        halves = []
-        for part in range(2):
-            order = np.random.default_rng([seed, part]).permutation(len(frames))
-            for rows in (order[: len(order) // 2], order[len(order) // 2 :]):
-                halves.append(KernelForces.fit(table.take(rows), forces[rows], frames.energy[rows]))
-        return KernelCommittee(KernelForces.fit(table, forces, frames.energy), halves)
-
-    def answer(self, frames: Structures) -> tuple[Structures, Float[np.ndarray, " M"]]:
-        """The frames with predicted energies and forces, and the uncertainty of each, eV/Angstrom."""
-        table = InverseDistances.of(frames)
-        energy, forces = self.whole.predict(table)
-        spread = np.std([half.predict(table)[1] for half in self.halves], axis=0, ddof=1).reshape(-1, 3)
-        return replace(frames, energy=energy, forces=forces.reshape(-1, 3)), worst_atom(frames, spread)
-
-
-@dataclass
 class RuleRun:
     """One run and what it says about its choices."""
 
@@ -78,10 +53,6 @@ class RuleRun:
 
 #: Prefix of the entries of a trial that the test frames decide.
 ON_TEST = "test/"
-#: Explored frames of a round, from the committee, labelled frames and a seed.
-Explorer = Callable[[KernelCommittee, Structures, int], Structures]
-#: Labels of frames.
-Labeller = Callable[[Structures], Structures]
 
 
 def learn(

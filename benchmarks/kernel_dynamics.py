@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms, units
 from ase.data import atomic_masses
 
 from benchmarks.active_learning import TEMPERATURE_KELVIN, trajectory
+from benchmarks.kernel_committee import Explorer, KernelCommittee, Labeller
 from benchmarks.kernel_forces import InverseDistances
 from benchmarks.pool_tasks import PoolLabels, PoolTask
 from benchmarks.proton_transfer import xtb
 from data.structures.structures import Structures
 from experiments.active.exploration import CLOSEST, calm, on_leash, pieces
 from experiments.active.initial_frames import InitialConfig, shaken
-
-if TYPE_CHECKING:
-    from benchmarks.active_rules import Explorer, KernelCommittee, Labeller
 
 WALKERS, STEPS, EVERY, TIMESTEP_FS, FRICTION_PER_FS, LEASH = 16, 300, 10, 0.5, 0.02, 2.0
 
