@@ -15,7 +15,7 @@ from simulators.fluids.openfoam.contents import without_comments
 
 #: Keywords with which a dictionary compiles code or runs a program.
 CODE = re.compile(
-    r"#\s*(?:codeStream|calc)\b|\bcoded\w*|\bcode(?:Include|Options|Libs|Execute)\b|\bsystemCall\b"
+    r"#\s*(?:codeStream|calc\w*)\b|\bcoded\w*|\bcode(?:Include|Options|Libs|Execute)\b|\bsystemCall\b"
     r"|\ballowSystemOperations\b|\bdynamicCode\b"
 )
 #: White space or one comment. Possessive quantifiers are not used: Python 3.11.2 misses matches with them. Instead each

@@ -19,6 +19,8 @@ from simulators.workers.scratch import scratch
 REMEDY = "OpenFOAM comes with `make openfoam` or `apt-get install openfoam`"
 #: Programs that openfoam.org has renamed (release 11), which are run where the old name does not exist.
 RENAMED = {"postProcess": "foamPostProcess"}
+#: Programs that openfoam.org alone has, since release 11; the package above is of openfoam.com.
+FOUNDATION = frozenset({"foamRun", "foamMultiRun", "foamPostProcess", "foamSetupCHT"})
 #: Time limit for a program to print its version, s.
 START_S = 60.0
 #: Number of last log lines in the record of a failure.
@@ -40,6 +42,12 @@ def program(name: str) -> Path:
     """
     path = shutil.which(name) or shutil.which(RENAMED.get(name, name))
     if path is None:
+        if name in FOUNDATION:
+            remedy = (
+                "it comes with release 11 and later of openfoam.org, whose etc/bashrc puts it there; other releases have "
+                "a program for each solver, such as simpleFoam or pisoFoam for incompressibleFluid"
+            )
+            raise SimulationError("missing_component", f"{name} is not on the PATH: {remedy}")
         raise SimulationError("missing_component", f"{name} is not on the PATH: {REMEDY}")
     return Path(path)
 
@@ -78,7 +86,8 @@ def environment(home: Path | None) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k not in ("FOAM_CONTROLDICT", "FOAM_ABORT", "FOAM_SETNAN")}
     tool = program("blockMesh").resolve()
     places = [Path(kept["WM_PROJECT_DIR"])] if "WM_PROJECT_DIR" in kept else []
-    places += [tool.parent.parent / "share" / "openfoam", Path("/usr/share/openfoam")]
+    # Builds of openfoam.org and openfoam.com keep programs in platforms/<name>/bin, and etc above them.
+    places += [tool.parent.parent / "share" / "openfoam", *list(tool.parents)[1:4], Path("/usr/share/openfoam")]
     for place in places:
         if (place / "etc" / "controlDict").is_file():
             break
