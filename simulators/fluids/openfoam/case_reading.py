@@ -28,7 +28,7 @@ def reading_of(case: Directory) -> Reading:
     when = "the last time written" if case.times is None else f"times {', '.join(f'{t:g}' for t in case.times)} s"
     for variable in case.outputs:
         if variable.name in case.fields:
-            kind = "vector" if {"channel", "axis"} & set(variable.dims) else "scalar"
+            kind = "vector" if {"channel", "axis", "component"} & set(variable.dims) else "scalar"
             quantities[variable.name] = f"{variable.units}, {kind} of the cells, read at {when}"
     quantities |= {
         n: f"{v.units}, {v.column} of the function object {v.object}" for n, v in (case.scalars or {}).items()

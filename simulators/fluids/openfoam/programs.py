@@ -44,8 +44,8 @@ def program(name: str) -> Path:
     if path is None:
         if name in FOUNDATION:
             remedy = (
-                "it comes with release 11 and later of openfoam.org, whose etc/bashrc puts it there; other releases have "
-                "a program for each solver, such as simpleFoam or pisoFoam for incompressibleFluid"
+                "it comes with release 11 and later of openfoam.org, whose etc/bashrc puts it there; other releases "
+                "have a program for each solver, such as simpleFoam or pisoFoam for incompressibleFluid"
             )
             raise SimulationError("missing_component", f"{name} is not on the PATH: {remedy}")
         raise SimulationError("missing_component", f"{name} is not on the PATH: {REMEDY}")
