@@ -133,17 +133,12 @@ def usage() -> str:
 
 def run_stage(name: str, arguments: Sequence[str]) -> int:
     """Run one stage with its Hydra overrides, and return its exit status."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError  # type: ignore[import-untyped]
-
     from experiments.application.hydra_options import refuse_unsafe
     from experiments.application.renamed import refuse_moved
     from experiments.application.shard_arguments import with_shard_places
-    from experiments.application.stage import fail
     from experiments.application.url_arguments import with_published_places
     from experiments.launching import array, training
-    from experiments.sweeps.sweep import asks_sweep, sweep
+    from experiments.sweeps.asked import asks_sweep
 
     sweeps = asks_sweep(arguments)
     try:
@@ -154,7 +149,17 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
             return training.launch(arguments) if name == "train" else array.launch(name, arguments)
         arguments = list(arguments) if sweeps else with_shard_places(name, arguments)
     except InputError as error:
+        from experiments.application.stage import fail
+
         return fail(error)
+    # A command that waits for jobs needs none of these, which import xarray.
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError  # type: ignore[import-untyped]
+
+    from experiments.application.stage import fail
+    from experiments.sweeps.sweep import sweep
+
     # Hydra then raises what it would otherwise print with a traceback.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Hydra reads its overrides here.

@@ -27,7 +27,6 @@ from data.errors import InputError, UsageError
 from data.json_files import parse_json
 from data.processes.processor import tree_seconds
 from data.progress import FILE as PROGRESS
-from data.spec import SimulationError
 from data.terminal import PrintedTable, tables_collected
 from experiments.application.shard_arguments import quoted
 
@@ -191,6 +190,9 @@ def error_facts(error: BaseException) -> dict[str, Any]:
     """An error for a program: kind, problem, where, file, row, key and remedy; None for what is not known."""
     if isinstance(error, InputError):
         return error.facts()
+    # It imports xarray, which most commands without a stage do without.
+    from data.spec import SimulationError
+
     if isinstance(error, SimulationError):
         remedy = error.details.get("remedy")
         return InputError(error.message, remedy=None if remedy is None else str(remedy)).facts() | {"kind": error.kind}

@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from data.claim import claim
@@ -256,6 +255,9 @@ def _is_default_of_new(key: str, before: Mapping[str, Any], now: Mapping[str, An
 
 def _set_by_arguments() -> list[str]:
     """Keys whose values the arguments of the command set; choices of a group file are excluded."""
+    # Commands that only look at runs do not import Hydra.
+    from hydra.core.hydra_config import HydraConfig
+
     if not HydraConfig.initialized():
         return []
     hydra = HydraConfig.get()

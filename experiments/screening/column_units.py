@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.files import write_json
 from data.json_files import read_plain
-from data.spec import Variable
+
+if TYPE_CHECKING:
+    from data.spec import Variable  # which imports xarray; a merge of screens does without it
 
 COLUMNS = "columns.json"
 #: Columns of results that have the unit of the target that is sought.

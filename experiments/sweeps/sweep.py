@@ -31,9 +31,6 @@ from experiments.application.shard_arguments import quoted
 from experiments.sweeps.job import OUT_IN_JOB, SweepJob, run_job
 from experiments.sweeps.outcome import JobOutcome, outcomes, show_sweep, write_sweep
 
-#: Options that ask for a sweep, and those with which Hydra only shows something.
-SWEEPS = frozenset({"--multirun", "-m"})
-SHOWS = ("--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc")
 #: Stages whose `run.dir` is beside their `out`.
 BESIDE_OUT = ("predict", "export", "forecast")
 #: Keys that have no meaning in a sweep -> the remedy.
@@ -43,12 +40,6 @@ UNSWEPT = {
 }
 #: Seconds between two looks at jobs that outlive one that was lost.
 POLL_S = 1.0
-
-
-def asks_sweep(arguments: Sequence[str]) -> bool:
-    """Whether the arguments of a stage ask for a sweep that runs."""
-    shows = any(argument.partition("=")[0] in SHOWS for argument in arguments)
-    return not shows and any(argument in SWEEPS for argument in arguments)
 
 
 def sweep(stage: str, arguments: Sequence[str]) -> int:

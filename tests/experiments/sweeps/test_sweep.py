@@ -17,8 +17,9 @@ from forked_commands import Command, understudy
 from experiments.application.hydra_options import refuse_unsafe
 from experiments.cli import run_stage
 from experiments.sweeps import job
+from experiments.sweeps.asked import asks_sweep
 from experiments.sweeps.job import job_arguments
-from experiments.sweeps.sweep import asks_sweep, sweep_directory
+from experiments.sweeps.sweep import sweep_directory
 
 
 @pytest.fixture
