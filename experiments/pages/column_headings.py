@@ -27,6 +27,8 @@ ENDINGS: Mapping[str, str] = {
     "_high": "upper bound of {}",
     "_pred": "{}, predicted",
 }
+#: A blank and a hyphen at which no line is broken.
+NARROW, HYPHEN = "\N{NO-BREAK SPACE}", "\N{NON-BREAKING HYPHEN}"
 _OF_RUNG = re.compile(r"rung_(\d+)_(.+)")
 
 
@@ -56,4 +58,7 @@ def heading(column: str, units: Mapping[str, str], rungs: Sequence[str] = ()) ->
 
 def _with_unit(words: str, unit: str | None) -> str:
     # Names of columns may hold the unit already.
-    return words if unit is None or f"({unit})" in words else f"{words} ({unit})"
+    if unit is None or f"({unit})" in words:
+        return words
+    # A unit such as m s-1 stays on one line.
+    return f"{words} ({unit.replace(' ', NARROW).replace('-', HYPHEN)})"

@@ -104,7 +104,7 @@ def rows_table(
     """
     if not len(frame):
         return f'<p class="note">None: {escape(file)} has no row.</p>'
-    shown = frame.drop(columns=[c for c in HIDDEN if c in frame.columns]).head(ROWS)
+    shown = without_repeats(frame.drop(columns=[c for c in HIDDEN if c in frame.columns])).head(ROWS)
     left = [
         "" if pd.api.types.is_numeric_dtype(kind) else ' style="text-align:left"' for kind in shown.dtypes
     ]  # Texts are read from their beginning.
@@ -122,6 +122,17 @@ def rows_table(
     return (
         f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
     )
+
+
+def without_repeats(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of results without the columns of the prediction where those of its target hold the same."""
+    numeric = frame.select_dtypes("number")
+    if "prediction" not in numeric:
+        return frame
+    others = [n for n in numeric if n != "prediction" and (f"{n}_std" in frame or str(n).endswith("_pred"))]
+    if not any(np.array_equal(numeric[n], numeric["prediction"], equal_nan=True) for n in others):
+        return frame
+    return frame.drop(columns=[name for name in ("prediction", "std", "low", "high") if name in frame])
 
 
 def numbers_table(values: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from data.spec import Spec, Variable
 from experiments.pages.column_headings import heading
-from experiments.pages.screen_page import rows_table
+from experiments.pages.screen_page import rows_table, without_repeats
 from experiments.screening.column_units import column_units
 
 GAP = Variable("gap", (), "eV", "float64", "gap")
@@ -45,3 +45,12 @@ def test_a_table_without_rows_says_so_and_names_of_columns_stay_readable_by_prog
     assert 'title="gap">gap (eV)</th>' in text
     assert "<td>yes</td>" in text
     assert "top.csv has no row" in rows_table(frame[:0], "top.csv")
+
+
+def test_a_prediction_is_shown_once() -> None:
+    frame = pd.DataFrame({"line": [1], "prediction": [2.0], "std": [0.1], "gap": [2.0], "gap_std": [0.1]})
+    assert list(without_repeats(frame)) == ["line", "gap", "gap_std"]
+    # Of a re-checked design, the column of the target holds what was solved.
+    solved = pd.DataFrame({"prediction": [2.0], "std": [0.1], "gap": [3.0], "gap_std": [0.1]})
+    assert list(without_repeats(solved)) == list(solved)
+    assert list(without_repeats(solved.assign(gap_pred=2.0))) == ["gap", "gap_std", "gap_pred"]
