@@ -18,7 +18,7 @@ from data.errors import InputError
 
 #: The order matters: later benchmarks of a suite measure the models that the first one trains.
 SUITES = {
-    "molecules": ("qm9_gap", "screening", "memory", "serving", "training_loop"),
+    "molecules": ("qm9_gap", "screening", "memory", "serving", "training_loop", "distillation"),
     "potentials": ("potential_learning", "potential_speed", "roofline", "frontier", "learning_curve"),
     "fluids": ("darcy", "apebench", "navier_stokes", "corrector", "drag", "mesh_flow", "step"),
     "kinetics": ("kinetics",),

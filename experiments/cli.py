@@ -51,6 +51,7 @@ STAGES: dict[str, Stage] = {
     ),
     "grow": Stage("experiments.stages.grow", "give a potential or a mixture an expert for new data", True),
     "prune": Stage("experiments.stages.prune", "replace experts of a mixture by one that learned their answers", True),
+    "distil": Stage("experiments.stages.distil", "train a light surrogate on the answers of an expensive one", True),
     "prepare": Stage("experiments.stages.prepare", "featurise a library once, so that repeated screens of it are fast"),
     "screen": Stage("experiments.stages.screen", "stream candidates through a surrogate and keep the best"),
     "predict": Stage("experiments.stages.predict", "answer every row, frame or sample of a file, in a file"),

@@ -26,6 +26,7 @@ from simulators.rebuild import rebuild
 from surrogates.family import FAMILIES
 from surrogates.learning.checkpoints import checksum
 from surrogates.learning.rung import Standing
+from surrogates.learning.teaching import Teacher
 from surrogates.saved import NESTED, Saves, card_errors, load_surrogate, load_weights, read_facts, save_surrogate
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -112,6 +113,7 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
             "settings": to_plain(config),
             "labels_fingerprint": self.labels_fingerprint,
             **({} if self.standing is None else {"on": to_plain(self.standing.simulator)}),
+            **({} if self.taught_by is None else {"taught_by": to_plain(self.taught_by)}),
         }
 
     @property
@@ -124,6 +126,12 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
         """Held-out scores, flat, with the unit in the key."""
         scores: Mapping[str, float] = self.facts.scores
         return scores
+
+    @property
+    def taught_by(self) -> Teacher | None:
+        """The teacher whose answers it learned; None for labels alone."""
+        teacher: Teacher | None = getattr(self.facts, "taught_by", None)
+        return teacher
 
     def with_facts(self, **changes: Any) -> Self:
         """The same weights with other facts, such as `scores` or a calibration."""

@@ -28,7 +28,7 @@ from understudy.campaigns import records
 from understudy.loading import load
 
 #: Stages whose setting `out` is the directory of their run.
-OUT_IS_RUN = frozenset({"screen", "grow", "prune"})
+OUT_IS_RUN = frozenset({"screen", "grow", "prune", "distil"})
 #: Seconds that a stage which was interrupted has to write its last checkpoint.
 GRACE_S = 60.0
 ANEW = "Run the stage again, which writes it anew"
@@ -56,7 +56,7 @@ class Run:
         return read_plain(path, dict[str, Any], remedy=ANEW) if path.exists() else {}
 
     def surrogate(self) -> Surrogate:
-        """The surrogate that `train` or `pipeline` saved; see `understudy.load`."""
+        """The surrogate that `train`, `distil` or `pipeline` saved; see `understudy.load`."""
         return load(self.directory)
 
     def records(self) -> xr.Dataset:
@@ -120,6 +120,11 @@ def grow(*overrides: str, **settings: Any) -> Run:
 def prune(*overrides: str, **settings: Any) -> Run:
     """Replace experts of a mixture by one that has learned their answers; see `run`."""
     return run("prune", *overrides, **settings)
+
+
+def distil(*overrides: str, **settings: Any) -> Run:
+    """Train a light surrogate on the answers of an expensive one; see `run`."""
+    return run("distil", *overrides, **settings)
 
 
 def prepare(*overrides: str, **settings: Any) -> Run:

@@ -38,6 +38,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "prepare": ("standardise",),
     "pipeline": ("cheap", "expensive", "model", "refine"),
     "evaluate": ("surrogate",),
+    "distil": ("teacher", "model", "train", "lessons", "alone"),
 }
 #: Keys of these parts that say how long a training lasts at most, or where something lies.
 IGNORED = frozenset({"epochs", "patience", "max_seconds", "mlflow", "checkpoint_every_s", "campaign", "count"})
@@ -48,6 +49,7 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "predict": ("predict/rows", "predict/frames", "predict/samples"),
     "prepare": ("prepare/molecules", "prepare/valid"),
     "pipeline": ("screen/molecules",),
+    "distil": ("distil/read",),
 }
 #: Kinds of failure that come before any work.
 REFUSED = ("invalid_input", "missing_component")

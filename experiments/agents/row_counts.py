@@ -24,6 +24,7 @@ FILES: Mapping[str, str] = {
     "prepare": "candidates",
     "screen": "candidates",
     "predict": "inputs",
+    "distil": "inputs",
     "pipeline": "candidates",
     "export": "store",
 }
@@ -74,7 +75,7 @@ def rows_of(stage: str, plain: Mapping[str, Any], root: Root) -> RowCounts:
     path = root.inside(value, key)
     if not path.exists():
         raise InputError(f"no such file: {root.relative(path)}", where=key, remedy="Check the path")
-    limit = plain.get("limit") if stage == "simulate" else None
+    limit = plain.get("limit") if stage == "simulate" else _at(plain, "lessons.count") if stage == "distil" else None
     total, said = count(path, smiles=str(plain.get("smiles", "smiles")), at_most=limit)
     return RowCounts(total, done, "row", said)
 

@@ -13,6 +13,7 @@ from experiments.pages import accuracy_sections, findings, recheck_section, reco
 from experiments.pages.active_page import is_active, render_active
 from experiments.pages.answers_page import is_answers, render_answers
 from experiments.pages.cascade_page import is_cascade, render_cascade
+from experiments.pages.distillation_page import is_distillation, render_distillation
 from experiments.pages.formatting import absent, escape
 from experiments.pages.pipeline_run import PipelineRun
 from experiments.pages.run_files import load_run
@@ -57,6 +58,8 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
         )
     if is_cascade(run_dir):
         text = render_cascade(run_dir)
+    elif is_distillation(run_dir):
+        text = render_distillation(run_dir)
     elif is_answers(run_dir):
         text = render_answers(run_dir)
     elif is_active(run_dir):

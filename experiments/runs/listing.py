@@ -28,6 +28,7 @@ HEADLINES: Mapping[str, tuple[str, ...]] = {
     "predict": ("predict/*/mae*", "predict/*relative_l2*", "predict/*"),
     "serve": ("serve/answered", "serve/refused"),
     "prune": ("prune/largest_growth",),
+    "distil": ("error_over_teacher/*", "distil/speedup"),
 }
 #: Metrics of a run that are listed.
 SHOWN = 2

@@ -24,7 +24,7 @@ from experiments.runs.status import run_status
 FOLDER = "jobs"
 #: Stage -> what its `out` is called below the directory of a job; "" is that directory itself. Stages that are not
 #: listed keep the last part of the `out` that was asked for.
-OUT_IN_JOB = {"screen": "", "calibrate": "", "grow": "", "prune": ""}
+OUT_IN_JOB = {"screen": "", "calibrate": "", "grow": "", "prune": "", "distil": ""}
 #: Exit status of a command that was stopped and resumes.
 STOPPED_STATUS = 130
 

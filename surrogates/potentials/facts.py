@@ -14,6 +14,7 @@ from data.plain import FLAT, OMIT_DEFAULT
 from data.structures.frame_names import FrameKeys
 from data.structures.structures import Structures
 from surrogates.learning.conformal import Conformal
+from surrogates.learning.teaching import Teacher
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyForcesLoss, EnergyModel
 from surrogates.potentials.networks.architectures import ARCHITECTURES, NetworkConfig
@@ -105,6 +106,7 @@ class PotentialFacts:
         scores: errors on held-out data, by metric with its unit in the key.
         hashed_scores: scores that the fingerprint includes: those of a potential that was saved by the first version,
             which hashed them. Fingerprints of others do not depend on scores.
+        taught_by: the teacher whose answers were learned, beside labels or without any; None for labels alone.
     """
 
     config: PotentialConfig
@@ -114,6 +116,7 @@ class PotentialFacts:
     novelty: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     hashed_scores: Mapping[str, float] = field(default_factory=dict, metadata=OMIT_DEFAULT)
+    taught_by: Teacher | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.active not in self.heads:

@@ -119,9 +119,9 @@ def fit_potential_surrogate(
         charges=tuple(sorted(set(train.charge.tolist()))),
         baseline=baseline,
     )
-    residual = _residual(train, references)
+    residual = residual_of(train, references)
     if tune is None:
-        facts = PotentialFacts(config, _scale(residual), {head: new_head}, head)
+        facts = PotentialFacts(config, output_scale(residual), {head: new_head}, head)
         model = facts.model(training.seed)
     else:
         facts, model = _add_head(tune.potential, head, new_head, config, training.seed)
@@ -129,10 +129,12 @@ def fit_potential_surrogate(
     if tune is not None and tune.replay is not None:
         learned = Structures.concatenate([learned, _replay_residual(tune.replay, facts)])
     mesh = mesh or data_mesh()
-    learn = _source(learned, config, training.batch_size, mesh, training.seed)
+    learn = training_batches(learned, config, training.batch_size, mesh, training.seed)
     check: StructureBatches | None = None
     if valid is not None:
-        check = _source(_residual(valid, references).with_head(facts.index), config, training.batch_size, mesh, None)
+        check = training_batches(
+            residual_of(valid, references).with_head(facts.index), config, training.batch_size, mesh, None
+        )
     result = fit(
         model,
         config.loss,
@@ -148,14 +150,14 @@ def fit_potential_surrogate(
     learned_model = result.model
     if tune is not None and tune.frozen_body:
         learned_model = _with_old_heads(learned_model, model, facts.index)
-    return _with_posterior(learned_model, facts, residual.with_head(facts.index), config), result
+    return with_posterior(learned_model, facts, residual.with_head(facts.index), config), result
 
 
-def _with_posterior(
+def with_posterior(
     model: EnergyModel, facts: PotentialFacts, residual: Structures, config: PotentialConfig
 ) -> PotentialSurrogate:
     """The potential with its last layer's posterior and its domain."""
-    layer = fit_last_layer(model, _source(residual, config, 16, None, None), config.draws)
+    layer = fit_last_layer(model, training_batches(residual, config, 16, None, None), config.draws)
     potential = PotentialSurrogate(model, facts, layer)
     graph, state = nnx.split(model)
     measure = jit_float32(lambda s, w, system: distance(nnx.merge(graph, s), w, system))
@@ -235,7 +237,8 @@ def _add_head(
     return facts, nnx.merge(graph, nnx.from_flat_state(flat))
 
 
-def _residual(structures: Structures, references: References) -> Structures:
+def residual_of(structures: Structures, references: References) -> Structures:
+    """The structures with energies above the reference energies of their atoms."""
     return structures.with_energy(structures.energy - references.energy(structures))
 
 
@@ -248,9 +251,18 @@ def _replay_residual(replay: Structures, facts: PotentialFacts) -> Structures:
     return replay.with_energy(energy)
 
 
-def _source(
+def training_batches(
     structures: Structures, config: PotentialConfig, molecules: int, mesh: Mesh | None, seed: int | None
 ) -> StructureBatches:
+    """Batches of structures in a few padded sizes.
+
+    Args:
+        structures: the structures.
+        config: cutoff and number of padded sizes.
+        molecules: molecules of a batch.
+        mesh: devices that share each batch; None for one.
+        seed: seed of the order of each epoch; None for the order of the table.
+    """
     cutoff = config.network.cutoff_angstrom
     sizes = choose_sizes(structures.sizes, config.buckets)
     multiple = 1 if mesh is None else mesh.size
@@ -258,7 +270,7 @@ def _source(
     return StructureBatches(structures, tuple(batch_shapes), which, cutoff, seed)
 
 
-def _scale(residual: Structures) -> float:
+def output_scale(residual: Structures) -> float:
     """Scale of the outputs, eV: root mean square of a force component, or the deviation of the energy per atom."""
     forces = residual.forces[np.isfinite(residual.forces)]
     if len(forces):

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from data.errors import InputError
 from data.molecules.graph_tables import GraphTable
 from data.molecules.graphs import GraphBatch, GraphSource, choose_buckets, with_room
+from data.plain import to_plain
 from data.spec import content_hash
 from data.splits import Split
 from surrogates.learning.checkpoints import checksum
@@ -27,6 +28,8 @@ from surrogates.learning.normalise import Standardise
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.rung import RungColumns, Standing
 from surrogates.properties.calibration import calibrate_intervals
+from surrogates.properties.head_spread import fit_spread
+from surrogates.properties.lessons import ANSWERS, LABELS, TaughtAnswers, TaughtLoss
 from surrogates.properties.mpnn import Ensemble
 from surrogates.properties.surrogate import PropertyConfig, PropertyFacts, PropertySurrogate
 from surrogates.properties.training_domain import Domain
@@ -90,6 +93,16 @@ def usable_rows(
     Raises:
         InputError: there is none, a target has too few labels for calibration, or `init` has other targets.
     """
+    return _usable(_columns(targets), tuple(targets), split, classification, init)
+
+
+def _usable(
+    values: Float[np.ndarray, "molecule target"],
+    targets: Sequence[str],
+    split: Split,
+    classification: Sequence[str],
+    init: PropertySurrogate | None = None,
+) -> Int[np.ndarray, " row"]:
     if init is not None and init.targets != tuple(targets):
         raise InputError(f"pre-trained on {init.targets}, to be fine-tuned on {tuple(targets)}")
     if init is not None and set(init.facts.classification) != set(classification):
@@ -97,7 +110,6 @@ def usable_rows(
             f"pre-trained with the binary labels {init.facts.classification}, to be fine-tuned with "
             f"{tuple(classification)}"
         )
-    values = _columns(targets)
     train = np.asarray(split["train"])
     train = train[np.isfinite(values[train]).any(axis=1)]
     if not len(train):
@@ -124,6 +136,7 @@ def training_identity(
     init: PropertySurrogate | None = None,
     on: RungColumns | None = None,
     classification: Sequence[str] = (),
+    taught: TaughtAnswers | None = None,
 ) -> dict[str, str]:
     """Hashes of all that a resumed run must have in common with the run, by words for messages.
 
@@ -135,17 +148,28 @@ def training_identity(
         init: the surrogate whose weights are fine-tuned.
         on: answers of the simulator on which the surrogate stands, for every molecule; None if there is none.
         classification: targets that are binary labels.
+        taught: the answers of a teacher that are learned too; None for none.
     """
-    values, names = _columns(targets), tuple(targets)
+    values, names = _with_answers(_columns(targets), taught), tuple(targets)
     return {
-        "training part": _identity(table, values, names, usable_rows(targets, split, None, classification)),
+        "training part": _identity(table, values, names, _usable(values, names, split, classification)),
         "validation part": _identity(table, values, names, np.asarray(split["valid"])),
-        "network": content_hash(asdict(config if init is None else init.facts.config)),
+        "network": content_hash(_settings(config if init is None else init.facts.config)),
         "pretrained surrogate": "none" if init is None else init.fingerprint,
         # Runs of earlier versions lack these entries.
         **({} if on is None else {"answers of the cheaper simulator": checksum([on.values])}),
         **({"choice of binary labels": content_hash(sorted(classification))} if classification else {}),
+        **({} if taught is None else {"teacher": content_hash(to_plain(taught.teacher))}),
+        **({} if taught is None else {"answers of the teacher": checksum([taught.values])}),
     }
+
+
+def _settings(config: PropertyConfig) -> dict[str, object]:
+    """The settings that a resumed run shares; runs of earlier versions have the spread of their members."""
+    settings = asdict(config)
+    if config.spread == "members":
+        del settings["spread"]
+    return settings
 
 
 def fit_ensemble(
@@ -161,6 +185,7 @@ def fit_ensemble(
     init: PropertySurrogate | None = None,
     on: RungColumns | None = None,
     classification: Sequence[str] = (),
+    taught: TaughtAnswers | None = None,
     progress: bool = True,
 ) -> tuple[PropertySurrogate, FitResult]:
     """Train an ensemble, whose intervals are calibrated afterwards.
@@ -180,16 +205,20 @@ def fit_ensemble(
         on: answers of the simulator on which the surrogate is to stand, for every molecule of the parts; None if there
             is none.
         classification: targets that are binary labels, 0 or 1, whose probability is learned with the cross-entropy.
+        taught: the answers of a teacher, learned beside the labels or in place of missing ones; None for labels alone.
         progress: whether to show a progress bar.
 
     Raises:
         InputError: there is no labelled molecule to train on, a target has no labels or too few for calibration, or
-            `init` has other targets, or both `init` and `on` are given.
+            `init` has other targets, or both `init` and `on` are given, or one of them with `taught`.
     """
+    if taught is not None and (init is not None or on is not None):
+        raise InputError("what a teacher answers is learned from fresh weights and by itself only")
     if init is not None and (on is not None or init.standing is not None):
         raise InputError("a surrogate that stands on another simulator learns from fresh weights only")
     names = tuple(targets)
-    values, train = _columns(targets), usable_rows(targets, split, init, classification)
+    learnable = _with_answers(_columns(targets), taught)
+    values, train = _columns(targets), _usable(learnable, names, split, classification, init)
     binary = [names.index(name) for name in classification]
     standing = None
     if on is not None:
@@ -200,11 +229,12 @@ def fit_ensemble(
         # The networks learn what the line leaves.
         values = values - standing.line.apply(extra)
     if init is None:
-        standardise = _as_logits(Standardise.fit(names, values[train]), binary)
+        standardise = _as_logits(Standardise.fit(names, (values if taught is None else learnable)[train]), binary)
         buckets = choose_buckets(table.atom_counts[train], table.bond_counts[train], config.buckets)
         domain = Domain.of(table.take(train))
         width = 0 if standing is None else len(standing.scale.names)
-        model = Ensemble(config.network, len(names), config.ensemble, nnx.Rngs(training.seed), width)
+        spread = config.spread == "last_layer"
+        model = Ensemble(config.network, len(names), config.ensemble, nnx.Rngs(training.seed), width, spread=spread)
         before: tuple[str, ...] = ()
     else:
         config, model = init.facts.config, init.model
@@ -215,7 +245,11 @@ def fit_ensemble(
     devices = data_mesh().size
     size = min(training.batch_size, max(SMALLEST_BATCH, len(train) // 4))
     size = -(-size // devices) * devices
-    labels = standardise.apply(values)
+    labels, loss = standardise.apply(values), ensemble_loss(config.loss, binary)  # type: ignore[arg-type]
+    if taught is not None:
+        weights = taught.teacher.weights
+        loss = TaughtLoss(config.loss, tuple(binary), weights[LABELS], weights[ANSWERS])  # type: ignore[arg-type]
+        labels = np.concatenate([labels, standardise.apply(taught.values)], axis=1)
 
     def source(part: Int[np.ndarray, " row"], *, shuffle: bool) -> GraphSource:
         more = None if standing is None else extra[part]
@@ -224,7 +258,7 @@ def fit_ensemble(
     valid = np.asarray(split["valid"])
     result = fit(
         model,
-        ensemble_loss(config.loss, binary),  # type: ignore[arg-type]
+        loss,  # type: ignore[arg-type]
         source(train, shuffle=True),
         source(valid, shuffle=False) if len(valid) else None,
         training,
@@ -233,6 +267,9 @@ def fit_ensemble(
     )
     ensemble = result.model
     assert isinstance(ensemble, Ensemble)
+    if config.spread == "last_layer":
+        labels = standardise.apply(learnable if standing is None else values)
+        fit_spread(ensemble, source(train, shuffle=False).epoch(0), binary)
     facts = PropertyFacts(
         config,
         dict(units),
@@ -244,6 +281,7 @@ def fit_ensemble(
         before,
         on=standing,
         classification=tuple(classification),
+        taught_by=None if taught is None else taught.teacher,
     )
     surrogate = PropertySurrogate(ensemble, facts)
     if on is not None:
@@ -282,6 +320,13 @@ def _as_logits(standardise: Standardise, binary: Collection[int]) -> Standardise
     mean = tuple(0.0 if k in binary else value for k, value in enumerate(standardise.mean))
     scale = tuple(1.0 if k in binary else value for k, value in enumerate(standardise.scale))
     return Standardise(standardise.names, mean, scale)
+
+
+def _with_answers(
+    values: Float[np.ndarray, "molecule target"], taught: TaughtAnswers | None
+) -> Float[np.ndarray, "molecule target"]:
+    """The labels, and the teacher's answers where there is none."""
+    return values if taught is None else np.where(np.isfinite(values), values, taught.values)
 
 
 def _columns(targets: Mapping[str, Float[np.ndarray, " molecule"]]) -> Float[np.ndarray, "molecule target"]:

@@ -20,6 +20,7 @@ from data.molecules.graphs import GraphBatch
 from data.plain import OMIT_DEFAULT
 from surrogates.learning.nn import initial
 from surrogates.learning.nn.precision import Mixer, refuse_precision
+from surrogates.properties.head_spread import HeadSpread
 
 #: Atomic numbers of the elements with their own feature; all other elements share one.
 ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
@@ -221,9 +222,12 @@ class MPNN(nnx.Module):
         targets: number of targets.
         rngs: seeds of the initial weights.
         extra: number of further inputs of each molecule.
+        spread: whether the head has a spread, which is fitted after the training.
     """
 
-    def __init__(self, config: MPNNConfig, targets: int, rngs: nnx.Rngs, extra: int = 0) -> None:
+    def __init__(
+        self, config: MPNNConfig, targets: int, rngs: nnx.Rngs, extra: int = 0, *, spread: bool = False
+    ) -> None:
         width = config.features
         self.embed = Mixer(ATOM_FEATURES, width, config.precision, rngs)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
@@ -231,6 +235,7 @@ class MPNN(nnx.Module):
         self.mix = nnx.Linear(3 * width + extra, config.readout, kernel_init=initial.LECUN, rngs=rngs)
         self.head = nnx.Linear(config.readout, targets, kernel_init=initial.LECUN, rngs=rngs)
         self.dropout = config.dropout
+        self.spread = HeadSpread(config.readout, targets) if spread else None
 
     def __call__(self, inputs: Inputs, key: Array | None = None) -> Float[Array, "molecule target"]:
         """Standardised targets; those of padding molecules are finite but meaningless.
@@ -240,6 +245,12 @@ class MPNN(nnx.Module):
             key: random key of dropout; None for no dropout.
         """
         return self.head(self.hidden(inputs, key))
+
+    def answers(self, inputs: Inputs) -> Float[Array, "molecule answer"]:
+        """Standardised targets, and behind them their standard deviations where the head has a spread."""
+        hidden = self.hidden(inputs)
+        targets = self.head(hidden)
+        return targets if self.spread is None else jnp.concatenate([targets, self.spread(hidden)], axis=-1)
 
     def hidden(self, inputs: Inputs, key: Array | None = None) -> Float[Array, "molecule readout"]:
         """The input of the head: mean, maximum and scaled sum over atoms, after a hidden layer."""
@@ -263,8 +274,10 @@ class MPNN(nnx.Module):
 class Ensemble(nnx.Module):
     """An ensemble of networks that differ in their initial weights and share the inputs of a batch."""
 
-    def __init__(self, config: MPNNConfig, targets: int, members: int, rngs: nnx.Rngs, extra: int = 0) -> None:
-        self.members = nnx.List([MPNN(config, targets, rngs, extra) for _ in range(members)])
+    def __init__(
+        self, config: MPNNConfig, targets: int, members: int, rngs: nnx.Rngs, extra: int = 0, *, spread: bool = False
+    ) -> None:
+        self.members = nnx.List([MPNN(config, targets, rngs, extra, spread=spread) for _ in range(members)])
 
     def __call__(self, batch: GraphBatch, key: Array | None = None) -> Float[Array, "member molecule target"]:
         """Standardised targets from every member.
@@ -275,3 +288,11 @@ class Ensemble(nnx.Module):
         inputs = read(batch)
         keys = [None] * len(self.members) if key is None else list(jax.random.split(key, len(self.members)))
         return jnp.stack([member(inputs, k) for member, k in zip(self.members, keys, strict=True)])
+
+    def readouts(
+        self, batch: GraphBatch
+    ) -> list[tuple[Float[Array, "molecule readout"], Float[Array, "molecule target"]]]:
+        """The input and the output of the head of every member."""
+        inputs = read(batch)
+        hidden = [member.hidden(inputs) for member in self.members]
+        return [(state, member.head(state)) for state, member in zip(hidden, self.members, strict=True)]

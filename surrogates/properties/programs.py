@@ -13,6 +13,7 @@ from flax import nnx
 from data.errors import InputError
 from data.molecules.graph_tables import ATOM_COLUMNS, BOND_COLUMNS
 from data.molecules.graphs import GraphBatch, GraphSize
+from surrogates.properties.head_spread import mean_and_spread
 from surrogates.properties.mpnn import read
 from surrogates.properties.surrogate import PropertySurrogate
 from surrogates.stablehlo import Program
@@ -56,9 +57,9 @@ def programs(surrogate: PropertySurrogate, sizes: Sequence[int], batch: Any) -> 
             mask=arrays["atom_counts"] > 0, labels=jnp.zeros((arrays["atoms"].shape[0], 0)),
         )  # fmt: skip
         inputs = read(graphs, lookup=True)
-        members = jnp.stack([_on_device(member)(inputs) for member in surrogate.model.members])
-        spread = members.std(axis=0, ddof=1) if len(members) > 1 else jnp.zeros_like(members[0])
-        return {"value": members.mean(axis=0) * scale + mean, "std": spread * scale}
+        members = jnp.stack([_on_device(member).answers(inputs) for member in surrogate.model.members])
+        value, spread = mean_and_spread(members, len(surrogate.targets), jnp)
+        return {"value": value * scale + mean, "std": spread * scale}
 
     def shapes(bucket: GraphSize) -> dict[str, jax.ShapeDtypeStruct]:
         return {
@@ -75,7 +76,7 @@ def programs(surrogate: PropertySurrogate, sizes: Sequence[int], batch: Any) -> 
         "bond_atoms": "1; the two ends of each bond, 255 for padding",
         "atom_counts": "1; atoms of each molecule, 0 for padding",
         "value": f"predictions: {targets}",
-        "std": f"standard deviation over the members, before calibration: {targets}",
+        "std": f"standard deviation, before calibration: {targets}",
     }
     programs = [Program(f"atoms-{b.atoms}-bonds-{b.bonds}", function, shapes(b), meanings) for b in chosen]
     return programs, {"targets": list(surrogate.targets), "units": dict(facts.units)}

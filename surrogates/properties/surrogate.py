@@ -26,6 +26,8 @@ from surrogates.learning.normalise import Standardise
 from surrogates.learning.program_work import CountedProgram
 from surrogates.learning.rung import RungColumns, Standing, ask_here, flat
 from surrogates.learning.step import count_compilations
+from surrogates.learning.teaching import Teacher
+from surrogates.properties.head_spread import mean_and_spread
 from surrogates.properties.mpnn import Ensemble, Inputs, MPNNConfig, read
 from surrogates.properties.probability import ProbabilityCalibration, sigmoid
 from surrogates.properties.training_domain import Domain
@@ -48,21 +50,27 @@ class PropertyConfig:
         ensemble: number of members.
         buckets: number of padded sizes of molecules; each is compiled once.
         loss: loss of standardised targets, "l1", "l2" or "huber".
+        spread: where standard deviations come from: "members", whose answers differ, or also the "last_layer" of each
+            (see `head_spread`), which a single network needs.
 
     Raises:
-        ValueError: a count is below 1, or the loss is unknown.
+        ValueError: a count is below 1, or the loss or the spread is unknown.
     """
 
     network: MPNNConfig = field(default_factory=MPNNConfig)
     ensemble: int = 3
     buckets: int = 3
     loss: str = "huber"
+    #: Surrogates of earlier versions lack it, and must keep their fingerprint.
+    spread: str = field(default="members", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if min(self.ensemble, self.buckets) < 1:
             raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
         if self.loss not in ("l1", "l2", "huber"):
             raise ValueError(f"loss must be l1, l2 or huber, got {self.loss!r}")
+        if self.spread not in ("members", "last_layer"):
+            raise ValueError(f"spread must be members or last_layer, got {self.spread!r}")
 
 
 #: Padded sizes are written as pairs of numbers of atoms and bonds.
@@ -92,6 +100,7 @@ class PropertyFacts:
         classification: targets that are binary labels. The networks predict logits of the probability of 1, which
             `standardise` leaves as they are.
         probabilities: calibration of the probabilities; a target without calibration has no entry.
+        taught_by: the teacher whose answers were learned, beside labels or without any; None for labels alone.
     """
 
     config: PropertyConfig
@@ -106,6 +115,7 @@ class PropertyFacts:
     on: Standing | None = field(default=None, metadata=OMIT_DEFAULT)
     classification: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
     probabilities: Mapping[str, ProbabilityCalibration] = field(default_factory=dict, metadata=OMIT_DEFAULT)
+    taught_by: Teacher | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.on is not None and len(self.on.line.offset) != len(self.standardise.names):
@@ -121,7 +131,9 @@ class PropertyFacts:
     def model(self, seed: int = 0) -> Ensemble:
         """An ensemble with initial weights."""
         extra = 0 if self.on is None else len(self.on.scale.names)
-        return Ensemble(self.config.network, len(self.standardise.names), self.config.ensemble, nnx.Rngs(seed), extra)
+        config, targets = self.config, len(self.standardise.names)
+        spread = config.spread == "last_layer"
+        return Ensemble(config.network, targets, config.ensemble, nnx.Rngs(seed), extra, spread=spread)
 
 
 class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
@@ -147,7 +159,7 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         self.batch_size = -(-BATCH // self._mesh.size) * self._mesh.size
 
         def forward(weights: Any, inputs: Inputs) -> jax.Array:
-            return nnx.merge(graph, weights)(inputs)
+            return nnx.merge(graph, weights).answers(inputs)
 
         # On a CPU several batches are computed at a time, each by one thread: splitting so small a batch between
         # threads costs a third more processor time than it saves. Accelerators ignore the option.
@@ -288,7 +300,8 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
             if on is None:
                 raise self._lacking()
             extra = self.facts.on.scale.apply(on)
-        predictions = np.zeros((len(self._members), len(table), len(self.targets)))
+        columns = len(self.targets) * (2 if self.facts.config.spread == "last_layer" else 1)
+        predictions = np.zeros((len(self._members), len(table), columns))
         # All batches are handed to the device before the first result is fetched.
         waiting = [(rows, self._ask(batch)) for rows, batch in self._batches(table, extra)]
         for rows, answers in waiting:
@@ -319,13 +332,14 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
             batch = pad(table, rows, self.buckets[place], self.batch_size)
             yield rows, batch if extra is None else replace(batch, extra=filled(extra[rows], self.batch_size))
 
-    def _in_units(self, members: Float[np.ndarray, "member molecule target"]) -> tuple[np.ndarray, np.ndarray]:
+    def _in_units(self, members: Float[np.ndarray, "member molecule answer"]) -> tuple[np.ndarray, np.ndarray]:
         if self._binary:
             # Scale 1 and mean 0 of these targets leave probabilities as they are.
-            members = members.copy()
-            members[..., self._binary] = sigmoid(members[..., self._binary])
-        mean = members.mean(axis=0)
-        std = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(mean)
+            members, count = members.copy(), len(self.targets)
+            members[..., self._binary] = share = sigmoid(members[..., self._binary])
+            if members.shape[-1] > count:
+                members[..., [count + k for k in self._binary]] *= share * (1 - share)
+        mean, std = mean_and_spread(members, len(self.targets))
         return self.facts.standardise.invert(mean), std * np.array(self.facts.standardise.scale)
 
     def _center(self, name: str, mean: np.ndarray) -> np.ndarray:

@@ -33,12 +33,16 @@ SIZES = {
     "runs/own-split": [PARTS],
     "runs/own-files": [PARTS],
     "runs/assays": [PARTS],
+    "runs/light": [PARTS, "train.epochs=2", "alone=false"],
     "labels.zarr": ["limit=1", "simulator.basis=sto-3g"],
 }  # fmt: skip
 #: Molecules of the library, the smallest ones, because a ladder asks PySCF about nearly all of them.
 LIBRARY = 30
 STEMS = ("C", "CC", "C=C", "C#C", "FC", "CCC", "CC(C)", "C1CC1", "C=CC", "C#CC", "FCC", "CC=C", "C=CCC", "C1CC1C")
 ENDS = ("O", "N", "F", "C=O", "C#N", "OC")
+
+#: Molecules without a label, of the same neighbourhoods of atoms.
+SIMILAR = tuple(f"{start}CC{end}" for start in ("CC", "CCC", "CCCC") for end in ("CO", "CN", "CF", "CC=O", "CC#N"))
 
 
 def molecules() -> list[str]:
@@ -54,6 +58,7 @@ def write_files(folder: Path) -> None:
     frame[::-1].to_csv(folder / "molecules.csv", index=False)
     text = "".join(f"{one} m{i}\n" for i, one in enumerate(smiles[:LIBRARY]))
     (folder / "library.smi").write_text(text)
+    (folder / "similar.smi").write_text("".join(f"{one}\n" for one in SIMILAR))
     (folder / "library.smi.gz").write_bytes(gzip.compress(text.encode()))
     table = frame.assign(
         gap=[5 + 0.1 * i for i in range(len(smiles))],

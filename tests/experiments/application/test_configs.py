@@ -31,6 +31,7 @@ from experiments.pipelines.settings import PipelineSettings
 from experiments.screening.library_screen import Objective
 from experiments.screening.objective import read_objective
 from experiments.stages.calibrate import CalibrateSettings
+from experiments.stages.distil import DistilSettings
 from experiments.stages.evaluate import EvaluateSettings
 from experiments.stages.forecast import ForecastStageSettings
 from experiments.stages.grow import GrowSettings
@@ -357,6 +358,7 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
         ("predict", PredictSettings),
         ("grow", GrowSettings),
         ("prune", PruneSettings),
+        ("distil", DistilSettings),
         ("prepare", PrepareSettings),
         ("report", ReportSettings),
         ("calibrate", CalibrateSettings),

@@ -77,7 +77,7 @@ def test_a_key_that_a_stage_does_not_know_is_named_in_its_document(
 
 #: What a stage needs, so that its configuration is complete.
 NEEDED = {"calibrate": ["labels=x", "out=o"], "windows": ["source=file"], "report": ["of=x"]}
-OUT = ("export", "forecast", "grow", "predict", "prepare", "prune")
+OUT = ("distil", "export", "forecast", "grow", "predict", "prepare", "prune")
 
 
 @pytest.mark.parametrize("stage", STAGES)

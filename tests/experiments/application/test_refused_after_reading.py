@@ -20,6 +20,7 @@ from data.errors import InputError
 from experiments.application.choices import CONF
 from experiments.application.run_directory import CONFIG, run_directory
 from experiments.stages.active import active
+from experiments.stages.distil import distil
 from experiments.stages.evaluate import evaluate
 from experiments.stages.grow import grow
 from experiments.stages.predict import predict
@@ -41,6 +42,7 @@ H 0 -0.76 -0.47
 STAGES: dict[str, Callable[[DictConfig, Path], None]] = {
     "train": train, "simulate": simulate, "evaluate": evaluate, "active": active, "predict": predict, "grow": grow,
     "prune": prune,
+    "distil": distil,
 }  # fmt: skip
 
 
@@ -158,6 +160,13 @@ REFUSED = {
         "potentials",
     ),
     "prune": Refused("prune", ["out={}/run"], {}, "the frames of an expert are missing", "mixture"),
+    "distil": Refused(
+        "distil",
+        ["inputs={}/a.csv", "data.train={}/a.csv", "data.target=gap", "out={}/run"],
+        {"a.csv": "smiles,gap\nno molecule,2\n"},
+        "no row of it can be used",
+        "properties",
+    ),
     "active": Refused("active", ["start={}/a.xyz", "simulator=xtb"], {"a.xyz": "1\n\nQq 0 0 0\n"}, ""),
 }
 
@@ -179,6 +188,8 @@ def test_nothing_of_a_finished_run_changes(name: str, tmp_path: Path) -> None:
         MAKERS[case.surrogate]().save(tmp_path / "surrogate")
         if case.stage in ("evaluate", "predict", "grow", "prune"):
             arguments.append(f"surrogate={tmp_path / 'surrogate'}")
+        elif case.stage == "distil":
+            arguments.append(f"teacher={tmp_path / 'surrogate'}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(case.stage, [*arguments, f"run.dir={run_dir}"])
     OmegaConf.resolve(config)

@@ -33,6 +33,7 @@ from experiments.screening.design_recheck import RecheckSettings
 from experiments.screening.library_screen import Objective
 from experiments.stages.active import ActiveSettings
 from experiments.stages.calibrate import CalibrateSettings
+from experiments.stages.distil import DistilSettings
 from experiments.stages.evaluate import EvaluateSettings, unused_in_evaluation
 from experiments.stages.grow import GrowSettings, unused_in_growing
 from experiments.stages.pipeline import unused_in_pipeline
@@ -88,6 +89,7 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
             "windows": ["out=x"],
             "grow": ["surrogate=x", "out=x"],
             "prune": ["surrogate=x", "out=x"],
+            "distil": ["teacher=x", "inputs=x", "out=x"],
             "forecast": ["surrogate=x", "out=x"],
         }
         asked.append([stage, *required.get(stage, []), f"{group}={option[:-2]}{option[-1]}{option[-2]}", "run.dir=r"])
@@ -109,7 +111,7 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
 SETTINGS: tuple[type, ...] = (
     *(GrowSettings, PruneSettings, OldFiles, GrowConfig, PruneConfig, MixtureConfig),
     *(TrainSettings, EvaluateSettings, PrepareSettings, ReportSettings, ScreenSettings, SimulateSettings),
-    *(CalibrateSettings, Risk, ServeSettings),
+    *(CalibrateSettings, Risk, ServeSettings, DistilSettings),
     *(WindowsSettings, PipelineSettings, ActiveSettings, ActiveConfig),
     *(TuneConfig, TrainConfig, RecheckSettings, Sampling, Objective, CampaignConfig),
     *(family.task.DATA for family in FAMILIES.values()),

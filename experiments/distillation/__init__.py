@@ -1,0 +1,1 @@
+"""Distillation: light surrogates that learn the answers of an expensive one."""

@@ -1,0 +1,130 @@
+"""Training of a potential on labels and on the answers of another potential."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import InputError
+from data.structures.structures import Structures
+from surrogates.learning.devices import data_mesh
+from surrogates.learning.loop import FitResult, TrainConfig, fit
+from surrogates.learning.teaching import Teacher
+from surrogates.potentials.atom_energies import References
+from surrogates.potentials.energy import EnergyModel
+from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
+from surrogates.potentials.fit import MAIN, output_scale, residual_of, training_batches, with_posterior
+from surrogates.potentials.lessons import FrameAnswers, TaughtBatches, TaughtFramesLoss, labelled_by
+from surrogates.potentials.surrogate import PotentialSurrogate
+
+#: Name of the head that learns the answers of a teacher of another level of theory than the labels.
+TEACHER = "teacher"
+#: Weights of the loss, by name.
+WEIGHTS = ("labels", "energy", "forces", "atom_energies", "hessian")
+
+
+@dataclass(frozen=True)
+class TaughtFrames:
+    """Frames that a teacher answered.
+
+    Attributes:
+        teacher: what is kept of it; its weights are those of `WEIGHTS`.
+        head: its head: reference energies, charges, and the fingerprint of its labels.
+        frames: frames that are learned; labels in them are ignored.
+        answers: answers for them.
+        valid: frames that choose the best weights.
+        valid_answers: answers for them.
+    """
+
+    teacher: Teacher
+    head: Head
+    frames: Structures
+    answers: FrameAnswers
+    valid: Structures
+    valid_answers: FrameAnswers
+
+
+def fit_taught_potential(
+    train: Structures | None,
+    valid: Structures | None,
+    taught: TaughtFrames,
+    config: PotentialConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    same_level: bool,
+    label_fingerprint: str,
+    isolated: Mapping[int, float] | None = None,
+    progress: bool = True,
+) -> tuple[PotentialSurrogate, FitResult]:
+    """Train a potential on labels and answers; its standard deviations and intervals are calibrated afterwards.
+
+    Args:
+        train: labelled frames; None for none. Single atoms set reference energies.
+        valid: labelled frames that choose the best weights, beside those of the teacher; None for none.
+        taught: frames with answers.
+        config: settings of the network and its batches.
+        training: settings of the training loop.
+        run_dir: directory of checkpoints; a run in a directory that has checkpoints resumes.
+        same_level: whether labels and answers are of one level of theory and share a head. Otherwise the answers have a
+            head of their own, and that of the labels answers.
+        label_fingerprint: fingerprint of the labels.
+        isolated: energies of isolated atoms of the labels, eV by atomic number.
+        progress: whether to show a progress bar.
+
+    Raises:
+        InputError: the answers lack elements of the labels, or latent charges meet periodic frames.
+    """
+    if config.long_range and (taught.frames.periodic.any() or (train is not None and train.periodic.any())):
+        raise InputError("latent charges without cutoff need isolated molecules", where="model.long_range")
+    of_teacher = replace(
+        taught.head, energy=None, forces=None, keys=None, labels_fingerprint=taught.teacher.fingerprint
+    )
+    if train is None or same_level:
+        fingerprint = taught.teacher.fingerprint if train is None else label_fingerprint
+        heads, active = {MAIN: replace(of_teacher, labels_fingerprint=fingerprint)}, MAIN
+    else:
+        references = References.fit(train, isolated)
+        bound = train.take(np.flatnonzero(~train.alone()))
+        energies = bool(np.isfinite(bound.energy).any())
+        charges = tuple(sorted(set(bound.charge.tolist())))
+        heads = {MAIN: Head(references, label_fingerprint, energies, charges), TEACHER: of_teacher}
+        active = MAIN
+    if train is not None and (extra := sorted(set(train.elements) - set(heads[MAIN].references.elements))):
+        raise InputError(
+            f"labels hold the elements {extra}, which the teacher has not learned",
+            where="data.train",
+            remedy="Give labels of the elements of the teacher",
+        )
+    index = list(heads).index(MAIN if same_level or train is None else TEACHER)
+
+    def joined(labels: Structures | None, frames: Structures, answers: FrameAnswers) -> tuple[Structures, int]:
+        """Frames with labels, and behind them those with answers; and the number of the first."""
+        learned = labelled_by(frames, answers).with_head(index)
+        if labels is None or not len(labels):
+            return learned, 0
+        bound = labels.take(np.flatnonzero(~labels.alone()))
+        residual = residual_of(bound, heads[MAIN].references).with_head(0)
+        return Structures.concatenate([residual, learned]), len(bound)
+
+    learned, labelled = joined(train, taught.frames, taught.answers)
+    check, checked = joined(valid, taught.valid, taught.valid_answers)
+    facts = PotentialFacts(config, output_scale(learned), heads, active, taught_by=taught.teacher)
+    mesh = data_mesh()
+    result = fit(
+        facts.model(training.seed),
+        TaughtFramesLoss(config.loss, *(taught.teacher.weights[name] for name in WEIGHTS)),
+        TaughtBatches(
+            training_batches(learned, config, training.batch_size, mesh, training.seed), labelled, taught.answers
+        ),
+        TaughtBatches(training_batches(check, config, training.batch_size, mesh, None), checked, taught.valid_answers),
+        training,
+        run_dir,
+        mesh=mesh,
+        progress=progress,
+    )
+    assert isinstance(result.model, EnergyModel)
+    return with_posterior(result.model, facts, learned.with_head(facts.index), config), result

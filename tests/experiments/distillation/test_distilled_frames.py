@@ -1,0 +1,180 @@
+"""A potential learns energies, forces, atomic energies and curvatures of a teacher, under a head of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from composed_stages import run_stage
+from small_potential import WATER, morse
+
+from data.formats.rows import Row
+from data.json_files import read_plain
+from data.molecules.writing import write_extxyz
+from data.structures.structures import Structures
+from experiments.pages.page import write_report
+from experiments.stages.distil import distil
+from experiments.stages.train import train
+
+NETWORK = ["model=painn", "model.network.features=8", "model.network.layers=1", "model.network.cutoff_angstrom=3.0"]
+NETWORK += ["model.buckets=1", "train.epochs=3", "train.mlflow=false", "train.batch_size=8"]
+SPLIT = ["data.seed=1"]
+
+
+def water(count: int, seed: int, shake: float = 0.05) -> Structures:
+    """Shaken molecules of water with the energies and forces of a Morse potential."""
+    rng = np.random.default_rng(seed)
+    table = Structures.from_arrays(
+        [np.array([8, 1, 1])] * count, [WATER + shake * rng.normal(size=WATER.shape) for _ in range(count)]
+    )
+    answer = morse().predict_structures(replace(table, numbers=np.ones_like(table.numbers)), error_bars=False)
+    return replace(table, energy=answer.energy - 10.0, forces=answer.forces)
+
+
+def written(path: Path, table: Structures) -> Path:
+    rows = []
+    for m in range(len(table)):
+        atoms = slice(table.atom_start[m], table.atom_start[m + 1])
+        labels = {"energy": float(table.energy[m]), "forces": table.forces[atoms]}
+        rows.append(Row(m + 1, None, table.numbers[atoms], table.positions[atoms], labels))
+    write_extxyz(path, rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher of two members, and a student of its answers for other frames under the head of the same labels."""
+    folder = tmp_path_factory.mktemp("lesson")
+    written(folder / "labels.xyz", water(40, 0))
+    written(folder / "test.xyz", water(12, 1))
+    # The last frames are torn apart, and the first is one of the test.
+    many = Structures.concatenate([water(1, 1), water(40, 2), water(3, 3, shake=1.0)])
+    written(folder / "inputs.xyz", many)
+    data = [f"data.train={folder}/labels.xyz", "data.valid=0.1", "data.calibration=0.4"]
+    network = [*NETWORK, "model.ensemble=2"]
+    run_stage(train, "train", folder / "teacher", "task=molecules/potentials", *data, *SPLIT, *network)
+    more = ["weights.hessian=0.1", "weights.atom_energies=0.5", "alone=false"]
+    run_stage(distil, "distil", folder / "student", *asked(folder), *more)
+    return folder
+
+
+def asked(folder: Path) -> list[str]:
+    labels = [f"data.train={folder}/labels.xyz", "data.parts=[0.5,0.1,0.4,0]", f"data.test=[{folder}/test.xyz]", *SPLIT]
+    return [f"teacher={folder}/teacher", f"inputs={folder}/inputs.xyz", "train=potentials", *labels, *NETWORK]
+
+
+def test_curvatures_are_derivatives_of_forces_and_energies_of_atoms_add_up(lesson: Path) -> None:
+    teacher = loaded(lesson / "teacher")
+    frames = water(5, 7)
+    answers = ask_frames(teacher, frames, 3)
+    said = teacher.predict_structures(frames, error_bars=False)
+    np.testing.assert_allclose(answers.forces, said.forces, atol=2e-5)
+    np.testing.assert_allclose(answers.energy + teacher.facts.reference_energy(frames), said.energy, atol=2e-5)
+    np.testing.assert_allclose(np.add.reduceat(answers.atomic, frames.atom_start[:-1]), answers.energy, atol=1e-6)
+    step = 1e-2
+    moved = [
+        teacher.predict_structures(replace(frames, positions=frames.positions + s * answers.direction, _neighbours={}))
+        for s in (step, -step)
+    ]
+    slope = (moved[0].forces - moved[1].forces) / (2 * step)
+    assert np.abs(slope - answers.curvature).max() < 0.02 * np.abs(answers.curvature).max()
+    # Directions are independent and of standard deviation 1, by which the expected square is that of the Hessian.
+    assert abs(ask_frames(teacher, water(200, 8), 3).direction.std() - 1) < 0.05
+
+
+def test_labels_and_answers_of_frames_count_by_their_weights(lesson: Path) -> None:
+    teacher = loaded(lesson / "teacher")
+    model, config = teacher.model, teacher.facts.config
+    labels, frames = water(4, 9).with_energy(np.zeros(4)), water(3, 10)
+    answers = ask_frames(teacher, frames, 0)
+    table = Structures.concatenate([labels, labelled_by(frames, answers)])
+    batch = next(TaughtBatches(training_batches(table, config, 7, None, None), 4, answers).epoch(0))
+    np.testing.assert_array_equal(batch.taught, [0, 0, 0, 0, 1, 1, 1])
+    key, end = jax.random.key(0), jnp.ones(())
+
+    def value(*weights: float) -> float:
+        return float(nnx.jit(TaughtFramesLoss(EnergyForcesLoss(), *weights))(model, batch, key, end)[0])
+
+    # Labels alone have the usual loss.
+    alone = next(training_batches(labels, config, 4, None, None).epoch(0))
+    usual = float(nnx.jit(EnergyForcesLoss())(model, alone, key, end)[0])
+    assert value(1.0, 0.0, 0.0, 0.0, 0.0) == pytest.approx(usual, rel=1e-4)
+    # Members differ from their mean, which was answered, by their spread: each term adds its own with its weight.
+    base = value(1.0, 0.0, 0.0, 0.0, 0.0)
+    curved = value(1.0, 0.0, 0.0, 0.0, 0.2) - base
+    assert curved > 0
+    assert value(1.0, 0.0, 0.0, 0.0, 0.4) - base == pytest.approx(2 * curved, rel=1e-3)
+    system = jax.tree.map(jnp.asarray, batch.frames.system)
+    atomic = np.asarray(model(system).atomic)[:, 4:]
+    missed = np.abs(atomic - batch.atomic[4:]).sum() / 9 / (teacher.facts.scale * 2)
+    assert value(1.0, 0.0, 0.0, 0.7, 0.0) - base == pytest.approx(0.7 * missed, rel=1e-2)
+
+
+def loaded(run: Path) -> PotentialSurrogate:
+    surrogate = load_surrogate(run / "surrogate")
+    assert isinstance(surrogate, PotentialSurrogate)
+    return surrogate
+
+
+def test_answers_of_the_level_of_the_labels_share_their_head(lesson: Path) -> None:
+    teacher, student = loaded(lesson / "teacher"), loaded(lesson / "student")
+    metrics = read_plain(lesson / "student" / "metrics.json", dict[str, float], remedy="")
+    assert metrics["distil/same_level"] == 1.0
+    assert list(student.facts.heads) == ["main"]
+    assert student.labels_fingerprint == teacher.labels_fingerprint
+    assert student.facts.config.ensemble == 1
+    assert student.taught_by is not None
+    assert student.taught_by.fingerprint == teacher.fingerprint
+    assert student.taught_by.weights["hessian"] == 0.1
+    # The frame of the test and those that are torn apart teach nothing.
+    kinds = ("unknown", "repeated", "held_out", "outside_domain", "answered")
+    counts = {name: metrics[f"distil/{name}"] for name in kinds}
+    assert sum(counts.values()) == metrics["distil/read"] == 44
+    assert counts["held_out"] == 1
+    assert counts["outside_domain"] + counts["unknown"] >= 3
+    assert student.facts.head.energy is not None
+    assert student.facts.head.energy.n == 16
+    answer = student.predict_structures(water(4, 11))
+    assert answer.energy_std is not None
+    assert (answer.energy_std > 0).all()
+    assert "speed" in write_report(lesson / "student").read_text()
+
+
+def test_another_level_of_theory_has_a_head_of_its_own_and_learns_the_dynamics_of_its_teacher(
+    lesson: Path, tmp_path: Path
+) -> None:
+    other = water(24, 12)
+    written(tmp_path / "other.xyz", replace(other, energy=other.energy - 500.0, forces=0.5 * other.forces))
+    dynamics = ["dynamics.walkers=2", "dynamics.steps=20", "dynamics.record_every=4", "dynamics.temperature_kelvin=100"]
+    labels = [f"data.train={tmp_path}/other.xyz", "data.parts=[0.6,0.2,0.2,0]"]
+    asking = [f"teacher={lesson}/teacher", "inputs=dynamics", "train=potentials", "alone=false", *dynamics]
+    metrics = run_stage(distil, "distil", tmp_path / "own", *asking, *labels, *NETWORK, "train.epochs=1")
+    assert metrics["distil/same_level"] == 0.0
+    assert metrics["distil/read"] <= 10
+    teacher, student = loaded(lesson / "teacher"), loaded(tmp_path / "own")
+    assert list(student.facts.heads) == ["main", "teacher"]
+    assert student.facts.heads["teacher"].references == teacher.facts.references
+    assert student.facts.heads["teacher"].labels_fingerprint == teacher.fingerprint
+    assert student.labels_fingerprint == fingerprint(read_structures(tmp_path / "other.xyz", None))
+    # The labels alone decide the energies of their head.
+    difference = student.predict_structures(other).energy - (other.energy - 500.0)
+    assert np.abs(np.median(difference)) < 50.0
+
+
+def test_answers_are_read_again_and_damage_is_named(lesson: Path, tmp_path: Path) -> None:
+    teacher, frames = loaded(lesson / "teacher"), water(3, 13)
+    first = frame_answers(teacher, frames, tmp_path / "answers", 5)
+    again = frame_answers(None, frames, tmp_path / "answers", 5)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(first.curvature, again.curvature)
+    with pytest.raises(CorruptStoreError, match="answers for other frames"):
+        frame_answers(None, water(4, 13), tmp_path / "answers", 5)  # type: ignore[arg-type]
+    place = tmp_path / "answers" / "000000.npz"
+    damaged = bytearray(place.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    place.write_bytes(bytes(damaged))
+    with pytest.raises(CorruptStoreError):
+        frame_answers(teacher, frames, tmp_path / "answers", 5)
+    with pytest.raises(InputError, match="fewer than two of its frames lie in the domain"):
+        lesson_frames(teacher, water(3, 14, shake=1.5), (), LessonConfig(), "frames.xyz")
