@@ -7,24 +7,8 @@ from pathlib import Path
 
 from data.files import write_json
 from data.plain import to_plain
+from experiments.pages.distilled_errors import ALONE, CARD, error_keys, is_error
 from surrogates.learning.teaching import Teacher
-
-#: File of a finished run that says who the teacher was; it is written last but for the page.
-CARD = "distillation.json"
-#: The same student, trained on the labels alone.
-ALONE = "alone"
-CONTENDERS = ("teacher", "student", ALONE)
-
-
-def error_keys(metrics: Mapping[str, float]) -> list[str]:
-    """What stands behind "student/" in the keys of errors that the teacher has too, such as "test/mae"."""
-    keys = [key.removeprefix("student/") for key in metrics if key.startswith("student/")]
-    return sorted(key for key in keys if _is_error(key) and metrics.get(f"teacher/{key}", 0.0) > 0)
-
-
-def _is_error(key: str) -> bool:
-    last = key.rpartition("/")[2]
-    return last == "log_loss" or last.startswith("mae") or "_mae" in last
 
 
 def ratios(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -50,6 +34,6 @@ def closing_rows(metrics: Mapping[str, float]) -> dict[str, str]:
     def is_shown(key: str) -> bool:
         if key.startswith(("distil/", "error_over_")):
             return True
-        return key.startswith(heads) and (_is_error(key) or key.rpartition("/")[2] in last)
+        return key.startswith(heads) and (is_error(key) or key.rpartition("/")[2] in last)
 
     return {key: f"{metrics[key]:.6g}" for head in heads for key in metrics if key.startswith(head) and is_shown(key)}

@@ -40,6 +40,7 @@ from experiments.distillation.frame_lessons import (
     lesson_frames,
 )
 from experiments.distillation.settings import DistilRequest
+from surrogates.learning.conformal import refuse_too_few
 from surrogates.learning.fit_note import note_fit
 from surrogates.learning.learned_from import hash_keys, read_hashes, save_hashes
 from surrogates.learning.resuming import record_training_data
@@ -238,7 +239,11 @@ def labelled_frames(
     ).files()
     task = PotentialTask(files, config, request.training)
     read = task.read(rejects, readings)
-    return LabelledFrames(task.split(read, run_dir), fingerprint(read.train))
+    parts = task.split(read, run_dir)
+    if parts.calibration is not None:
+        # Refused before the teacher is asked, and not after the training.
+        refuse_too_few(parts.calibration.energy, "energy", where="data.parts")
+    return LabelledFrames(parts, fingerprint(read.train))
 
 
 def _input_frames(

@@ -11,8 +11,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments.distillation.comparison import ALONE, CARD, CONTENDERS, error_keys
 from experiments.pages.accuracy_sections import panel
+from experiments.pages.distilled_errors import ALONE, CARD, CONTENDERS, error_keys
 from experiments.pages.formatting import core_time, count, escape, number, percent
 from experiments.pages.reading_section import reading_table
 from experiments.pages.screen_page import json_or_empty, numbers_table
