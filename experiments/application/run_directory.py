@@ -41,7 +41,7 @@ FREE_OF: Mapping[str, tuple[str, ...]] = {
     "train": ("*.epochs", "*.patience", "data.test", "data.test.*", "level"),
     "grow": ("*.epochs", "*.patience"),
     "prune": ("*.epochs", "*.patience", "tolerance"),
-    "distil": ("*.epochs", "*.patience"),
+    "distil": ("*.epochs", "*.patience", "alone"),
     "simulate": ("inputs", "limit", "sampling.count"),
     "active": ("stop.*", "*.epochs", "*.patience"),
     "screen": ("top_k", "calibration.labels", "filters", "diversity.*", "publish"),
