@@ -61,7 +61,7 @@ TIMED = 128
 
 
 @dataclass(frozen=True)
-class LabelledFrames:
+class FramesWithLabels:
     """Labelled frames in their parts.
 
     Attributes:
@@ -131,7 +131,7 @@ def _distilled(
     directory: Path,
     request: DistilRequest,
     config: PotentialConfig,
-    truth: LabelledFrames | None,
+    truth: FramesWithLabels | None,
     lessons: FrameLessons,
     ledger: Ledger,
     run_dir: Path,
@@ -213,7 +213,7 @@ def _distilled(
 
 def labelled_frames(
     request: DistilRequest, config: PotentialConfig, run_dir: Path, rejects: RejectLog, readings: list[Reading]
-) -> LabelledFrames | None:
+) -> FramesWithLabels | None:
     """The labelled frames in the parts that `understudy train` makes of them; None where no file is named.
 
     Raises:
@@ -243,12 +243,12 @@ def labelled_frames(
     if parts.calibration is not None:
         # Refused before the teacher is asked, and not after the training.
         refuse_too_few(parts.calibration.energy, "energy", where="data.parts")
-    return LabelledFrames(parts, fingerprint(read.train))
+    return FramesWithLabels(parts, fingerprint(read.train))
 
 
 def _input_frames(
     teacher: PotentialSurrogate,
-    truth: LabelledFrames | None,
+    truth: FramesWithLabels | None,
     request: DistilRequest,
     run_dir: Path,
     rejects: RejectLog,
@@ -267,7 +267,7 @@ def _input_frames(
     return dynamics_frames(teacher, bound, request.dynamics, request.lessons.seed, path)
 
 
-def _same_level(teacher: PotentialSurrogate, truth: LabelledFrames | None) -> bool:
+def _same_level(teacher: PotentialSurrogate, truth: FramesWithLabels | None) -> bool:
     """Whether the teacher learned these very labels."""
     return truth is not None and truth.fingerprint == teacher.labels_fingerprint
 
