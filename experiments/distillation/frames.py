@@ -233,7 +233,7 @@ def labelled_frames(
         train=data.train,
         valid=valid,
         calibration=float(calibration),
-        test=names(data.test),
+        test=names(data.test, "data.test"),
         seed=data.seed,
         **data.key_settings(),
     ).files()

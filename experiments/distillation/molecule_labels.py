@@ -61,7 +61,7 @@ def labelled_molecules(
         InputError: the file lacks a column, has other units, or too few labels.
     """
     labelled = request.data
-    columns = names(labelled.target) or list(teacher.targets)
+    columns = names(labelled.target, "data.target") or list(teacher.targets)
     if labelled.train is None:
         none: Any = {name: np.zeros(0) for name in teacher.targets}
         empty = PropertyTable([], none, dict(teacher.facts.units), "", Reading("", "", "rows", 0, 0))
