@@ -12,6 +12,8 @@ from guide_lines import GuideLine, GuideRun, guide_lines, readme_lines
 from torch_dictionaries import save, saved_dict, tensor
 
 COARSE = ["simulator.order=2", "simulator.maxh=0.4", "simulator.body_maxh=0.06"]
+#: Of trainings that differ from another one in the layout of their file alone.
+NO_STEP = "train.max_seconds=0"
 NUMBERS = "data.parts=[4,2,9,1]"
 SIZES = {
     "runs/bodies.zarr": ["sampling.count=16", *COARSE],
@@ -28,8 +30,8 @@ SIZES = {
         "comparison.batch_sizes=[1]", "comparison.repeats=1", "comparison.grids=[32]",
     ],
     "runs/pdebench": ["data.parts=[6,2,9,3]"],
-    "runs/well": ["data.parts=[6,2,9,3]"],
-    "runs/neuraloperator": ["data.parts=[6,2,9,3]"],
+    "runs/well": ["data.parts=[6,2,9,3]", NO_STEP],
+    "runs/neuraloperator": ["data.parts=[6,2,9,3]", NO_STEP],
     # One size smaller: the outflow has to have a vertex between its corners.
     "runs/flows.zarr": ["sampling.count=9", *COARSE[:1], "simulator.maxh=0.2", "simulator.body_maxh=0.06"],
     "runs/mesh": ["data.parts=[6,1,0,2]"],
