@@ -64,7 +64,21 @@ MOLECULAR = frozenset(
 RUNS = frozenset({"command", "profile", "binary", "executable", "program"})
 #: Modules of force fields, which have no electrons and therefore ignore charge and spin.
 WITHOUT_ELECTRONS = frozenset(
-    {"acn", "dftd3", "eam", "emt", "ff", "harmonic", "h2morse", "kim", "lj", "morse", "tersoff", "tip3p"} | {"tip4p"}
+    {
+        "acn",
+        "dftd3",
+        "eam",
+        "emt",
+        "ff",
+        "harmonic",
+        "h2morse",
+        "kim",
+        "lj",
+        "morse",
+        "tersoff",
+        "tip3p",
+        "tip4p",
+    }
 )
 
 

@@ -33,7 +33,7 @@ TRIED: list[tuple[Any, Any, bool]] = [
     ("z", Literal["x", "y"], False),
     ("a/b", Path, True),
     (1, Path, False),
-    (object(), Any, True),
+    ({"a": [None]}, Any, True),
     ({"a": 1}, "a class that is not known here", True),
 ]
 

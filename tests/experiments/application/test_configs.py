@@ -48,11 +48,15 @@ from simulators.adapter import Simulator
 from simulators.atmosphere.core.initial_states import WINDS
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
+from simulators.chemistry.teachers.environment import interpreter
 from surrogates.cascade.cascade_card import CascadeCard, Promised, RungCard, Tolerance
 from surrogates.cascade.risk import ErrorModel
 from surrogates.family import FAMILIES, RENAMED
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.task import PotentialTask
+
+#: Simulators by pre-trained models -> the package of each.
+PRETRAINED = {"so3lr": "so3krates_torch", "chgnet": "chgnet", "admet": "admet_ai"}
 
 
 def names(folder: str) -> list[str]:
@@ -84,6 +88,13 @@ def finished_case(folder: Path) -> list[str]:
     ]
 
 
+def installed(package: str) -> bool:
+    try:
+        return bool(interpreter(package))
+    except InputError:
+        return False
+
+
 @pytest.mark.parametrize("name", names("simulator"))
 def test_a_simulator_is_built(name: str, tmp_path: Path) -> None:
     if name.startswith("openfoam") and shutil.which("icoFoam") is None:
@@ -113,6 +124,10 @@ def test_a_simulator_is_built(name: str, tmp_path: Path) -> None:
         write_json(tmp_path / "cascade.json", to_plain(CascadeCard(cards, tolerance, promised)))
         overrides = [f"simulator.directory={tmp_path}"]
     simulator = instantiate(composed("simulate", f"simulator={name}", "inputs=x", *overrides).simulator)
+    if name in PRETRAINED and not installed(PRETRAINED[name]):
+        with pytest.raises(InputError, match="make teachers"):
+            _ = simulator.fingerprint
+        return
     assert isinstance(simulator, Simulator)
     assert len(simulator.fingerprint) == 64
 
