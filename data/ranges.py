@@ -38,6 +38,7 @@ RANGES: Mapping[str, str] = {
     "input_noise": NOT_NEGATIVE,
     **dict.fromkeys(("energy_weight", "forces_weight", "stress_weight", "scalar_weight"), NOT_NEGATIVE),
     **dict.fromkeys(("final_energy_weight", "final_forces_weight", "variable_weights.*"), NOT_NEGATIVE),
+    "weights.*": NOT_NEGATIVE,  # of what a student learns from
     **dict.fromkeys(("zonal_weight", "spectral_weight", "day_weights"), NOT_NEGATIVE),
     # Data; parts and `valid` are fractions or counts
     **dict.fromkeys(("parts", "valid", "calibration", "train", "test", "part", "start", "stop"), NOT_NEGATIVE),

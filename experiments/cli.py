@@ -16,6 +16,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from data.errors import InputError, UsageError
+from data.processes.descendants import end_with_named_parent
 from experiments.application.log_format import show_any_text
 from experiments.application.system_errors import BROKEN_PIPE, STANDARD_OUTPUT, reader_is_gone, silence, system_error
 
@@ -207,6 +208,7 @@ def stop_as_ctrl_c() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `understudy` command."""
+    end_with_named_parent(signal.SIGTERM)
     # Without this, a full disk would print a traceback for each line that cannot be logged.
     logging.raiseExceptions = False
     try:

@@ -1,11 +1,13 @@
 """The stages of the command as functions.
 
 A stage runs in a process of its own, as `understudy STAGE ...` does: with the same settings, files and resumption, and
-with its output shown where `print` would show it. Interrupting the call stops the stage, and the same call resumes it.
+with its output shown where `print` would show it. Interrupting the call stops the stage, and so does, on Linux, the end
+of the process or thread that called, however it ends. The same call resumes it.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ import xarray as xr
 from data.checksums import verify
 from data.errors import CorruptStoreError, InputError
 from data.json_files import read_plain
+from data.processes.descendants import PARENT
 from surrogates.trained import Surrogate
 from understudy.campaigns import records
 from understudy.loading import load
@@ -225,8 +228,15 @@ def _plain(value: str) -> str:
 def _shown(line: list[str]) -> tuple[int, list[str]]:
     """Run a command, print what it prints while it runs, and return its status and the last lines of its errors."""
     tail: deque[str] = deque(maxlen=40)
+    environment = {**os.environ, PARENT: str(os.getpid())}
     with subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        bufsize=1,
+        env=environment,
     ) as process:
         assert process.stdout is not None
         try:

@@ -12,6 +12,8 @@ from collections import defaultdict
 from contextlib import suppress
 from functools import cache
 
+#: Variable by which a process is told the id of the one that started it, and with which it ends.
+PARENT = "UNDERSTUDY_PARENT"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -85,6 +87,17 @@ def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def end_with_named_parent(number: int) -> None:
+    """`end_with_parent` where the variable `PARENT` names a process; those that this one starts have it no longer.
+
+    Args:
+        number: of the signal.
+    """
+    parent = os.environ.pop(PARENT, "")
+    if parent.isdecimal():
+        end_with_parent(int(parent), number)
 
 
 def adopt_orphans() -> None:

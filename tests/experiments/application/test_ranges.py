@@ -154,8 +154,8 @@ SENSIBLE: dict[float, str] = {
     math.inf: "windows.*",
     1e9: "epochs validate_every patience max_seconds clip_norm weight_decay checkpoint_every_s noise input_noise seed "
     "energy_weight forces_weight stress_weight scalar_weight final_energy_weight final_forces_weight zonal_weight "
-    "spectral_weight day_weights parts valid calibration train test limit library.size cheap.count sampling.count "
-    "comparison.count top_k top random curve retries "
+    "spectral_weight day_weights weights.* parts valid calibration train test limit library.size cheap.count "
+    "sampling.count comparison.count top_k top random curve retries "
     "expensive.* timeout_s memory_mb scratch_mb give_up_after hit windows.* low high max_iterations max_steps "
     "max_cycles cost_s record_every leash_ev_per_angstrom force_error_mev_per_angstrom rounds_in_row "
     "labels rounds length save_dt dt "
