@@ -59,17 +59,24 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.env
 
 #: Files that take longest, the longest first: they begin first, so that no worker is left alone with one at the end.
 SLOWEST = (
+    "guides/test_chemist_lines.py",
+    "guides/test_potential_lines.py",
+    "guides/test_fluid_lines.py",
     "experiments/stages/test_pipeline.py",
     "experiments/stages/test_active.py",
     "experiments/stages/test_devices.py",
     "experiments/stages/test_stages.py",
     "experiments/application/test_configs_run.py",
+    "guides/test_forecaster_lines.py",
+    "guides/test_openfoam_lines.py",
+    "experiments/agents/test_agent_guide.py",
+    "simulators/workers/test_misbehaving.py",
+    "surrogates/learning/test_processes.py",
+    "experiments/screening/test_cascade.py",
+    "experiments/distillation/test_distilled_frames.py",
     "surrogates/potentials/test_heads.py",
     "surrogates/potentials/test_potential.py",
     "simulators/campaigns/test_campaign.py",
-    "surrogates/learning/test_train.py",
-    "surrogates/forecasts/test_forecaster.py",
-    "experiments/application/test_kills.py",
 )
 
 

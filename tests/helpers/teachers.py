@@ -14,6 +14,14 @@ from simulators.chemistry.teachers.environment import interpreter
 from simulators.workers.model_process import ModelProcess, ServedModel, describe
 
 
+def has_environment(package: str) -> bool:
+    """Whether there is an interpreter for the model of a package."""
+    try:
+        return bool(interpreter(package))
+    except InputError:
+        return False
+
+
 def needs(package: str, module: Path) -> pytest.MarkDecorator:
     """Skips tests where no environment has a package."""
     try:

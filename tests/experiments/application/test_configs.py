@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from teachers import has_environment
 
 from data.errors import InputError
 from data.files import write_json
@@ -48,7 +49,6 @@ from simulators.adapter import Simulator
 from simulators.atmosphere.core.initial_states import WINDS
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
-from simulators.chemistry.teachers.environment import interpreter
 from surrogates.cascade.cascade_card import CascadeCard, Promised, RungCard, Tolerance
 from surrogates.cascade.risk import ErrorModel
 from surrogates.family import FAMILIES, RENAMED
@@ -88,13 +88,6 @@ def finished_case(folder: Path) -> list[str]:
     ]
 
 
-def installed(package: str) -> bool:
-    try:
-        return bool(interpreter(package))
-    except InputError:
-        return False
-
-
 @pytest.mark.parametrize("name", names("simulator"))
 def test_a_simulator_is_built(name: str, tmp_path: Path) -> None:
     if name.startswith("openfoam") and shutil.which("icoFoam") is None:
@@ -124,7 +117,7 @@ def test_a_simulator_is_built(name: str, tmp_path: Path) -> None:
         write_json(tmp_path / "cascade.json", to_plain(CascadeCard(cards, tolerance, promised)))
         overrides = [f"simulator.directory={tmp_path}"]
     simulator = instantiate(composed("simulate", f"simulator={name}", "inputs=x", *overrides).simulator)
-    if name in PRETRAINED and not installed(PRETRAINED[name]):
+    if name in PRETRAINED and not has_environment(PRETRAINED[name]):
         with pytest.raises(InputError, match="make teachers"):
             _ = simulator.fingerprint
         return
