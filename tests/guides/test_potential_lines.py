@@ -50,6 +50,8 @@ SIZES = {
         "explore.steps=4", "explore.record_every=2", "choose.batch=1", "choose.audit=1", "stop.labels=5",
         "stop.rounds=1", "first.epochs=1", "again.epochs=1", "first.mlflow=false", "again.mlflow=false",
     ],
+    "teacher.zarr": ["inputs=fresh.extxyz"],
+    "runs/student": [NO_STEP, "data.valid=0.1", "data.calibration=0.75"],
     "runs/ace-stablehlo": ["sizes=[3]", "batch=1"],
 }  # fmt: skip
 WATER = np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]])
@@ -107,7 +109,7 @@ def test_the_lines_on_potentials_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = {"runs/ladder": lambda: copied("runs/painn"), "runs/two": lambda: copied("runs/ethanol")}
     # GFN2-xTB stands for the pre-trained model where that is not installed; its own tests run it.
     teacher = () if has_environment("so3krates_torch") else ("simulator=xtb",)
-    guide = GuideRun(tmp_path, {**SIZES, "teacher.zarr": (*SIZES.get("teacher.zarr", ()), *teacher)}, before)
+    guide = GuideRun(tmp_path, {**SIZES, "teacher.zarr": [*SIZES["teacher.zarr"], *teacher]}, before)
     for line in guide_lines("docs/guides/potentials.md"):
         guide.run(line)
     assert set(SIZES) <= set(guide.names)
