@@ -38,6 +38,7 @@ SIZES = {
     "fresh.zarr": MINIMAL,
     "runs/ladder": [
         "risk.alpha=0.5", "campaign.workers=1", "rungs.pyscf_forces.basis=sto-3g", "rungs.pyscf_forces.method=hf",
+        "drop=false",
     ],
     "runs/two": ["old.test=[b.xyz]", "data.calibration=0.3", NO_STEP, "train.mlflow=false"],
     "runs/three": [
