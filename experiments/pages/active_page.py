@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
-from string import Template
 
 import pandas as pd
 
 from experiments.pages.formatting import count, escape, number
 from experiments.pages.reading_section import reading_table
+from experiments.pages.run_page import page_of_run
 from experiments.pages.screen_page import json_or_empty, numbers_table, rows_table
 
 #: Entry of a round -> heading of its column.
@@ -58,23 +57,13 @@ def render_active(run_dir: Path) -> str:
         "core-seconds of labels": metrics.get("cost/labels_core_seconds"),
         "core-seconds of training": metrics.get("cost/training_core_seconds"),
     }
-    template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=f"Active learning “{escape(run_dir.resolve().name)}”",
+    return page_of_run(
+        f"Active learning “{run_dir.resolve().name}”",
         subtitle=escape(str(facts.get("ended", ""))),
-        warnings="",
         finding=escape(_sentence(choice)),
         accuracy="Errors are mean absolute errors of a force component on frames that the surrogate had not learned.",
-        tiles="".join(
-            f'<div class="tile"><b>{_tile(name, float(value))}</b><span>{escape(name)}</span></div>'
-            for name, value in tiles.items()
-            if isinstance(value, int | float)
-        ),
-        contents="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
-        sections="\n".join(
-            f'<section id="{anchor}"><h2>{escape(heading)}</h2>{body}</section>' for anchor, heading, body in sections
-        ),
-        footer="Written by <code>understudy report</code> from the files of the run alone.",
+        tiles={text: _tile(text, float(v)) if isinstance(v, int | float) else None for text, v in tiles.items()},
+        sections=sections,
     )
 
 

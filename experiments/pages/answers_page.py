@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
-from string import Template
 
 from experiments.answering.saved_cascade import read_cascade_card
 from experiments.pages.formatting import escape, number, percent
+from experiments.pages.run_page import page_of_run
 from experiments.pages.screen_page import json_or_empty, numbers_table
 from experiments.pages.work_section import read_works, work_section
 from surrogates.cascade.cascade_card import CARD, CascadeCard
@@ -39,21 +38,13 @@ def render_answers(run_dir: Path) -> str:
         "core-seconds an answer": number(float(metrics.get("cascade/core_seconds_per_answer", 0.0))),
         "times cheaper than the last rung": number(float(metrics.get("cascade/speedup", 0.0))),
     }
-    template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=f"Cascade for answers “{escape(run_dir.resolve().name)}”",
+    return page_of_run(
+        f"Cascade for answers “{run_dir.resolve().name}”",
         subtitle=escape(" → ".join(rung.label for rung in card.rungs)),
-        warnings="",
         finding=escape(promised(card)),
         accuracy="It holds for requests like the labels. An answer has the rung that gave it, its bounds and its cost.",
-        tiles="".join(
-            f'<div class="tile"><b>{value}</b><span>{escape(name)}</span></div>' for name, value in tiles.items()
-        ),
-        contents="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
-        sections="\n".join(
-            f'<section id="{anchor}"><h2>{escape(heading)}</h2>{body}</section>' for anchor, heading, body in sections
-        ),
-        footer="Written by <code>understudy report</code> from the files of the run alone.",
+        tiles={text: str(value) for text, value in tiles.items()},
+        sections=sections,
     )
 
 

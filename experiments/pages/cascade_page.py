@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import pandas as pd
@@ -12,6 +10,7 @@ import pandas as pd
 from data.checksums import verify
 from experiments.pages.formatting import count, escape, number
 from experiments.pages.reading_section import reading_table
+from experiments.pages.run_page import page_of_run
 from experiments.pages.screen_page import json_or_empty, numbers_table, rows_table
 from experiments.pages.work_section import read_works, work_section
 from experiments.screening.column_units import read_column_units
@@ -68,25 +67,15 @@ def render_cascade(run_dir: Path) -> str:
         "core-seconds": metrics.get("cascade/core_seconds"),
         "times cheaper than the last rung on all": metrics.get("cascade/speedup"),
     }
-    template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=f"Cascade “{escape(run_dir.resolve().name)}”",
+    return page_of_run(
+        f"Cascade “{run_dir.resolve().name}”",
         subtitle=escape(" → ".join(labels)),
-        warnings="",
         finding=_finding(metrics),
         accuracy="A hit is a candidate whose answers of the last rung lie in the intervals of the objective. The shares "
         "of hits lost are estimates from the labelled candidates, and their bounds hold together with the confidence of "
         "the promise.",
-        tiles="".join(
-            f'<div class="tile"><b>{_shown(name, float(value))}</b><span>{escape(name)}</span></div>'
-            for name, value in tiles.items()
-            if isinstance(value, int | float)
-        ),
-        contents="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
-        sections="\n".join(
-            f'<section id="{anchor}"><h2>{escape(heading)}</h2>{body}</section>' for anchor, heading, body in sections
-        ),
-        footer="Written by <code>understudy report</code> from the files of the run alone.",
+        tiles={text: _shown(text, float(v)) if isinstance(v, int | float) else None for text, v in tiles.items()},
+        sections=sections,
     )
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,6 +13,7 @@ from experiments.pages.accuracy_sections import panel
 from experiments.pages.distilled_errors import ALONE, CARD, CONTENDERS, error_keys
 from experiments.pages.formatting import core_time, count, escape, number, percent
 from experiments.pages.reading_section import reading_table
+from experiments.pages.run_page import page_of_run
 from experiments.pages.screen_page import json_or_empty, numbers_table
 from experiments.pages.style import BLUE, GREEN, VERMILLION, draw, logarithmic
 
@@ -56,24 +55,14 @@ def render_distillation(run_dir: Path) -> str:
         "core-seconds of the distillation": metrics.get("distil/core_seconds"),
         "answers from which it pays": metrics.get("distil/break_even_answers"),
     }
-    template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=f"Distillation “{escape(run_dir.resolve().name)}”",
+    return page_of_run(
+        f"Distillation “{run_dir.resolve().name}”",
         subtitle=f"A student of {escape(_flat(teacher or {}).get('name', 'a teacher'))}",
-        warnings="",
         finding=_finding(metrics, errors, item),
         accuracy="Errors are those on labels that neither the student nor its intervals have learned from; the teacher "
         "may have learned from some, which the log of the run says.",
-        tiles="".join(
-            f'<div class="tile"><b>{_shown(name, value)}</b><span>{escape(name)}</span></div>'
-            for name, value in tiles.items()
-            if value is not None
-        ),
-        contents="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
-        sections="\n".join(
-            f'<section id="{anchor}"><h2>{escape(heading)}</h2>{body}</section>' for anchor, heading, body in sections
-        ),
-        footer="Written by <code>understudy report</code> from the files of the run alone.",
+        tiles={text: None if value is None else _shown(text, value) for text, value in tiles.items()},
+        sections=sections,
     )
 
 

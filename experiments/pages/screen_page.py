@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from string import Template
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +16,7 @@ from data.json_files import parse_json
 from experiments.pages.column_headings import heading
 from experiments.pages.formatting import count, escape, number
 from experiments.pages.reading_section import reading_table
+from experiments.pages.run_page import page_of_run
 from experiments.screening.column_units import read_column_units
 
 #: Rows of a table that are shown; the file has all of them.
@@ -58,26 +57,16 @@ def render_screen(run_dir: Path) -> str:
         "with a score": metrics.get("screen/eligible"),
         "core-seconds": metrics.get("screen/core_seconds"),
     }
-    template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=f"Screen “{escape(run_dir.resolve().name)}”",
+    return page_of_run(
+        f"Screen “{run_dir.resolve().name}”",
         subtitle=f"Ranked by a surrogate; fingerprint {escape(str(held_to.get('surrogate', 'not known'))[:12])}",
-        warnings="",
         finding=_finding(metrics, len(top)),
         accuracy="Values are predictions with 90% intervals where the surrogate is calibrated; what was solved is below."
         if (run_dir / "recheck.csv").is_file()
         else "Values are predictions with 90% intervals where the surrogate is calibrated; none of the best was solved "
         "(recheck.simulator solves them).",
-        tiles="".join(
-            f'<div class="tile"><b>{_cell(value)}</b><span>{escape(name)}</span></div>'
-            for name, value in tiles.items()
-            if isinstance(value, int | float)
-        ),
-        contents="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
-        sections="\n".join(
-            f'<section id="{anchor}"><h2>{escape(heading)}</h2>{body}</section>' for anchor, heading, body in sections
-        ),
-        footer="Written by <code>understudy report</code> from the files of the run alone.",
+        tiles={text: _cell(v) if isinstance(v, int | float) else None for text, v in tiles.items()},
+        sections=sections,
     )
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
-from data.spec import SimulationError, Spec, Variable, check, content_hash
+from data.spec import SimulationError, Spec, Variable, check
 from simulators.chemistry.from_smiles import SMILES
-from simulators.chemistry.teachers.pretrained import Pretrained
+from simulators.chemistry.teachers.pretrained import Pretrained, PretrainedSimulator
 from simulators.chemistry.variables import answer
 
 #: Endpoints that are probabilities -> what is probable.
@@ -83,7 +83,7 @@ MODEL = Pretrained(
 
 
 @dataclass(frozen=True)
-class ADMET:
+class ADMET(PretrainedSimulator):
     """ADMET-AI's endpoints of a molecule: the mean of five networks each.
 
     Attributes:
@@ -114,19 +114,6 @@ class ADMET:
     def provenance(self) -> dict[str, Any]:
         """Package, its version, hash of the weights, licence, origin of the labels and settings."""
         return MODEL.provenance(self.name, {"outputs": self.outputs})
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of package, version, weights and settings."""
-        provenance = self.provenance
-        return content_hash([provenance[key] for key in ("simulator", "version", "settings", "weights")])
-
-    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """One molecule; see `simulators.adapter.Simulator`."""
-        (result,) = self.simulate_many([inputs])
-        if isinstance(result, SimulationError):
-            raise result
-        return result
 
     def simulate_many(self, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:
         """Molecules in batches; see `simulators.adapter.AnswersMany`."""

@@ -14,8 +14,8 @@ import xarray as xr
 from ase.data import atomic_numbers, chemical_symbols
 
 from data.errors import InputError
-from data.spec import SimulationError, Spec, content_hash
-from simulators.chemistry.teachers.pretrained import Pretrained, answer_structures
+from data.spec import SimulationError, Spec
+from simulators.chemistry.teachers.pretrained import Pretrained, PretrainedSimulator, answer_structures
 from simulators.chemistry.variables import Geometry, spec
 
 SUPPORTED = ("energy", "forces", "stress", "magnetic_moments")
@@ -34,7 +34,7 @@ ATOMS = 1000
 
 
 @dataclass(frozen=True)
-class CHGNet:
+class CHGNet(PretrainedSimulator):
     """CHGNet's energies, forces, stresses and magnetic moments of crystals, in float32.
 
     It takes no charge and no spin: the magnetic moments of atoms are an answer of its own.
@@ -79,19 +79,6 @@ class CHGNet:
     def provenance(self) -> dict[str, Any]:
         """Package, its version, hash of the weights, licence, level of theory and settings."""
         return self._pretrained.provenance(self.name, asdict(self))
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of package, version, weights and settings."""
-        provenance = self.provenance
-        return content_hash([provenance[key] for key in ("simulator", "version", "settings", "weights")])
-
-    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """One crystal; see `simulators.adapter.Simulator`."""
-        (result,) = self.simulate_many([inputs])
-        if isinstance(result, SimulationError):
-            raise result
-        return result
 
     def simulate_many(self, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:
         """Crystals in batches; see `simulators.adapter.AnswersMany`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import xarray as xr
 from ase.units import Debye
 
 from data.errors import InputError
-from data.spec import SimulationError, Spec
+from data.spec import SimulationError, Spec, content_hash
 from simulators.chemistry.teachers.environment import interpreter, remedy
 from simulators.chemistry.variables import Geometry, answer
 from simulators.workers.model_process import ModelProcess, ServedModel, describe, process_of
@@ -82,6 +83,32 @@ class Pretrained:
     @property
     def _path(self) -> Path:
         return MODELS / f"{self.module}.py"
+
+
+class PretrainedSimulator(ABC):
+    """What is the same in all simulators by pre-trained models: identity, and one answer as a batch of one."""
+
+    @property
+    @abstractmethod
+    def provenance(self) -> dict[str, Any]:
+        """Package, its version, hash of the weights, licence, origin of the labels and settings."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of package, version, weights and settings."""
+        provenance = self.provenance
+        return content_hash([provenance[key] for key in ("simulator", "version", "settings", "weights")])
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One request; see `simulators.adapter.Simulator`."""
+        (result,) = self.simulate_many([inputs])
+        if isinstance(result, SimulationError):
+            raise result
+        return result
+
+    @abstractmethod
+    def simulate_many(self, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:
+        """Requests in batches; see `simulators.adapter.AnswersMany`."""
 
 
 def batches(sizes: Sequence[int], largest: int) -> Iterator[slice]:

@@ -15,8 +15,8 @@ import xarray as xr
 from ase.data import atomic_numbers, chemical_symbols
 
 from data.errors import InputError
-from data.spec import SimulationError, Spec, content_hash
-from simulators.chemistry.teachers.pretrained import Pretrained, answer_structures
+from data.spec import SimulationError, Spec
+from simulators.chemistry.teachers.pretrained import Pretrained, PretrainedSimulator, answer_structures
 from simulators.chemistry.variables import Geometry, spec
 
 SUPPORTED = ("energy", "forces", "dipole", "dipole_moment", "partial_charges")
@@ -37,7 +37,7 @@ _NUMBERS = frozenset(atomic_numbers[symbol] for symbol in ELEMENTS)
 
 
 @dataclass(frozen=True)
-class SO3LR:
+class SO3LR(PretrainedSimulator):
     """SO3LR's energies, forces, dipoles and charges of isolated molecules and ions with closed shells.
 
     It has learned from forces alone: the energies of two geometries of the same atoms and charge compare, those of
@@ -81,19 +81,6 @@ class SO3LR:
     def provenance(self) -> dict[str, Any]:
         """Package, its version, hash of the weights, licence, level of theory and settings."""
         return MODEL.provenance(self.name, asdict(self))
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of package, version, weights and settings."""
-        provenance = self.provenance
-        return content_hash([provenance[key] for key in ("simulator", "version", "settings", "weights")])
-
-    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """One molecule; see `simulators.adapter.Simulator`."""
-        (result,) = self.simulate_many([inputs])
-        if isinstance(result, SimulationError):
-            raise result
-        return result
 
     def simulate_many(self, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:
         """Molecules in batches; see `simulators.adapter.AnswersMany`."""
