@@ -241,6 +241,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--valid", type=int, default=4, help="number of validation trajectories (%(default)s)")
     parser.add_argument("--test", type=int, default=8, help="number of test trajectories (%(default)s)")
     parser.add_argument("--epochs", type=int, default=24, help="passes over the labels (%(default)s)")
+    parser.add_argument(
+        "--coarse", type=float, nargs=3, metavar=("POINTS", "DT", "KEPT"), help="solver to correct (that of each case)"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="number of timed rounds (%(default)s)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
     options = parser.parse_args(argv)
@@ -250,7 +253,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     results: list[Result] = []
     comparisons = []
     for name in options.cases:
-        comparison, measured = run_case(name, CASES[name], options, len(cores))
+        case = CASES[name] if options.coarse is None else CASES[name].correcting(*options.coarse)
+        comparison, measured = run_case(name, case, options, len(cores))
         comparisons.append(comparison)
         results += measured
         report("corrector", results, options.out, argv)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+from data.errors import InputError
 
 #: Answers are this many times as long as the trajectories that training unrolls.
 LONGER = 10
@@ -61,6 +63,15 @@ class CorrectorCase:
     def steps(self) -> int:
         """Steps of an answer."""
         return LONGER * self.unroll
+
+    def correcting(self, points: float, dt: float, kept: float) -> CorrectorCase:
+        """The case with another solver that is corrected: grid points, time step, and fraction of the wavenumbers."""
+        coarse = int(points)
+        if self.points % coarse:
+            raise InputError(
+                f"{coarse} points do not divide {self.points}", where="--coarse", remedy="Give a divisor of them"
+            )
+        return replace(self, coarse=(coarse, dt, kept), network=self.network | {"fold": self.points // coarse})
 
     def solver(self, rung: Rung, *, steps: int, save_dt: float | None = None) -> Any:
         """The solver of one rung."""

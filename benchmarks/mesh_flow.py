@@ -96,13 +96,11 @@ def least(call: Callable[[], Any], times: int = 3) -> float:
     return min(seconds)
 
 
-def lower_order(order: int, bodies: Sequence[Any], truth: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
-    """Mean errors of a lower order of the solver at the same vertices, as in `score_meshes`; core-seconds per body."""
+def lower_order(flow: Any, bodies: Sequence[Any], truth: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
+    """Mean errors of a solver of lower order at the same vertices, as in `score_meshes`; core-seconds per body."""
     from data.meshes.graphs import node_areas
     from data.processes.processor import tree_seconds
-    from simulators.fluids.ngsolve.flow import NGSolveFlow
 
-    flow = NGSolveFlow(fields=True).with_mesh(order=order)
     errors: dict[str, list[float]] = {name: [] for name in (*FIELDS, *names)}
     seconds = []
     for body, mesh in zip(bodies, truth, strict=True):
@@ -229,8 +227,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     together = meshing + network
     worst = {name: scores[f"test/{name}/relative_l2"] for name in FIELDS}
     for order in ORDERS:
-        lower_order(order, asked[:1], truth[:1], names)
-        rung = lower_order(order, asked, truth, names)
+        lower_order(flow.with_mesh(order=order), asked[:1], truth[:1], names)
+        rung = lower_order(flow.with_mesh(order=order), asked, truth, names)
         label = f"solver at order {order}"
         results += [Result(f"{label}: relative L2 of the {name}", rung[name], "1") for name in FIELDS]
         results += [Result(f"{label}: mean error over mean size of the {name}", rung[name], "1") for name in names]

@@ -27,6 +27,7 @@ class Pair:
         within: whether the rung is asked within the training, whose processor time holds its own.
         answer: processor time of an answer of the surrogate in a folder, s; None where it is not measured.
         labels: number of labels, where their cost is known.
+        rivals: name of another method -> processor time of its answer, s; its errors are among `references`.
     """
 
     name: str
@@ -43,3 +44,4 @@ class Pair:
     within: bool = False
     answer: Callable[[Path], float] | None = None
     labels: int = 0
+    rivals: Mapping[str, float] = field(default_factory=dict)

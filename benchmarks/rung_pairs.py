@@ -6,10 +6,10 @@ the processor time of the rung, asked once a sample, allows.
 Forecasts: daily fields over Iberia in 20 winters, on a linear model and on damped persistence, beside the linear
 autoregression, damped persistence and climatology alone. Parameters: the curves of Robertson's problem, on a line
 through the inputs. Drag: bodies in a channel, on NGSolve with a coarse mesh and order 2. Meshes: the flow around such
-bodies at the vertices of their meshes, on NGSolve at order 1 and 2 on the same meshes. Potentials: frames of ethanol,
-on GFN2-xTB. Darcy: neuraloperator's Darcy flow, on finite volumes on the same grid. Fields: chaotic states
-of the Kuramoto-Sivashinsky equation, on the solver's own coarser grids. A training that is finished in `--out` is not
-repeated. `benchmarks.rungs` is the same for molecular properties.
+bodies at the vertices of their meshes, on NGSolve at order 1 and 2 on the same meshes, also stopped early.
+Potentials: frames of ethanol, on GFN2-xTB. Darcy: neuraloperator's Darcy flow, on finite volumes on the same grid.
+Fields: chaotic states of the Kuramoto-Sivashinsky equation, on the solver's own coarser grids. A training that is
+finished in `--out` is not repeated. `benchmarks.rungs` is the same for molecular properties.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ from typing import Any
 
 from benchmarks.common import Result, arguments, data_file, pin, report
 from benchmarks.field_pairs import darcy, fields
+from benchmarks.mesh_pairs import RUNGS, meshes
 from benchmarks.pair import Pair
 from data.spec import content_hash
 
 #: Leads of forecasts that are reported, in days.
 LEADS = (1, 2, 3, 5, 10)
-#: Store of the flows on meshes.
-FLOWS = "flows.zarr"
 
 
 def forecasts(options: Namespace, folder: Path) -> list[Pair]:
@@ -112,60 +111,6 @@ def _line(folder: Path) -> float:
     test = table.take(np.array(rows))
     first = surrogate.facts.first_estimate(test.values, surrogate.ask_rung(test.values).values)
     return float(100 * np.abs(surrogate.facts.quantities.outputs(first) / test.labels - 1).mean())
-
-
-def meshes(options: Namespace, folder: Path) -> list[Pair]:
-    """Flows around bodies by NGSolve at its defaults, on lower orders of the same mesh; 84 are learned from."""
-    from understudy.stages import simulate
-
-    where = {"sampling.count": 120, "out": str(folder / FLOWS), "run.dir": str(folder / "flows")}
-    simulate("simulator=ngsolve", "simulator.fields=true", "sampling=drag", **where)
-    errors = {
-        **{f"relative L2 of the {name}": (f"test/{name}/relative_l2", "%", 100.0) for name in ("velocity", "pressure")},
-        "mean error over mean size of the drag": ("test/drag/mean_relative_error", "%", 100.0),
-    }
-    settings = ["task=fluids/meshes", f"data.file={folder / FLOWS}", "data.parts=[0.7,0,0.1,0.2]"]
-    return [
-        Pair(
-            f"Flow around bodies, order {order}",
-            "ngsolve_mesh",
-            options.epochs or 40,
-            settings,
-            errors,
-            rung=[setting],
-            line=_mesh_line,
-        )
-        for order, setting in ((1, 'rung.settings=["simulator.order=1"]'), (2, 'rung.settings=["simulator.order=2"]'))
-    ]
-
-
-def _mesh_line(folder: Path) -> float:
-    """Relative L2 of the velocity, in %, of the lines through the answers of the rung on the test part."""
-    import numpy as np
-
-    from data.json_files import read_plain
-    from data.meshes.graphs import node_areas
-    from data.meshes.mesh_samples import read_meshes
-    from simulators.rebuild import rebuild
-    from surrogates.learning.rung import ask_here
-    from surrogates.meshes.cheaper_answers import answers_wanted, first_estimate, requests_of, with_answers
-    from surrogates.meshes.surrogate import MeshSurrogate
-
-    surrogate = MeshSurrogate.load(folder / "surrogate")
-    layout, standing = surrogate.facts.layout, surrogate.facts.on
-    assert standing is not None
-    names = [[v.name for v in group] for group in (layout.fields, layout.scalars)]
-    samples, _ = read_meshes(folder.parent.parent / FLOWS, *names)
-    rows = read_plain(folder / "split.json", dict[str, list[int]], remedy="Remove the folder")["test"]
-    test, rung = samples.take(np.array(rows)), rebuild(standing.simulator)
-    answers = ask_here(rung, requests_of(rung, layout, test.meshes), answers_wanted(layout))
-    errors = []
-    for mesh in with_answers(test, answers, rung)[0].meshes:
-        assert mesh.fields is not None
-        area, truth = node_areas(mesh)[:, None], mesh.fields[:, :2]
-        gap = first_estimate(standing, mesh, len(layout.channels))[0][:, :2] - truth
-        errors.append(float(np.sqrt((area * gap**2).sum() / (area * truth**2).sum())))
-    return float(100 * np.mean(errors))
 
 
 def potentials(options: Namespace, folder: Path) -> list[Pair]:
@@ -298,6 +243,12 @@ def paid_back(
         if cost < label:
             name = f"{title}: answers after which labels and training have paid, {side}"
             results.append(Result(name, (labels + training) / (label - cost), "answers"))
+    for rival, seconds in pair.rivals.items():
+        mine = costs["with the rung"]
+        results.append(Result.against(f"{title}: an answer", 1e3 * mine, "core-ms", rival, 1e3 * seconds))
+        if mine < seconds:
+            name = f"{title}: answers after which labels and training have paid, against {rival}"
+            results.append(Result(name, (labels + spent_above) / (seconds - mine), "answers"))
     return results
 
 
@@ -307,6 +258,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--kinds", nargs="+", choices=sorted(KINDS), default=sorted(KINDS), help="kinds (all)")
     parser.add_argument("--epochs", type=int, default=None, help="epochs with the rung (by kind)")
     parser.add_argument("--history", type=int, default=2, help="past states of forecasters (%(default)s)")
+    parser.add_argument(
+        "--bodies", type=int, default=120, help="flows on meshes, of which 70%% are learned (%(default)s)"
+    )
+    parser.add_argument("--rungs", nargs="*", choices=list(RUNGS), default=[], help="only these rungs for meshes (all)")
     parser.add_argument("--more", action="store_true", help="also train the network alone on more labels (darcy)")
     parser.add_argument("--on", nargs="*", default=[], help="only these rungs (all)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the trainings")

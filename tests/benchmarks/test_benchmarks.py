@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,3 +130,10 @@ def test_labels_and_training_have_paid_after_as_many_answers_as_save_their_cost(
     assert results["flow, on solver: an answer"] == pytest.approx(100.0)
     unknown = paid_back(pair, Path("on"), Path("alone"), 50.0, 20.0, labels=None)
     assert [r.peer for r in unknown] == ["the same network alone"]
+    beside = replace(pair, rivals={"cheap solver": 0.05, "dear solver": 0.4})
+    rows = paid_back(beside, Path("on"), Path("alone"), 50.0, 20.0, labels=100.0)[-3:]
+    assert [(r.peer, r.ratio) for r in rows[:2]] == [
+        ("cheap solver", pytest.approx(2)),
+        ("dear solver", pytest.approx(0.25)),
+    ]
+    assert rows[2].value == pytest.approx(150 / 0.3)

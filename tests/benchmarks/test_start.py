@@ -27,6 +27,7 @@ from benchmarks import (
     navier_stokes,
     potential_learning,
     step,
+    turbulent_step,
 )
 from data.fields.field_reading import read_fields
 from data.meshes.mesh_samples import read_meshes
@@ -118,7 +119,10 @@ WORK: dict[str, tuple[Any, Callable[[Path], Any]]] = {
             fit_field_surrogate,
             lambda out, case=case: corrector.train(case, *[np.zeros((2, 6, 1, *(8,) * case.dim))] * 2, out, 1, []),
         )
-        for name, case in corrector.CASES.items()
+        for name, case in [
+            *corrector.CASES.items(),
+            ("coarser", corrector.CASES["burgers"].correcting(32, 0.0125, 0.95)),
+        ]
     },
     "darcy": (
         train_on,
@@ -142,6 +146,13 @@ WORK: dict[str, tuple[Any, Callable[[Path], Any]]] = {
         train_on,
         lambda out: mesh_flow.train_surrogate(out, out / "run", None, step.SETTINGS, "fluids/cells"),
     ),
+    **{
+        f"turbulent_step, {kind}": (
+            train_on,
+            lambda out, kind=kind: turbulent_step.train_surrogate(kind, range(64), out / "run", []),
+        )
+        for kind in turbulent_step.RECIPES
+    },
     "navier_stokes": (
         fit_field_surrogate,
         lambda out: navier_stokes.train_operator(np.zeros((16, 3, 1, 8, 8)), out, 60.0, []),

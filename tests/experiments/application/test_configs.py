@@ -198,6 +198,7 @@ DRAWN = {
     "cavity": "openfoam_cavity",
     "channel": "openfoam",
     "step": "openfoam_step",
+    "turbulent_step": "openfoam_turbulent_step",
     "drag": "ngsolve",
     "seeds": "held_suarez",
     "analysis": "held_suarez",
