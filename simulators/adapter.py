@@ -10,7 +10,7 @@ simulator has, so that no caller needs to know its class.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import xarray as xr
 
@@ -168,6 +168,19 @@ class AnswersMany(Protocol):
             The answer to each request, or the error that `simulate` would raise for it.
         """
         ...
+
+
+@runtime_checkable
+class AnswersHere(Protocol):
+    """A simulator that answers sooner than a campaign could note the answer.
+
+    A training that stands on it asks it in its own process, without a store.
+
+    Attributes:
+        answers_here: true.
+    """
+
+    answers_here: ClassVar[bool]
 
 
 def answer_each(simulator: Simulator, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:

@@ -20,6 +20,7 @@ from simulators.adapter import Simulator
 KINDS: Mapping[str, tuple[str, str]] = {
     "xtb:": ("simulators.chemistry.xtb", "XTB"),
     "pyscf:": ("simulators.chemistry.pyscf", "PySCF"),
+    "descriptors": ("simulators.chemistry.descriptors", "Descriptors"),
     "so3lr": ("simulators.chemistry.teachers.so3lr", "SO3LR"),
     "admet-ai": ("simulators.chemistry.teachers.admet", "ADMET"),
     "chgnet:": ("simulators.chemistry.teachers.chgnet", "CHGNet"),

@@ -18,7 +18,7 @@ from experiments.application.choices import CONF
 from experiments.application.stage import instantiate
 from experiments.application.yaml_files import load_yaml
 from experiments.campaigns.named_simulator import named_simulator
-from simulators.adapter import Simulator
+from simulators.adapter import AnswersHere, Simulator
 from simulators.campaigns.answers import answer_requests
 from simulators.campaigns.config import CampaignConfig
 from simulators.rebuild import describe, rebuild
@@ -89,8 +89,8 @@ class CampaignRung:
 
 
 @dataclass(frozen=True)
-class SurrogateRung:
-    """A trained surrogate, which is asked in this process and needs no store; see `surrogates.learning.rung.Rung`."""
+class DirectRung:
+    """A trained surrogate, or a simulator as fast, that is asked in this process and needs no store; see `Rung`."""
 
     simulator: Simulator
     outputs: Sequence[str] = ()
@@ -123,7 +123,7 @@ def rung_of(config: DictConfig, family: Family) -> Rung | FittedRung | None:
     outputs = names(settings.outputs, "rung.outputs")
     path = Path(name).expanduser()
     if any((folder / CARD).is_file() for folder in (path, path / "surrogate")):
-        return SurrogateRung(load_surrogate(surrogate_directory(name, "on")), outputs)
+        return DirectRung(load_surrogate(surrogate_directory(name, "on")), outputs)
     simulator = named_simulator(name, [*_outputs(name, task.RUNG_OUTPUTS), *settings.settings], key="on")
     if family.candidates == "molecules" and "smiles" not in {v.name for v in simulator.spec.inputs}:
         # Imported here, because few trainings make geometries.
@@ -134,6 +134,8 @@ def rung_of(config: DictConfig, family: Family) -> Rung | FittedRung | None:
         simulator = FromSmiles(simulator, conformers)
     if family.candidates is not None:
         _say_if_not_rebuilt(simulator)
+    if isinstance(simulator, AnswersHere) and settings.store is None:
+        return DirectRung(simulator, outputs)
     return CampaignRung(simulator, outputs, None if settings.store is None else Path(settings.store).expanduser())
 
 

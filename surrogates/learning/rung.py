@@ -20,12 +20,14 @@ from jaxtyping import Bool, Float
 
 from data.errors import InputError
 from data.plain import to_plain
-from data.spec import SimulationError, Variable
+from data.spec import SimulationError, Spec, Variable
 from simulators.adapter import Simulator
 from simulators.rebuild import describe
 from surrogates.learning.normalise import Standardise, refuse_unlike
 
-#: What a list of numbers, such as the charges of atoms, is reduced to, by suffix of the column.
+#: Dim of lists whose entries have names, which the Spec gives as a coordinate, and are a column each.
+NAMED = "descriptor"
+#: What any other list of numbers, such as the charges of atoms, is reduced to, by suffix of the column.
 SUMMARIES: Mapping[str, Callable[[np.ndarray], Any]] = {"min": np.min, "max": np.max, "std": np.std}
 
 
@@ -178,7 +180,7 @@ class Standing:
             cost_s: processor time of one answer, s.
             names: names of the columns; None for those of `columns`.
         """
-        scale = Standardise.fit(tuple(names or columns(outputs)), values)
+        scale = Standardise.fit(tuple(names or columns(outputs, simulator.spec)), values)
         line = Line.fit(scale.apply(values), labels)
         units = {v.name: v.units for v in outputs}
         return Standing(to_plain(describe(simulator)), units, scale, line, cost_s)
@@ -237,7 +239,7 @@ class RungColumns:
     @staticmethod
     def of(simulator: Simulator, outputs: Sequence[Variable], answers: RungAnswers) -> RungColumns:
         """The columns of answers."""
-        values = np.full((len(answers.reasons), len(columns(outputs))), np.nan)
+        values = np.full((len(answers.reasons), len(columns(outputs, simulator.spec))), np.nan)
         for row in np.flatnonzero(answers.ok).tolist():
             values[row] = flat(outputs, answers.values[row])
         return RungColumns(simulator, outputs, values, answers.reasons, answers.core_seconds, len(answers.reasons))
@@ -286,11 +288,21 @@ def usable_outputs(simulator: Simulator, names: Sequence[str] = (), *, lists: Se
     return [by_name[name] for name in names]
 
 
-def columns(outputs: Sequence[Variable]) -> tuple[str, ...]:
-    """Names of the columns: those of numbers, and three for each list, such as charges_min, _max and _std."""
+def columns(outputs: Sequence[Variable], spec: Spec) -> tuple[str, ...]:
+    """Names of the columns: those of numbers, of the entries of lists of descriptors, and three for each other list.
+
+    The three are such as charges_min, charges_max and charges_std.
+
+    Args:
+        outputs: outputs that are used.
+        spec: the Spec that has them.
+    """
     names: list[str] = []
     for variable in outputs:
-        names += [f"{variable.name}_{suffix}" for suffix in SUMMARIES] if variable.dims else [variable.name]
+        if variable.dims == (NAMED,):
+            names += map(str, spec.coordinate(NAMED).values)
+        else:
+            names += [f"{variable.name}_{suffix}" for suffix in SUMMARIES] if variable.dims else [variable.name]
     return tuple(names)
 
 
@@ -299,7 +311,9 @@ def flat(outputs: Sequence[Variable], answer: Mapping[str, Any]) -> list[float]:
     row: list[float] = []
     for variable in outputs:
         value = np.asarray(answer[variable.name], np.float64)
-        if variable.dims:
+        if variable.dims == (NAMED,):
+            row += value.tolist()
+        elif variable.dims:
             row += [float(reduce(value)) if value.size else float("nan") for reduce in SUMMARIES.values()]
         else:
             row.append(float(value))

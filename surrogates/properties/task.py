@@ -24,7 +24,7 @@ from data.splits import Split, canonical
 from surrogates.learning.learned_from import Hashes, hash_keys, save_hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
-from surrogates.learning.rung import FittedRung, Rung, RungColumns, usable_outputs
+from surrogates.learning.rung import NAMED, FittedRung, Rung, RungColumns, usable_outputs
 from surrogates.learning.sample_parts import say_other_labels
 from surrogates.learning.sample_task import target_columns
 from surrogates.learning.task import VALIDATION, Task
@@ -310,7 +310,7 @@ def answered(
     simulator = rung.simulator
     if {v.name for v in simulator.spec.inputs} != {"smiles"}:
         raise InputError(f"{simulator.name} takes no SMILES", where="on", remedy="Name a simulator of molecules")
-    outputs = usable_outputs(simulator, rung.outputs, lists=("atom",))
+    outputs = usable_outputs(simulator, rung.outputs, lists=("atom", NAMED))
     used = np.unique(np.concatenate([split[name] for name in split.parts]))
     # Canonical SMILES: a molecule is asked once, however it is written.
     texts = canonical([smiles[i] for i in used])

@@ -315,7 +315,12 @@ def test_a_simulator_of_conformers_is_rebuilt_from_its_description() -> None:
     [row] = answers_of(again, ["O"]).values
     water = again.simulate(dataset(again.spec.inputs, {"smiles": "O"}))["mulliken_charges"].values
     assert len(water) == len(WATER.numbers)
-    assert columns(chosen) == ("gap", "mulliken_charges_min", "mulliken_charges_max", "mulliken_charges_std")
+    assert columns(chosen, again.spec) == (
+        "gap",
+        "mulliken_charges_min",
+        "mulliken_charges_max",
+        "mulliken_charges_std",
+    )
     np.testing.assert_allclose(row[1:], [water.min(), water.max(), water.std()])
 
 
