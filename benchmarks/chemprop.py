@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,17 +43,20 @@ class Chemprop:
         completed = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
         return f"chemprop {completed.stdout.strip()}"
 
-    def train(self, train: Path, valid: Path, test: Path, out: Path, *, epochs: int | None = None) -> float:
+    def train(
+        self, train: Path, valid: Path, test: Path, out: Path, *, epochs: int | None = None, flags: Sequence[str] = ()
+    ) -> float:
         """Train on CSV files of SMILES and one target, and return the wall seconds of the command.
 
         Args:
             train, valid, test: CSV files of the three parts.
             out: output directory, in which Chemprop writes `model_0/best.pt`.
             epochs: number of epochs; None for the default of Chemprop.
+            flags: further flags of `chemprop train`.
         """
         parts = [str(path.resolve()) for path in (train, valid, test)]
-        flags = ["-i", *parts, "-o", str(out.resolve()), "--accelerator", "cpu"]
-        return self._run(["train", *flags, *([] if epochs is None else ["--epochs", str(epochs)])])
+        line = ["-i", *parts, "-o", str(out.resolve()), "--accelerator", "cpu", *flags]
+        return self._run(["train", *line, *([] if epochs is None else ["--epochs", str(epochs)])])
 
     def predict(self, model: Path, candidates: Path, out: Path) -> float:
         """Predict one CSV file into another, and return the wall seconds of the command."""
