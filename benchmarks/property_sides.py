@@ -23,7 +23,7 @@ PROBE = 2
 
 
 @dataclass(frozen=True)
-class Case:
+class PropertyCase:
     """One table with one split and one seed, and the folder of what its two sides leave."""
 
     table: TableChoice
@@ -74,7 +74,7 @@ class Peer:
         chemprop.startup_seconds()
         return Peer(chemprop, version, tree_seconds() - before)
 
-    def numbers(self, case: Case, seconds: float | None) -> dict[str, float]:
+    def numbers(self, case: PropertyCase, seconds: float | None) -> dict[str, float]:
         """The scores of a case, and `core_seconds` and `epochs` of the training, measured once.
 
         Args:
@@ -89,7 +89,7 @@ class Peer:
         path = case.folder / f"chemprop_{epochs}.json"
         return once(path, content_hash([self.version, case.identity]), lambda: self._train(case, epochs))
 
-    def _train(self, case: Case, epochs: int) -> dict[str, float]:
+    def _train(self, case: PropertyCase, epochs: int) -> dict[str, float]:
         from data.processes.processor import tree_seconds
 
         parts = draw_parts(case.labels, case.split, case.seed)
@@ -110,7 +110,7 @@ class Peer:
         return numbers | {"core_seconds": spent, "epochs": float(epochs)}
 
 
-def our_numbers(case: Case, limit: float | None, overrides: Sequence[str]) -> dict[str, float]:
+def our_numbers(case: PropertyCase, limit: float | None, overrides: Sequence[str]) -> dict[str, float]:
     """What `Peer.numbers` gives, of our side, and the coverage of 90% intervals, measured once for each recipe.
 
     Args:
@@ -123,7 +123,7 @@ def our_numbers(case: Case, limit: float | None, overrides: Sequence[str]) -> di
     return once(path, settings, lambda: _train(case, limit, overrides))
 
 
-def _train(case: Case, limit: float | None, overrides: Sequence[str]) -> dict[str, float]:
+def _train(case: PropertyCase, limit: float | None, overrides: Sequence[str]) -> dict[str, float]:
     """Train as `understudy train task=molecules/properties` does, and score the test part."""
     from hydra import compose, initialize_config_dir
 

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.chemprop import Chemprop
 from benchmarks.common import Result, arguments, pin, report, run
 from benchmarks.property_parts import DECIDES, TableChoice, read_labels, verdict
-from benchmarks.property_sides import Case, Peer, our_numbers
+from benchmarks.property_sides import Peer, PropertyCase, our_numbers
 from data.rejects import RejectLog
 from data.terminal import columns_table, print_table
 
@@ -33,14 +33,15 @@ def results_of(
 ) -> list[Result]:
     """Means over the seeds of all that was measured, beside those of the peer where it has them."""
     units = {"core_seconds": "core-s"}
-    order = sorted(pairs[0][0], key=lambda name: name != DECIDES[kind][0])
-    found = []
-    for name in order:
+    # A rank correlation is left out of constant predictions, which one seed may give.
+    shared = [name for name in pairs[0][0] if all(name in mine for mine, _ in pairs)]
+    results = []
+    for name in sorted(shared, key=lambda name: name != DECIDES[kind][0]):
         ours = float(np.mean([mine[name] for mine, _ in pairs]))
         values = [theirs[name] for _, theirs in pairs if theirs is not None and name in theirs]
-        peers = float(np.mean(values)) if values else None
-        found.append(Result.against(f"{head}: {name}", ours, units.get(name, "1"), version, peers))
-    return found
+        peers = float(np.mean(values)) if len(values) == len(pairs) else None
+        results.append(Result.against(f"{head}: {name}", ours, units.get(name, "1"), version, peers))
+    return results
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for split in options.splits:
             pairs: list[tuple[Numbers, Numbers | None]] = []
             for seed in options.seeds:
-                case = Case(table, labels, split, seed, place / f"{split}-{seed}")
+                case = PropertyCase(table, labels, split, seed, place / f"{split}-{seed}")
                 theirs = None if peer is None else peer.numbers(case, options.core_seconds)
                 mine = our_numbers(case, options.max_seconds, options.set)
                 pairs.append((mine, theirs))
