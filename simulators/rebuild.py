@@ -80,5 +80,5 @@ def _of_smiles(simulator: Simulator, settings: Mapping[str, Any]) -> Simulator:
     """A simulator of SMILES, with the settings of its conformers; other entries are versions of methods."""
     smiles = importlib.import_module("simulators.chemistry.from_smiles")
     config = smiles.ConformerConfig
-    wrapped: Simulator = smiles.FromSmiles(simulator, config(**{f.name: settings[f.name] for f in fields(config)}))
+    wrapped: Simulator = smiles.from_smiles(simulator, config(**{f.name: settings[f.name] for f in fields(config)}))
     return wrapped

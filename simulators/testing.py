@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +194,23 @@ class Misbehaving:
         elif mode == "kill_guard":
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(1e6)
+
+
+@dataclass(frozen=True)
+class MisbehavingTogether(Misbehaving):
+    """The same for many requests together; each such call writes a line "together N" to `calls`."""
+
+    def simulate_many(self, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:
+        """See `simulators.adapter.AnswersMany`."""
+        with open(Path(self.folder) / "calls", "a", encoding="utf-8") as calls:
+            calls.write(f"together {len(inputs)} {os.getpid()}\n")
+        results: list[xr.Dataset | SimulationError] = []
+        for request in inputs:
+            try:
+                results.append(self.simulate(request))
+            except SimulationError as error:
+                results.append(error)
+        return results
 
 
 class _SilentError(Exception):

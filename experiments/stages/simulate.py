@@ -33,7 +33,7 @@ from simulators.adapter import HoldsRequests, ReadsFiles, Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.campaigns.summary import CampaignSummary
 from simulators.chemistry.conformers import ConformerConfig
-from simulators.chemistry.from_smiles import FromSmiles
+from simulators.chemistry.from_smiles import from_smiles
 from simulators.chemistry.standardise import standard_smiles
 
 
@@ -169,7 +169,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         # A simulator of SMILES has no use for standard forms, of which conformers are made.
         standardise = conformers.standardise if takes_geometries else ()
         if takes_geometries:
-            simulator = FromSmiles(simulator, conformers)
+            simulator = from_smiles(simulator, conformers)
         tally = TableTally()
         rows = read(path, smiles_column=settings.smiles, rejects=rejects, tally=tally)
         head = next(rows, None)

@@ -29,6 +29,7 @@ class Answers:
         seconds: wall time of each record, s.
         values: the variables of each record that were asked for, by name; those of a failed record are not meaningful.
         core_seconds: processor time of all records of the requests, s; failures and earlier attempts count.
+        costs: processor time of the last record of each request, s.
         summary: what this run of the campaign did.
     """
 
@@ -37,6 +38,7 @@ class Answers:
     seconds: Float[np.ndarray, " request"]
     values: tuple[dict[str, Any], ...]
     core_seconds: float
+    costs: Float[np.ndarray, " request"]
     summary: CampaignSummary
 
     @property
@@ -98,7 +100,7 @@ def answer_requests(
             # A retry of a failed request is stored after it, under a key that begins with the same hash.
             first = stored.partition(AGAIN)[0]
             if first in requested:
-                latest[first] = values
+                latest[first] = {**values, "core_seconds": float(cost)}
                 spent += float(np.nan_to_num(cost))
     rows = [latest[one] for one in keys]
     return Answers(
@@ -107,5 +109,6 @@ def answer_requests(
         np.array([float(row["seconds"]) for row in rows], np.float64),
         tuple({name: row[name] for name in names} for row in rows),
         spent,
+        np.array([row["core_seconds"] for row in rows], np.float64),
         summary,
     )

@@ -3,6 +3,9 @@
 Requests are identified by their content, so that none is computed twice into the same store. Failures are recorded too,
 with kind and message. Only the parent process writes, and each record is written before the next request is sent.
 
+A simulator that answers many requests together (`simulators.adapter.AnswersMany`) is given as many as take it about a
+second; if their process dies or exceeds a limit, each of them is asked alone.
+
 The cost of a record is the wall time, and the processor time of its simulation and of all programs that it started. A
 simulator with a `declared_cost_s`, such as a table of labels, has that cost instead of the measured processor time.
 """
@@ -26,7 +29,7 @@ from data.spec import input_hash
 from data.store.key_index import KeyIndex
 from data.store.records import RecordStore
 from data.terminal import progress_bar
-from simulators.adapter import DeclaresCost, Simulator
+from simulators.adapter import AnswersMany, DeclaresCost, Simulator
 from simulators.campaigns.config import CampaignConfig as CampaignConfig
 from simulators.campaigns.crew import Crew
 from simulators.campaigns.engine_crew import Engine, EngineCrew
@@ -90,7 +93,7 @@ def run_campaign(
             engine = dask_engine(config)
         campaign = _Campaign(
             records, config, pickled, total, progress, key, declared_cost(simulator), added,
-            engine=engine, fingerprint=simulator.fingerprint,
+            engine=engine, fingerprint=simulator.fingerprint, together=isinstance(simulator, AnswersMany),
         )  # fmt: skip
         summary = campaign.run(iter(inputs))
     if progress:
@@ -184,16 +187,24 @@ class _Campaign:
     trial: FirstRequests = field(init=False)
     engine: Engine | None = None
     fingerprint: str = ""
+    together: bool = False
     crew: Crew | EngineCrew = field(init=False)
 
     def __post_init__(self) -> None:
         self.trial = FirstRequests(self.config.give_up_after, self.total, str(self.records.path), self.key)
         if self.engine is None:
-            self.crew = Crew(self.pickled, self.config, self._record)
+            self.crew = Crew(self.pickled, self.config, self._record, self.together)
             return
         inbox = self.records.path.with_name(f"{self.records.path.name}.inbox")
         self.crew = EngineCrew(
-            self.pickled, self.fingerprint, self.config, self._record, self.engine, inbox, self.records.sync
+            self.pickled,
+            self.fingerprint,
+            self.config,
+            self._record,
+            self.engine,
+            inbox,
+            self.records.sync,
+            self.together,
         )
         for job, answer in self.crew.left_over(self.records.has):
             self._append(job, answer)

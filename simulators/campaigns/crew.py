@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import selectors
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from data.errors import InputError
 from data.spec import SimulationError
 from simulators.campaigns.config import RETRIED, CampaignConfig
 from simulators.campaigns.slot import Job, Slot
+from simulators.campaigns.task_size import TaskSize
 from simulators.workers.channel import GarbledError
 from simulators.workers.worker import Unloadable, Worker, WorkerAnswer, unpack
 
@@ -34,13 +37,19 @@ class Crew:
         pickled: the pickled simulator.
         config: settings of the campaign.
         record: called once for each request, with its answer.
+        together: whether the simulator answers many requests at a smaller cost (`simulators.adapter.AnswersMany`): a
+            worker then gets as many as take about a second. If it dies or exceeds a limit, each is asked alone, and
+            the attempt does not count.
         slots: one slot for each worker that was started.
     """
 
     pickled: bytes
     config: CampaignConfig
     record: Callable[[Job, WorkerAnswer], None]
+    together: bool = False
     slots: list[Slot] = field(default_factory=list)
+    _alone: deque[Job] = field(default_factory=deque)
+    _size: TaskSize = field(default_factory=TaskSize)
 
     def close(self) -> None:
         """End the workers, which must be idle."""
@@ -59,19 +68,20 @@ class Crew:
         now = time.monotonic()
         return [
             (
-                slot.job.seconds + now - slot.started,
-                slot.job.core_seconds + max(0.0, slot.worker.core_seconds_so_far() - slot.counted),
+                job.seconds + (now - slot.started) / slot.sent,
+                job.core_seconds + max(0.0, slot.worker.core_seconds_so_far() - slot.counted) / slot.sent,
             )
             for slot in self.slots
-            if slot.job is not None and slot.ready
+            if slot.ready
+            for job in slot.jobs
         ]
 
     def feed(self, jobs: Iterator[Job]) -> bool:
-        """Send a request to every idle worker; returns whether any worker is busy."""
-        idle = [slot for slot in self.slots if slot.job is None]
+        """Send requests to every idle worker; returns whether any worker is busy."""
+        idle = [slot for slot in self.slots if not slot.jobs]
         while idle or len(self.slots) < self.config.processes:
-            job = next(jobs, None)
-            if job is None:
+            some = self._next(jobs)
+            if not some:
                 break
             if idle:
                 slot = idle.pop()
@@ -80,20 +90,25 @@ class Crew:
                 worker = Worker(self.pickled, limits.threads, limits.scratch_mb)
                 slot = Slot(worker, limits.memory_mb, limits.scratch_mb, started=time.monotonic())
                 self.slots.append(slot)
-            slot.job = job
+            slot.jobs = some
             self._hand_over(slot)
-        return any(slot.job is not None for slot in self.slots)
+        return any(slot.jobs for slot in self.slots)
+
+    def _next(self, jobs: Iterator[Job]) -> list[Job]:
+        """The next requests for a worker: one that is to be alone, or as many as are asked together."""
+        if self._alone:
+            return [self._alone.popleft()]
+        return list(islice(jobs, self._size.requests(self.config.processes) if self.together else 1))
 
     def _hand_over(self, slot: Slot) -> None:
-        assert slot.job is not None
-        slot.job.attempts += 1
+        for job in slot.jobs:
+            job.attempts += 1
         if slot.ready:
             self._send(slot)
 
     def _send(self, slot: Slot) -> None:
-        assert slot.job is not None
-        slot.started = time.monotonic()
-        slot.worker.request(slot.job.values)
+        slot.started, slot.sent = time.monotonic(), len(slot.jobs)
+        slot.worker.request([job.values for job in slot.jobs])
 
     def collect(self) -> None:
         """Collect answers, and kill workers that exceed their limits."""
@@ -102,14 +117,14 @@ class Crew:
             # Checked before the channel is read, so that an answer sent just before the end is still collected.
             dead = slot.worker.dead()
             over = None if dead else slot.over()
-            if slot.job is None:
+            if not slot.jobs:
                 # A leak or a death after the last answer must not count for the next request.
                 if over or (dead and slot.ready):
                     slot.renew()
                 continue
             slot.worker.channel.push()
-            if self._take(slot):
-                if over and slot.job is None and slot.ready:
+            if self._take_all(slot):
+                if over and not slot.jobs and slot.ready:
                     # With quick requests an answer is there at nearly every check.
                     slot.renew()
                 continue
@@ -122,11 +137,10 @@ class Crew:
 
     def _exceeded(self, slot: Slot, kind: str, message: str) -> None:
         """End a worker that uses too much memory or disk space."""
-        assert slot.job is not None
         others = slot.answered > 0
-        if others:
+        if others and len(slot.jobs) == 1:
             # Earlier requests of this process may have left what fills it, so that this attempt does not count.
-            slot.job.attempts -= 1
+            slot.jobs[0].attempts -= 1
         # A request that fills the disk by itself would do so again, so that only lack of memory is retried.
         self._replace(slot, kind, message, again=others or kind == "out_of_memory")
 
@@ -134,7 +148,7 @@ class Crew:
         """Wait until a worker sends something, or until the next check of the limits."""
         with selectors.DefaultSelector() as selector:
             for slot in self.slots:
-                if slot.job is not None:
+                if slot.jobs:
                     writing = selectors.EVENT_WRITE if slot.worker.channel.sending else 0
                     selector.register(slot.worker.channel, selectors.EVENT_READ | writing)
             selector.select(POLL_S)
@@ -151,6 +165,13 @@ class Crew:
             return "crashed", f"{what}; killed"
         return None
 
+    def _take_all(self, slot: Slot) -> bool:
+        """Process all messages of a worker that have arrived; returns whether there was any, or it has ended."""
+        taken = False
+        while slot.jobs and self._take(slot):
+            taken = True
+        return taken
+
     def _take(self, slot: Slot) -> bool:
         """Process a message of a worker; returns whether there was one, or the worker has ended."""
         try:
@@ -164,19 +185,22 @@ class Crew:
         except GarbledError as error:
             self._replace(slot, "crashed", f"its answer is damaged: {error}; killed", again=True)
             return True
-        assert slot.job is not None
         if isinstance(received, WorkerAnswer):
-            job = slot.job
+            job, together = slot.jobs.pop(0), slot.sent > 1
             job.seconds += received.seconds
             job.core_seconds += received.core_seconds
             slot.counted, slot.answered = received.counted, slot.answered + 1
             if received.status == "missing_component":
                 raise SimulationError("missing_component", received.message, json.loads(received.log))
-            if received.status in RETRIED and job.attempts <= self.config.retries:
-                self._hand_over(slot)
-            else:
-                slot.job = None
+            if not slot.jobs and self.together:
+                self._size.learn(slot.sent, time.monotonic() - slot.started, 0)
+            if received.status not in RETRIED or job.attempts > self.config.retries:
                 self.record(job, received)
+            elif together:
+                self._alone.append(job)
+            else:
+                slot.jobs = [job]
+                self._hand_over(slot)
             return True
         if isinstance(received, Unloadable):
             raise InputError(f"the simulator cannot be built in another process: {received.message}")
@@ -196,9 +220,8 @@ class Crew:
     def _replace(
         self, slot: Slot, kind: str, message: str, details: dict[str, Any] | None = None, *, again: bool
     ) -> None:
-        """Replace a worker; its request is retried in the new one, or recorded as failed."""
-        assert slot.job is not None
-        job, ready, counted = slot.job, slot.ready, slot.counted
+        """Replace a worker; its request is retried in the new one, or recorded as failed; several go alone."""
+        jobs, ready, counted = list(slot.jobs), slot.ready, slot.counted
         spent = time.monotonic() - slot.started
         slot.deaths += not ready
         if slot.deaths >= MAX_STARTS:
@@ -209,10 +232,19 @@ class Crew:
         # The request had not been sent yet, so it did not cause the failure.
         if not ready:
             return
-        job.seconds += spent
-        job.core_seconds += used
+        for job in jobs:
+            job.seconds += spent / len(jobs)
+            job.core_seconds += used / len(jobs)
+        if slot.sent > 1:
+            # One of them may be what it ended for, so that each goes alone now.
+            for job in jobs:
+                job.attempts -= 1
+            slot.jobs = []
+            self._alone.extend(jobs)
+            return
+        (job,) = jobs
         if again and job.attempts <= self.config.retries:
             self._hand_over(slot)
             return
-        slot.job = None
+        slot.jobs = []
         self.record(job, WorkerAnswer(kind, {}, message, json.dumps(details or {}), spent, used))

@@ -97,6 +97,7 @@ class EngineCrew:
         record: called once for each request, with its answer.
         engine: where requests are computed.
         inbox: folder for finished frames.
+        together: see `simulators.campaigns.crew.Crew`.
         sync: called before files are removed from the inbox; when it returns, what was recorded is on the disk.
         wasted: processor time of duplicates, s.
         duplicates: number of answers that came a second time.
@@ -109,6 +110,7 @@ class EngineCrew:
     engine: Engine
     inbox: Path
     sync: Callable[[], None] = lambda: None
+    together: bool = False
     wasted: float = 0.0
     duplicates: int = 0
     _tasks: dict[str, EngineTask] = field(default_factory=dict)
@@ -126,7 +128,7 @@ class EngineCrew:
         make_directory(self.inbox)
         token = uuid4().hex
         write_text(self.inbox / TOKEN, token)
-        self._limits = Limits.of(self.config, self.inbox, token)
+        self._limits = Limits.of(self.config, self.inbox, token, together=self.together)
 
     def left_over(self, has: Callable[[str], bool]) -> Iterator[tuple[Job, WorkerAnswer]]:
         """Answers that an earlier campaign was killed before it recorded; their files are removed.

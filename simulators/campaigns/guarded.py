@@ -35,6 +35,7 @@ class Limits:
         threads, timeout_s, memory_mb, scratch_mb, retries: see `simulators.campaigns.config.CampaignConfig`.
         inbox: folder for finished frames; None: frames are returned.
         token: text of the file `simulators.campaigns.spool.TOKEN` in it.
+        together: see `simulators.campaigns.crew.Crew`.
     """
 
     threads: int = 1
@@ -44,13 +45,14 @@ class Limits:
     retries: int = 1
     inbox: str | None = None
     token: str = ""
+    together: bool = False
 
     @staticmethod
-    def of(config: CampaignConfig, inbox: Path | None = None, token: str = "") -> Limits:
+    def of(config: CampaignConfig, inbox: Path | None = None, token: str = "", *, together: bool = False) -> Limits:
         """The limits of a campaign."""
         names = ("threads", "timeout_s", "memory_mb", "scratch_mb", "retries")
         where = None if inbox is None else str(inbox.resolve())
-        return Limits(**{name: getattr(config, name) for name in names}, inbox=where, token=token)
+        return Limits(**{name: getattr(config, name) for name in names}, inbox=where, token=token, together=together)
 
     def config(self) -> CampaignConfig:
         """The settings of a campaign with one worker."""
@@ -89,7 +91,7 @@ _OWN = _Own()
 def guarded(
     pickled: bytes, fingerprint: str, task: str, requests: Sequence[tuple[str, Mapping[str, Any]]], limits: Limits
 ) -> Delivery:
-    """Answer requests in a killable worker, one after the other.
+    """Answer requests in a killable worker, one after the other or several together.
 
     Requests that an earlier attempt of the same task answered before its worker was lost are not computed again.
 
@@ -146,7 +148,7 @@ def _crew(pickled: bytes, limits: Limits) -> Crew:
     identity = (hashlib.sha256(pickled).hexdigest(), limits)
     if _OWN.crew is None or identity != _OWN.identity:
         close_own_worker()
-        _OWN.crew, _OWN.identity = Crew(pickled, limits.config(), lambda job, answer: None), identity
+        _OWN.crew, _OWN.identity = Crew(pickled, limits.config(), lambda job, answer: None, limits.together), identity
     return _OWN.crew
 
 

@@ -1,9 +1,9 @@
-"""Slots of a campaign: a worker with the request that it computes."""
+"""Slots of a campaign: a worker with the requests that it computes."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from simulators.workers.worker import Worker
@@ -27,14 +27,15 @@ class Job:
 
 @dataclass
 class Slot:
-    """A worker and its current request.
+    """A worker and its current requests.
 
     Attributes:
         worker: the process.
         memory_mb: limit of its resident memory, 10^6 bytes; None: no limit.
         scratch_mb: limit of the disk space of its temporary files, 10^6 bytes; None: no limit.
-        job: request that it computes; None: idle.
-        started: time at which the request or the process was started (`time.monotonic`), s.
+        jobs: requests that it was sent together and has not answered yet; none: idle.
+        sent: number of requests that it was sent together.
+        started: time at which the requests were sent or the process was started (`time.monotonic`), s.
         ready: whether it has loaded the simulator.
         deaths: number of consecutive deaths before it was ready.
         counted: its processor time up to its last message, s.
@@ -44,7 +45,8 @@ class Slot:
     worker: Worker
     memory_mb: int | None = None
     scratch_mb: int | None = None
-    job: Job | None = None
+    jobs: list[Job] = field(default_factory=list)
+    sent: int = 0
     started: float = 0.0
     ready: bool = False
     deaths: int = 0

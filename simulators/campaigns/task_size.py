@@ -1,4 +1,4 @@
-"""How many requests go into one task of an engine: as many as take about a second, within a limit of bytes.
+"""How many requests go into one task of an engine, or to a worker together: as many as take about a second.
 
 With more than a hundred workers tasks are longer, so that no more than a hundred a second end.
 """

@@ -1,4 +1,4 @@
-"""A worker process of a campaign, which receives requests over a socket and answers them.
+"""A worker process of a campaign, which receives requests over a socket and answers them, one or several at a time.
 
 It runs below a guard (`simulators.workers.guard`). The campaign pickles requests; answers are JSON and bytes
 (`simulators.workers.channel`), so that the campaign never unpickles data from a worker.
@@ -14,9 +14,9 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ import xarray as xr
 from data.processes.descendants import children, descendants, kill
 from data.processes.processor import living_seconds, tree_seconds
 from data.spec import SimulationError, Spec, check, dataset
-from simulators.adapter import Simulator
+from simulators.adapter import AnswersMany, Simulator
 from simulators.workers import channel
 from simulators.workers.channel import WorkerConnection
 from simulators.workers.guarded_program import Ended, Guarded
@@ -143,6 +143,51 @@ def answer(simulator: Simulator, values: Mapping[str, Any], guard: int | None = 
         return failed("crashed", _said(error), {"traceback": [line[:MESSAGE] for line in lines]})
 
 
+def answer_together(
+    simulator: Simulator, requests: Sequence[Mapping[str, Any]], guard: int | None = None
+) -> Iterator[WorkerAnswer]:
+    """Answer requests in their order: together where the simulator can, and each has the same share of the cost.
+
+    Where that raises anything but the error of a request, each is answered by itself, so that one cannot fail others.
+
+    Args:
+        simulator: the simulator.
+        requests: values by name of each request.
+        guard: see `answer`.
+    """
+    start, before = time.perf_counter(), _counted(guard)
+    inputs: dict[int, xr.Dataset] = {}
+    results: dict[int, xr.Dataset | SimulationError] = {}
+    if len(requests) > 1 and isinstance(simulator, AnswersMany):
+        for place, values in enumerate(requests):
+            # A request that does not fit the spec is refused by itself.
+            with suppress(TypeError, ValueError):
+                inputs[place] = dataset(simulator.spec.inputs, values)
+        try:
+            results = dict(zip(inputs, simulator.simulate_many(list(inputs.values())), strict=True))
+        except BaseException:  # as in `answer`, where the request at fault gets its reason
+            results = {}
+    counted = _counted(guard)
+    share = (time.perf_counter() - start) / len(requests), (counted - before) / len(requests)
+    for place, values in enumerate(requests):
+        if place not in results:
+            alone = answer(simulator, values, guard)
+            yield replace(alone, seconds=alone.seconds + share[0], core_seconds=alone.core_seconds + share[1])
+            continue
+        result = results[place]
+        if isinstance(result, SimulationError):
+            said, log = str(result.message)[:MESSAGE], _json(result.details)
+            yield WorkerAnswer(result.kind, {}, said, log, *share, counted)
+            continue
+        try:
+            outputs = _fitting(result, simulator.spec)
+        except SimulationError as error:
+            said = f"the answer does not fit the spec: {error.message}"[:MESSAGE]
+            yield WorkerAnswer("crashed", {}, said, "{}", *share, counted)
+            continue
+        yield WorkerAnswer("ok", outputs, "", str(result.attrs.get("log", "{}")), *share, counted)
+
+
 def _fitting(result: Any, spec: Spec) -> dict[str, np.ndarray]:
     """The outputs of a simulator with the dtypes of its spec.
 
@@ -219,12 +264,13 @@ def serve(descriptor: int) -> None:
         dataset(simulator.spec.inputs, {}).assign(x=((), 0.0))["x"].copy()
         channel.send(end, channel.pack({"ready": _counted(guard)}, {}))
         while True:
-            values = pickle.loads(channel.receive(end))
-            payload = answer(simulator, values, guard).pack()
-            if os.getpid() != pid:
-                # This is a copy of the process that the simulator forked and that returned from `simulate`.
-                os._exit(0)
-            channel.send(end, payload)
+            requests = pickle.loads(channel.receive(end))
+            for one in answer_together(simulator, requests, guard):
+                payload = one.pack()
+                if os.getpid() != pid:
+                    # This is a copy of the process that the simulator forked and that returned from `simulate`.
+                    os._exit(0)
+                channel.send(end, payload)
             # Daemons that a request left behind must not affect the next one. Children of this process, such as a
             # server for all requests, keep running and end with it.
             kill(_adopted(guard))
@@ -268,9 +314,9 @@ class Worker:
         self.channel = WorkerConnection(ours)
         self.channel.send(self.simulator)
 
-    def request(self, values: Mapping[str, Any]) -> None:
-        """Send a request without blocking."""
-        self.channel.send(pickle.dumps(dict(values), protocol=5))
+    def request(self, values: Sequence[Mapping[str, Any]]) -> None:
+        """Send requests that are answered together, without blocking; each is answered by a message of its own."""
+        self.channel.send(pickle.dumps([dict(one) for one in values], protocol=5))
 
     def memory_mb(self) -> float:
         """Resident memory of the process and its descendants, 10^6 bytes."""

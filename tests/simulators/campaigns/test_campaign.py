@@ -30,7 +30,7 @@ from data.store.records import RecordStore, verify
 from simulators.campaigns import crew
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.campaigns.outlook import Outlook
-from simulators.testing import Misbehaving, request
+from simulators.testing import Misbehaving, MisbehavingTogether, request
 
 QUICK = CampaignConfig(workers=2, timeout_s=120.0, memory_mb=400, retries=1, give_up_after=None)
 ALONE = CampaignConfig(workers=1)
@@ -84,7 +84,7 @@ CAMPAIGN = """
 import sys
 from pathlib import Path
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
-from simulators.testing import Misbehaving, request
+from simulators.testing import Misbehaving, MisbehavingTogether, request
 folder = Path(sys.argv[1])
 modes = {2: "segfault", 5: "eat_memory", 14: "raise", 20: "hang", 30: "eat_memory", 37: "segfault", 48: "raise"}
 inputs = (request(float(i), modes.get(i, "ok")) for i in range(60))
@@ -163,6 +163,28 @@ def test_the_same_request_never_runs_twice(tmp_path: Path) -> None:
     assert (first.requested, first.done, first.cached) == (2, 2, 0)
     assert (again.requested, again.done, again.cached) == (3, 1, 2)
     assert all(count == 1 for count in calls(tmp_path).values())
+
+
+def test_requests_that_are_answered_together_fail_one_by_one(tmp_path: Path) -> None:
+    # Each of these ends, or is refused, in the middle of many that are answered together.
+    modes = {20: "segfault", 30: "not_converged", 40: "flaky", 50: "raise", 60: "shape", 61: "segfault"}
+    inputs = [request(float(i), modes.get(i, "ok")) for i in range(120)]
+    store, config = tmp_path / "s", CampaignConfig(workers=1, give_up_after=None)
+    summary = run_campaign(MisbehavingTogether(str(tmp_path)), inputs, store, config, progress=False)
+    assert summary.answered == 120 - 5
+    assert summary.failed == {"crashed": 4, "not_converged": 1}
+    with RecordStore.open(store) as records:
+        names = ("x", "y", "status", "attempts", "core_seconds")
+        columns = {name: np.asarray(records.column(name)) for name in names}
+    answered = columns["status"] == "ok"
+    np.testing.assert_array_equal(columns["y"][answered], columns["x"][answered] ** 2)
+    # Whoever was asked with one that failed lost no attempt by it.
+    attempts = dict(zip(columns["x"].tolist(), columns["attempts"].tolist(), strict=True))
+    expected = {float(x): 2 for x, mode in modes.items() if mode in ("segfault", "raise", "shape")}
+    assert {x: n for x, n in attempts.items() if n > 1} == expected
+    assert (columns["core_seconds"] > 0).all()
+    together = [int(line.split()[1]) for line in calls(tmp_path) if line.startswith("together")]
+    assert max(together) > 16
 
 
 def test_failures_are_tried_again_only_on_request(tmp_path: Path) -> None:

@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds
 
 from data.spec import SimulationError, check, dataset
-from simulators.adapter import Simulator
+from simulators.adapter import AnswersMany, Simulator
 from simulators.chemistry.conformers import ConformerConfig, embed
-from simulators.chemistry.from_smiles import FromSmiles
+from simulators.chemistry.from_smiles import FromSmiles, from_smiles
 from simulators.chemistry.xtb import XTB
+
+
+@dataclass(frozen=True)
+class Together(XTB):
+    """xTB that counts how many requests it is given together."""
+
+    def simulate_many(self, inputs: Sequence[xr.Dataset]) -> list[xr.Dataset | SimulationError]:
+        return [self.simulate(one).assign_attrs(log=json.dumps({"together": len(inputs)})) for one in inputs]
+
+
+def test_many_smiles_are_answered_together_as_one_by_one_and_one_that_cannot_be_read_fails_alone() -> None:
+    together = from_smiles(Together(), ConformerConfig())
+    asked = [dataset(together.spec.inputs, {"smiles": smiles}) for smiles in ("CO", "no molecule", "N")]
+    assert isinstance(together, AnswersMany)
+    assert not isinstance(from_smiles(XTB(), ConformerConfig()), AnswersMany)
+    methanol, refused, ammonia = together.simulate_many(asked)
+    assert isinstance(refused, SimulationError)
+    assert refused.kind == "invalid_input"
+    for request, answer in ((asked[0], methanol), (asked[2], ammonia)):
+        assert isinstance(answer, xr.Dataset)
+        xr.testing.assert_equal(answer, together.simulate(request))
+        log = json.loads(answer.attrs["log"])
+        assert (log["together"], log["conformer"]["force_field"]) == (2, "MMFF94")
 
 
 def ask(simulator: Simulator, smiles: str) -> Any:
