@@ -27,6 +27,7 @@ RANGES: Mapping[str, str] = {
     **dict.fromkeys(("batch_size", "batch_sizes", "batches", "compared_batches"), "[1, 1e6]"),
     "learning_rate": "(0, 1000]",
     "max_seconds": NOT_NEGATIVE,  # 0: no step, for a network that is adjusted as it is
+    "max_core_seconds": NOT_NEGATIVE,
     "clip_norm": POSITIVE,
     **dict.fromkeys(("warmup_fraction", "final_lr_fraction", "final_from", "final_ramp"), SHARE),
     **dict.fromkeys(("unroll_from", "unroll_full", "lost_share"), SHARE),
@@ -118,6 +119,12 @@ RANGES: Mapping[str, str] = {
     "temperature_kelvin": "[0, 1e6]",
     "friction_per_fs": "[0, 100]",
     "record_every": COUNT,
+    # Trees of frames
+    "tree.frames": "[0, 1e6]",
+    "relax_steps": SMALL,
+    **dict.fromkeys(("rattle_angstrom", "step_angstrom"), "(0, 10]"),
+    "largest_force": "(0, 1e6]",
+    "by_generation": SHARE,
     "leash_ev_per_angstrom": POSITIVE,
     "force_error_mev_per_angstrom": POSITIVE,
     "rounds_in_row": COUNT,

@@ -38,10 +38,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "prepare": ("standardise",),
     "pipeline": ("cheap", "expensive", "model", "refine"),
     "evaluate": ("surrogate",),
-    "distil": ("teacher", "model", "train", "lessons", "alone"),
+    "distil": ("teacher", "simulator", "model", "train", "lessons", "alone"),
 }
 #: Keys of these parts that say how long a training lasts at most, or where something lies.
-IGNORED = frozenset({"epochs", "patience", "max_seconds", "mlflow", "checkpoint_every_s", "campaign", "count"})
+IGNORED = frozenset(
+    {"epochs", "patience", "max_seconds", "max_core_seconds", "mlflow", "checkpoint_every_s", "campaign", "count"}
+)
 #: Stage -> metrics that hold the rows of a run; the first that is there counts.
 ROWS: Mapping[str, tuple[str, ...]] = {
     "train": ("train/samples", "train/molecules", "train/frames", "train/states"),

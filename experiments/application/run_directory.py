@@ -31,7 +31,7 @@ CONFIG = "config.yaml"
 #: Settings on which no result depends, such as places, speed and time limits; patterns of dotted keys.
 FREE = (
     "run.*", "out", "workers", "*.workers", "devices.*", "campaign.*", "*.campaign.*", "*.max_seconds",
-    "*.checkpoint_every_s", "*.mlflow",
+    "*.max_core_seconds", "*.checkpoint_every_s", "*.mlflow",
 )  # fmt: skip
 #: More such settings of each stage. A training may resume with more epochs or patience, and checks the rest of its
 #: recipe itself (`surrogates.learning.loop`), and so may that of an expert; labels of any inputs may go to one store,

@@ -19,7 +19,7 @@ from surrogates.learning.checkpoints import NOTE, RESTORE, checksum, read_note
 from surrogates.learning.recipe import TrainConfig
 
 #: Settings of a recipe that may change when a run is resumed, because no weight depends on them.
-FREE = ("max_seconds", "checkpoint_every_s", "mlflow", "epochs", "patience")
+FREE = ("max_seconds", "max_core_seconds", "checkpoint_every_s", "mlflow", "epochs", "patience")
 
 
 #: The least loss of the validation is infinite before the first one, and null in JSON.

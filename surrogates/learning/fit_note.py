@@ -45,16 +45,19 @@ def note_fit(result: FitResult, run_dir: Path) -> None:
     if not is_first():
         return
     steps = int(result.history[-1]["step"]) if result.history else 0
-    if result.stopped_by == "max_seconds" and 0 < len(result.history) <= HARDLY:
+    timed = result.stopped_by in ("max_seconds", "max_core_seconds")
+    if timed and 0 < len(result.history) <= HARDLY:
         LOG.warning(
-            "train.max_seconds ended the training after %d step%s, in epoch %d: it has hardly learned, give it longer",
+            "train.%s ended the training after %d step%s, in epoch %d: it has hardly learned, give it longer",
+            result.stopped_by,
             steps,
             "" if steps == 1 else "s",
             len(result.history),
         )
-    elif result.stopped_by == "max_seconds" and result.epochs is not None and result.epochs[0] < FEW * result.epochs[1]:
+    elif timed and result.epochs is not None and result.epochs[0] < FEW * result.epochs[1]:
         LOG.warning(
-            "train.max_seconds ended the training after %.3g of %d epochs: it may err much less if it is given longer",
+            "train.%s ended the training after %.3g of %d epochs: it may err much less if it is given longer",
+            result.stopped_by,
             *result.epochs,
         )
     write_json(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -29,7 +29,6 @@ from simulators.precision import jit_float32
 from surrogates.learning.checkpointed import Progressed, identity, read_progress
 from surrogates.learning.checkpoints import drop_others, load_arrays, newest_whole, save_arrays
 from surrogates.learning.devices import (
-    agree,
     data_mesh,
     is_first,
     localise,
@@ -57,6 +56,7 @@ from surrogates.learning.step import (
     validation_step,
 )
 from surrogates.learning.stop_vote import StopVote
+from surrogates.learning.training_time import StoppedBy, TrainingClock, TrainingTime
 
 __all__ = ["Batch", "BatchSource", "FitResult", "LossFn", "Stats", "TrainConfig", "fit"]
 #: Path of a parameter in the model, such as ("networks", "layers", "0", "send", "kernel") -> whether it is not trained.
@@ -91,7 +91,7 @@ class FitResult:
             the work of an accelerator counts in `seconds` alone.
         data_wait_share: share of the loop's time spent waiting for a batch.
         compilations: number of compilations of the training step and of the validation step.
-        stopped_by: why training ended.
+        stopped_by: why training ended; "max_core_seconds" where both times had passed.
         best: the best validation loss, or the last training loss without validation.
         epochs: passes over the data that were made, and those that were asked for; None where they are not known.
     """
@@ -102,7 +102,7 @@ class FitResult:
     core_seconds: float
     data_wait_share: float
     compilations: dict[str, int]
-    stopped_by: Literal["epochs", "patience", "max_seconds"]
+    stopped_by: StoppedBy
     best: float
     epochs: tuple[float, int] | None = None
 
@@ -222,11 +222,10 @@ class _Loop:
         """The batches of an epoch, or the rows of them that this process builds."""
         return source.epoch(epoch) if self.part == WHOLE else source.epoch(epoch, self.part)
 
-    def progress_share(self, seconds: float) -> float:
+    def progress_share(self, spent: TrainingTime) -> float:
         """Share of the training that is done, by steps or by time, whichever is further."""
         done = (self.at.epoch + self.at.batch / self.train.steps_per_epoch) / self.config.epochs
-        timed = seconds / self.config.max_seconds if self.config.max_seconds else 0.0
-        return min(1.0, max(done, timed))
+        return min(1.0, max(done, spent.share(self.config)))
 
     def validate(self) -> dict[str, float]:
         """Statistics of the averaged weights over the validation source."""
@@ -250,13 +249,12 @@ class _Loop:
         waited = looped = elsewhere = 0.0
         vote = StopVote(self.mesh)
         saved, every = time.perf_counter(), self.config.checkpoint_every_s
-        stopped: Literal["epochs", "patience", "max_seconds"] = "epochs"
+        stopped: StoppedBy = "epochs"
 
         def passed() -> float:
             return before + time.perf_counter() - began
 
-        def clock() -> float:
-            return agree(passed())
+        clock = TrainingClock(self.config, before, core_before)
 
         def note_time(seconds: float) -> None:
             self.at.seconds, self.at.core_seconds = seconds, core_before + tree_seconds() - processor + elsewhere
@@ -271,8 +269,8 @@ class _Loop:
         ):
             try:
                 while self.at.epoch < self.config.epochs:
-                    if self.config.max_seconds is not None and clock() >= self.config.max_seconds:
-                        stopped = "max_seconds"
+                    if over := clock.read().over(self.config):
+                        stopped = over
                         break
                     if self.config.patience is not None and self.at.since_best > self.config.patience:
                         stopped = "patience"
@@ -280,12 +278,13 @@ class _Loop:
                     stats = from_partial(self.at.partial)
                     self.at.partial = {}
                     pending: jax.Array | None = None
-                    skipped, steps, out_of_time = int(self.state.skipped), 0, False
+                    skipped, steps = int(self.state.skipped), 0
+                    out_of_time: StoppedBy | None = None
                     started = time.perf_counter()
                     epoch = self.batches(self.train, self.at.epoch)
                     with Prefetcher(epoch, self.mesh, skip=self.at.batch) as batches:
                         for batch in batches:
-                            done = self.progress_share(clock() if self.config.max_seconds else 0)
+                            done = self.progress_share(clock.read())
                             moment = Moment(self.key, np.float32(self.config.rate(done)), np.float32(done))
                             self.state, new, value = self.step(self.state, self.fixed, batch, moment)
                             stats = add_stats(stats, new)
@@ -299,11 +298,11 @@ class _Loop:
                                 self.at.partial = to_partial(stats)
                                 raise BrokenOff
                             if every and time.perf_counter() - saved >= every:
-                                self.at.partial, self.at.seconds = to_partial(stats), passed()
+                                self.at.partial = to_partial(stats)
+                                note_time(passed())
                                 self.save()
                                 self.at.partial, saved = {}, time.perf_counter()
-                            if self.config.max_seconds is not None and clock() >= self.config.max_seconds:
-                                out_of_time = True
+                            if out_of_time := clock.read().over(self.config):
                                 break
                         waited += batches.waited
                     looped += time.perf_counter() - started
@@ -316,7 +315,7 @@ class _Loop:
                         )
                     if not out_of_time:
                         self.at.epoch, self.at.batch = self.at.epoch + 1, 0
-                    self.end_epoch(stats, clock(), final=out_of_time)
+                    self.end_epoch(stats, clock.read(always=True), final=out_of_time is not None)
                     elsewhere = others_time()
                     if tracker is not None:
                         row = self.at.history[-1]
@@ -327,7 +326,7 @@ class _Loop:
                         self.save()
                         saved = time.perf_counter()
                     if out_of_time:
-                        stopped = "max_seconds"
+                        stopped = out_of_time
                         break
             except BrokenOff:
                 elsewhere = others_time()
@@ -336,7 +335,7 @@ class _Loop:
                     self.save()
                 raise
         elsewhere = others_time()
-        note_time(clock())
+        note_time(clock.read(always=True).wall)
         if self.config.checkpoint_every_s is not None:
             self.save()
         if tracker is not None:
@@ -356,11 +355,11 @@ class _Loop:
             (self.at.epoch + self.at.batch / self.train.steps_per_epoch, self.config.epochs),
         )
 
-    def end_epoch(self, total: Stats | None, seconds: float, *, final: bool) -> None:
+    def end_epoch(self, total: Stats | None, spent: TrainingTime, *, final: bool) -> None:
         """Fetch the statistics of the epoch, validate, keep the best weights, and write the row of the history."""
-        row: dict[str, float] = {"epoch": self.at.epoch, "step": int(self.state.step), "seconds": seconds}
+        row: dict[str, float] = {"epoch": self.at.epoch, "step": int(self.state.step), "seconds": spent.wall}
         row |= {f"train/{name}": value for name, value in (averages(total) if total is not None else {}).items()}
-        row["learning_rate"] = self.config.rate(self.progress_share(seconds if self.config.max_seconds else 0))
+        row["learning_rate"] = self.config.rate(self.progress_share(spent))
         last = final or self.at.epoch == self.config.epochs
         if self.valid is not None and self.valid.steps_per_epoch:
             if last or self.at.epoch % self.config.validate_every == 0:

@@ -45,6 +45,7 @@ class TrainConfig:
         patience: epochs without a better validation loss after which training ends; None for no limit.
         max_seconds: seconds after which training ends, earlier sessions included; the schedule follows time or
             epochs, whichever is further.
+        max_core_seconds: processor time of all processes after which training ends, as `max_seconds` of wall time.
         seed: seed of everything that is random.
         checkpoint_every_s: seconds between checkpoints, within epochs too; 0 writes one after each epoch, None none.
         validate_every: epochs between validations.
@@ -65,6 +66,7 @@ class TrainConfig:
     ema_decay: float = 0.999
     patience: int | None = None
     max_seconds: float | None = None
+    max_core_seconds: float | None = None
     seed: int = 0
     checkpoint_every_s: float | None = 60.0
     validate_every: int = 1
@@ -79,7 +81,7 @@ class TrainConfig:
         for name in ("epochs", "learning_rate", "clip_norm", "batch_size", "validate_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name, least in (("max_seconds", 0), ("patience", 1)):
+        for name, least in (("max_seconds", 0), ("max_core_seconds", 0), ("patience", 1)):
             value = getattr(self, name)
             if value is not None and not value >= least:
                 raise ValueError(f"{name} must be {least} or more, or None for no limit, got {value}")

@@ -24,7 +24,7 @@ from flax import nnx
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.plain import to_plain
-from surrogates.learning import loop
+from surrogates.learning import training_time
 from surrogates.learning.checkpointed import Progressed, read_progress
 from surrogates.learning.checkpoints import drop_others, load_arrays, save_arrays
 from surrogates.learning.loop import Batch, FitResult, TrainConfig, fit
@@ -163,7 +163,7 @@ def test_time_runs_out_cleanly_with_usable_weights(tmp_path: Path, monkeypatch: 
     config = TrainConfig(epochs=10_000, learning_rate=0.05, ema_decay=0.9, max_seconds=3.0, checkpoint_every_s=None)
     # A clock on which each look takes a millisecond, so that as many steps fit on every machine.
     looks = itertools.count()
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(looks) * 1e-3))
+    monkeypatch.setattr(training_time, "time", SimpleNamespace(perf_counter=lambda: next(looks) * 1e-3))
     result = fit(
         linear_problem.Net(nnx.Rngs(0)),
         linear_problem.loss,
@@ -178,6 +178,26 @@ def test_time_runs_out_cleanly_with_usable_weights(tmp_path: Path, monkeypatch: 
     assert 3.0 <= next(looks) * 1e-3 < 3.1
     assert result.best < 0.1
     assert result.history[-1]["learning_rate"] < 0.1 * 0.05
+
+
+def test_processor_time_ends_a_training_within_a_step_and_its_schedule_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(
+        epochs=10_000, learning_rate=0.05, ema_decay=0.9, max_core_seconds=3.0, checkpoint_every_s=None
+    )
+    looks = itertools.count()
+    monkeypatch.setattr(training_time, "LOOK_S", 0.0)
+    monkeypatch.setattr(training_time, "tree_seconds", lambda: next(looks) * 1e-3)
+    source = linear_problem.Source()
+    result = fit(linear_problem.Net(nnx.Rngs(0)), linear_problem.loss, source, None, config, tmp_path, progress=False)
+    assert result.stopped_by == "max_core_seconds"
+    # The clock is read twice in a step, and once more before and after an epoch.
+    assert 3.0 <= next(looks) * 1e-3 < 3.01
+    assert int(result.history[-1]["step"]) > 3000 / 2 / (1 + 2 / source.steps_per_epoch) - 3
+    assert result.history[-1]["learning_rate"] < 0.1 * 0.05
+    middle = result.history[len(result.history) // 2]["learning_rate"]
+    assert middle == pytest.approx(config.rate(0.5), rel=0.05)
 
 
 def test_training_ends_when_validation_no_longer_improves(tmp_path: Path) -> None:
