@@ -7,6 +7,7 @@ a salt or a solvate are placed beside each other (`fragments`) and interact in t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -116,6 +117,16 @@ def embed_foreign(smiles: str, config: ConformerConfig) -> Geometry:
             return outcome
         reason = outcome.reason if isinstance(outcome, Lost) else outcome
     raise InputError(reason, where="start", remedy="Name a molecule of which RDKit makes a geometry")
+
+
+def embed_each(smiles: Sequence[str], config: ConformerConfig) -> list[Geometry | str]:
+    """The geometry of `embed` for each molecule, or why there is none, computed as by `embed_foreign`."""
+    lane = Lane(RowLimits(EMBEDDING_SECONDS), modules=(__name__,))
+    try:
+        outcomes = each(partial(_geometry, config=config), smiles, lane=lane)
+    finally:
+        lane.stop()
+    return [outcome.reason if isinstance(outcome, Lost) else outcome for outcome in outcomes]
 
 
 def _geometry(smiles: str, config: ConformerConfig) -> Geometry | str:
