@@ -27,7 +27,16 @@ from surrogates.family import FAMILIES
 from surrogates.learning.checkpoints import checksum
 from surrogates.learning.rung import Standing
 from surrogates.learning.teaching import Teacher
-from surrogates.saved import NESTED, Saves, card_errors, load_surrogate, load_weights, read_facts, save_surrogate
+from surrogates.saved import (
+    FORMAT,
+    NESTED,
+    Saves,
+    card_errors,
+    load_surrogate,
+    load_weights,
+    read_facts,
+    save_surrogate,
+)
 
 Model = TypeVar("Model", bound=nnx.Module)
 #: A frozen dataclass with `config`, `labels_fingerprint`, `scores` and `model`, which `to_plain` writes.
@@ -242,7 +251,9 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
     def __reduce__(self) -> tuple[Any, ...]:
         """What another process of a campaign rebuilds this surrogate from; compiled functions are left out."""
         arrays = jax.device_get(self.arrays())
-        return _rebuilt, (type(self), self.facts, arrays, dict(self.card_entries()), self._rung)
+        # Facts in memory are those of the present format, whichever card they came from.
+        entries = {"format": FORMAT, **self.card_entries()}
+        return _rebuilt, (type(self), self.facts, arrays, entries, self._rung)
 
     @classmethod
     def arrays_like(cls, facts: Any, model: Any) -> Any:

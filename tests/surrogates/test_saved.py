@@ -19,7 +19,7 @@ from surrogates.saved import CARD, load_surrogate
 
 
 def test_there_is_one_of_every_kind() -> None:
-    assert set(SURROGATES) == set(FAMILIES)
+    assert {name.partition("_")[0] for name in SURROGATES} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("name", SURROGATES)
