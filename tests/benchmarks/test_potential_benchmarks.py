@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from small_potential import SMALL, potential, scattered
 
-from benchmarks import frontier, learning_curve, roofline
+from benchmarks import frontier, learning_curve, potential_variants, roofline
 from benchmarks.__main__ import NAMES, SUITES, command
 from benchmarks.common import Result, report
 from benchmarks.mace import Mace
@@ -275,6 +275,31 @@ def test_training_tells_how_long_it_waited_and_how_often_it_compiled(tmp_path: P
     assert 0.0 <= metrics["data_wait_share"] <= 1.0
     assert metrics["compilations"] == 1
     assert (tmp_path / "run" / "surrogate").is_dir()
+
+
+def test_variants_of_a_potential_get_the_processor_time_of_the_base() -> None:
+    costs = {
+        "base": {"compiling": 10.0, "epoch": 2.0},
+        "dear": {"compiling": 16.0, "epoch": 4.0},
+        "cheap": {"compiling": 10.0, "epoch": 1.0},
+    }
+    assert potential_variants.equal_epochs(costs, "base", 30) == {"base": 30, "dear": 13, "cheap": 60}
+    with pytest.raises(InputError, match="no epoch of dear"):
+        potential_variants.equal_epochs(costs, "base", 4)
+    assert potential_variants.variants_of([["a"], ["b", "k=1", "l=2"]]) == {"a": [], "b": ["k=1", "l=2"]}
+    with pytest.raises(InputError, match="one name"):
+        potential_variants.variants_of([["a"], ["a", "k=1"]])
+
+
+def test_a_variant_is_the_training_of_its_settings(tmp_path: Path) -> None:
+    parts = {"train": write(scattered(2, 5), tmp_path / "train.xyz")}
+    plain = potential_variants.task_of_variant(parts, [])
+    task = potential_variants.task_of_variant(parts, ["model.network.radial=3", "train.batch_size=5"])
+    assert task == replace(
+        plain,
+        config=replace(plain.config, network=replace(plain.config.network, radial=3)),
+        training=replace(plain.training, batch_size=5),
+    )
 
 
 PROGRAM = """#!{python}

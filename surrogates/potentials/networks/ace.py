@@ -3,7 +3,8 @@
 In each layer an atom expands what its neighbours carry in spherical harmonics and learned radial functions
 (A of Drautz 2019, doi:10.1103/PhysRevB.99.014104, and of MACE, Batatia et al. 2022, arXiv:2206.07697, eq. 8), and
 forms products of it with itself, which couple three neighbours at once (four-body terms); see `products`. The messages
-that atoms exchange hold scalars, and equivariant vectors or tensors of l up to `hidden_degree`.
+that atoms exchange hold scalars, and equivariant vectors or tensors of l up to `hidden_degree`. Vectors and tensors
+enter the density by radial weights, and coupled with the direction of the neighbour; see `coupling`.
 
 The radial functions are few and shared by all layers, so that Y_lm(r_ij) R_lb(r_ij) is computed once for each pair.
 Each layer combines them into its channels with its own weights in one matrix product (see `density`).
@@ -24,6 +25,7 @@ from data.structures.structures import MAX_ATOMIC_NUMBER
 from surrogates.learning.nn import initial
 from surrogates.learning.nn.initial import LECUN
 from surrogates.learning.nn.precision import Mixer, multiply, refuse_precision
+from surrogates.potentials.networks.coupling import COUPLINGS, Coupling, paths
 from surrogates.potentials.networks.geometry import Pairs
 from surrogates.potentials.networks.harmonics import harmonics
 from surrogates.potentials.networks.neighbour_sums import collect
@@ -48,6 +50,8 @@ class ACEConfig:
         radial_hidden: hidden width of the network that computes the radial functions.
         neighbours: typical number of neighbours; sums over neighbours are divided by its square root.
         precision: precision of the products that mix channels; one of `surrogates.learning.nn.precision.PRECISIONS`.
+        coupling: how vectors and tensors that arrive are coupled with the direction of the neighbour: "none", "scalar"
+            for the invariants Y_l(r_ij) . h_j,l, or "all" for all paths of natural parity (see `coupling`).
     """
 
     features: int = 64
@@ -63,6 +67,7 @@ class ACEConfig:
     neighbours: float = 12.0
     #: Surrogates of earlier versions lack it, and must keep their fingerprint.
     precision: str = field(default="float32", metadata=OMIT_DEFAULT)
+    coupling: str = field(default="none", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         sizes = (self.features, self.layers, self.tensor_features, self.radial, self.radial_hidden)
@@ -77,6 +82,8 @@ class ACEConfig:
         if self.basis not in BASES:
             raise ValueError(f"basis must be one of {BASES}, got {self.basis!r}")
         refuse_precision(self.precision)
+        if self.coupling not in COUPLINGS:
+            raise ValueError(f"coupling must be one of {', '.join(COUPLINGS)}, got {self.coupling!r}")
 
     @property
     def message_degrees(self) -> range:
@@ -141,6 +148,19 @@ class Layer(nnx.Module):
             self.send_tensors = nnx.Param(initial.normal(c**-0.5)(rngs.params(), (n, c, t)))
             self.weigh_tensors = nnx.Param(initial.normal(scale)(rngs.params(), (n, config.radial, t)))
             self.mix_tensors = nnx.Param(initial.normal(t**-0.5)(rngs.params(), (n, t, c)))
+        if self.receives and config.coupling != "none":
+            self.couplings = nnx.List(
+                [
+                    Coupling(
+                        paths(config.coupling, config.degree, ell),
+                        (config.radial, t, c),
+                        scale,
+                        config.precision,
+                        rngs,
+                    )
+                    for ell in self.receives
+                ]
+            )
         self.products = Products(c, config.degree, self.sends, rngs)
         if self.sends:
             shape = (len(self.sends), (1 + TENSORS) * c, c)
@@ -177,6 +197,9 @@ class Layer(nnx.Module):
             weights = jnp.tile(self.weigh_tensors[i].astype(s.dtype), 2 * ell + 1)
             received = collect(edges.radial[i], each.reshape(*each.shape[:2], -1), weights, edges.pairs)
             mixed[ell] += multiply(received.reshape(each.shape), self.mix_tensors[i], precision)
+            if self.config.coupling != "none":
+                for arrives, coupled in self.couplings[i](edges.functions, each, edges.pairs):
+                    mixed[arrives] += coupled
         return mixed
 
 

@@ -73,15 +73,17 @@ class Products(nnx.Module):
         every = reference(self.degree, points) * np.cbrt(weights)[:, None]
         matrix = np.concatenate([every[:, ell * ell : (ell + 1) ** 2] for ell in degrees], axis=1)
         joined = jnp.concatenate([density[ell] * factors[ell].astype(density[ell].dtype) for ell in degrees], axis=2)
-        return _times(matrix, joined)
+        return apply_constant(matrix, joined)
 
     def project(self, product: Float[Array, "M N G C"], ell: int, factors: int) -> Float[Array, "M N D C"]:
         """The mean of a product times Y_lm; each factor of the product contains the cube root of the weights."""
         points, weights = half_sphere(self.exact)
-        return _times((reference(ell, points)[:, ell * ell :] * np.cbrt(weights)[:, None] ** (3 - factors)).T, product)
+        return apply_constant(
+            (reference(ell, points)[:, ell * ell :] * np.cbrt(weights)[:, None] ** (3 - factors)).T, product
+        )
 
 
-def _times(matrix: Float[np.ndarray, "P Q"], values: Float[Array, "M N Q C"]) -> Float[Array, "M N P C"]:
+def apply_constant(matrix: Float[np.ndarray, "P Q"], values: Float[Array, "M N Q C"]) -> Float[Array, "M N P C"]:
     """The product of a constant matrix with the array of each atom, without transposing operands or results."""
     constant = jnp.broadcast_to(jnp.asarray(matrix, values.dtype), (*values.shape[:2], *matrix.shape))
     return constant @ values

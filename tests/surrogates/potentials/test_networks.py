@@ -40,7 +40,9 @@ def network(name: str, basis: str = "bessel", members: int = 1) -> EnergyModel:
     """Made once for all tests, none of which changes it."""
     configs: dict[str, NetworkConfig] = {
         "painn": PaiNNConfig(features=8, layers=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6),
-        "ace": ACEConfig(features=8, layers=2, degree=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6, radial=3),
+        "ace": ACEConfig(
+            features=8, degree=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6, radial=3, coupling="all"
+        ),
     }
     return doubled(configs[name], members)
 
@@ -224,10 +226,13 @@ def test_members_of_an_ensemble_differ_and_each_is_a_network_of_its_own(name: st
         assert float(alone(weights)) == pytest.approx(float(energy[member, 0]), abs=TIGHT)
 
 
-def test_tensors_that_atoms_send_turn_with_the_molecule() -> None:
+@pytest.mark.parametrize("coupling", ["none", "all"])
+def test_tensors_that_atoms_send_turn_with_the_molecule(coupling: str) -> None:
     z, x = molecule()
     turn = -Rotation.random(random_state=1).as_matrix()
-    config = ACEConfig(features=8, hidden_degree=2, tensor_features=4, cutoff_angstrom=CUTOFF, radial=3)
+    config = ACEConfig(
+        features=8, hidden_degree=2, tensor_features=4, cutoff_angstrom=CUTOFF, radial=3, coupling=coupling
+    )
     energy, forces = answers(doubled(config), [(z, x), (z, x @ turn.T)])
     assert energy[1] == pytest.approx(energy[0], abs=TIGHT)
     np.testing.assert_allclose(forces[1], forces[0] @ turn.T, atol=TIGHT)
