@@ -77,7 +77,8 @@ class Measurements:
         model = facts.model(task.training.seed)
         self.potential: PotentialSurrogate = PotentialSurrogate(model, facts)
         self.table = train.take(np.arange(min(ANSWERED, len(train))))
-        graph, params, self.fixed = nnx.split(model, nnx.Param, ...)
+        parts: Any = nnx.split(model, nnx.Param, ...)
+        graph, params, self.fixed = parts
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         self.state = TrainState.begin(params, task.training)
         batches = training_batches(residual, task.config, task.training.batch_size, None, task.training.seed)
