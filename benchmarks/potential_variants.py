@@ -148,14 +148,14 @@ def equal_epochs(costs: Mapping[str, Mapping[str, float]], base: str, epochs: in
     return counts
 
 
-def variants_of(given: Sequence[Sequence[str]]) -> Variants:
+def variants_of(arguments_of_each: Sequence[Sequence[str]]) -> Variants:
     """The overrides of each variant, by its name.
 
     Raises:
         InputError: a name is given twice.
     """
-    variants = {name: overrides for name, *overrides in given}
-    if len(variants) < len(given):
+    variants = {name: overrides for name, *overrides in arguments_of_each}
+    if len(variants) < len(arguments_of_each):
         raise InputError("two variants have one name", where="--variant", remedy="Give each a name of its own")
     return variants
 
