@@ -75,12 +75,12 @@ def table(tmp_path: Path) -> Path:
 def test_rows_and_ranges_are_those_of_the_file(table: Path, bucket: str) -> None:
     put(table, bucket_path(f"{bucket}/in/a.csv", "out"))
     place = existing_file(f"{bucket}/in/a.csv", "candidates")
-    expected, found = (
+    expected, downloaded = (
         [(row.line, row.smiles, row.properties) for row in read(file, columns=["gap"], validate=False)]
         for file in (table, place)
     )
     assert len(expected) == ROWS
-    assert found == expected
+    assert downloaded == expected
     assert isinstance(place, RemotePath)
     with place.stream(1000) as stream:
         stream.seek(1234)
