@@ -88,19 +88,27 @@ def core_seconds(run: Callable[[], object]) -> float:
 
 
 def command_seconds(*arguments: str | Path) -> float:
-    """Processor time of a command of `understudy` and of all processes that it starts, s.
+    """Processor time of a command of `understudy` and of all processes that it starts, s."""
+    return commands_seconds([arguments])
+
+
+def commands_seconds(commands: Sequence[Sequence[str | Path]]) -> float:
+    """Processor time of commands of `understudy` that run at the same time, and of all processes that they start, s.
 
     This process adopts those whose parents end before them, so that the time of each is counted once it has ended.
 
     Raises:
-        subprocess.CalledProcessError: the command fails.
+        subprocess.CalledProcessError: a command fails.
     """
     adopt_orphans()
     # Parsing processes of this one live on.
     others = set(children(os.getpid()))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "understudy", *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    lines = [[sys.executable, "-m", "understudy", *map(str, arguments)] for arguments in commands]
+    running = [subprocess.Popen(line, stdout=subprocess.DEVNULL) for line in lines]
+    for line, status in zip(lines, [process.wait() for process in running], strict=True):
+        if status:
+            raise subprocess.CalledProcessError(status, line)
     while ours := set(children(os.getpid())) - others:
         os.waitpid(ours.pop(), 0)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -179,11 +187,15 @@ def as_commands(folder: Path, library: Path, surrogate: Path, distinct: bool) ->
     small = len(PreparedLibrary.open(library)) <= PREPARED
     if small:
         command_seconds(*line, f"out={folder / 'first'}")  # so that compiled programs are kept for both
-    before = command_seconds(*line, f"out={folder / 'whole'}")
+    # The shards run at the same time, and programs that share caches and memory slow each other down, as any two do. The
+    # unsharded screen therefore runs beside another one.
+    twice = [[*line, f"out={folder / name}"] for name in ("whole", "beside")]
+    before = commands_seconds(twice) / 2
     parts = command_seconds(*line, f"out={folder / 'merged'}", *array)
     merged = command_seconds("merge", folder / "merged")
     # What a start costs changes with the load of the machine, and is most of a small screen.
-    after = command_seconds(*line, f"out={folder / 'again'}") if small else before
+    twice = [[*line, f"out={folder / name}"] for name in ("again", "beside_again")]
+    after = commands_seconds(twice) / 2 if small else before
     check_equal(folder)
     return compared(before, parts, merged, after)
 
