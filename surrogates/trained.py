@@ -114,7 +114,7 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Name, version and settings of the surrogate, and the fingerprint of its labels."""
+        """Name, version and settings of the surrogate, and the fingerprints of its labels and of what it began from."""
         config = self.facts.config
         return {
             "simulator": self.name,
@@ -123,6 +123,7 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
             "labels_fingerprint": self.labels_fingerprint,
             **({} if self.standing is None else {"on": to_plain(self.standing.simulator)}),
             **({} if self.taught_by is None else {"taught_by": to_plain(self.taught_by)}),
+            **({} if self.began_from is None else {"began_from": self.began_from}),
         }
 
     @property
@@ -141,6 +142,12 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
         """The teacher whose answers it learned; None for labels alone."""
         teacher: Teacher | None = getattr(self.facts, "taught_by", None)
         return teacher
+
+    @property
+    def began_from(self) -> str | None:
+        """Fingerprint of the surrogate whose weights its training began from; None where that is not kept."""
+        fingerprint: str | None = getattr(self.facts, "began_from", None)
+        return fingerprint
 
     def with_facts(self, **changes: Any) -> Self:
         """The same weights with other facts, such as `scores` or a calibration."""

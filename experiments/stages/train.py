@@ -20,11 +20,12 @@ from experiments.campaigns.cheaper_simulator import rung_of
 from surrogates.family import family_of
 from surrogates.learning.devices import enable_compilation_cache, is_first
 from surrogates.learning.fit_note import note_fit
-from surrogates.learning.label_source import label_sources, save_label_sources
+from surrogates.learning.label_source import label_sources, save_label_sources, sources_before
 from surrogates.learning.processes import DeviceConfig, news_awaited, processes_joined
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.task import VALIDATION, Task
 from surrogates.learning.tracking import log_scores
+from surrogates.saved import surrogate_directory
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def train(config: DictConfig, run_dir: Path) -> None:
         metrics = train_on(task, read_data(task, run_dir), run_dir, trained=trained)
     if not is_first():
         return
-    save_label_sources(run_dir / "surrogate", label_sources(_label_files(config.data), settings.level))
+    save_label_sources(run_dir / "surrogate", _sources(config, settings.level))
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     page = _page(task, trained, run_dir, metrics)
     show_pairs("Trained", {**closing_rows(metrics), **page, "surrogate": run_dir / "surrogate"})
@@ -71,6 +72,15 @@ def train(config: DictConfig, run_dir: Path) -> None:
 def _label_files(data: Mapping[str, Any]) -> list[Path]:
     """The files of labels that the settings of the data name."""
     return [Path(name) for name in names(data.get("file") or data.get("train"), "data.file")]
+
+
+def _sources(config: DictConfig, level: str | None) -> list[dict[str, Any]]:
+    """What made the labels, also those of the surrogate whose weights the training began from."""
+    sources = label_sources(_label_files(config.data), level)
+    if config.model.kind == "potentials":
+        sources = [{"head": config.tune.head, **source} for source in sources]
+    before = config.tune.surrogate
+    return sources if before is None else sources_before(surrogate_directory(before, "tune.surrogate"), sources)
 
 
 def _page(

@@ -149,7 +149,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
     def unused_in_training(cls, settings: Mapping[str, Any]) -> dict[str, str]:
         """The settings of `tune` that only potentials have, and the baseline; see `Task.unused_in_training`."""
         why = "a forecaster is fine-tuned by tune.surrogate alone"
-        others = {f"tune.{name}": why for name in ("head", "replay", "frozen_body")}
+        others = {f"tune.{name}": why for name in ("head", "replay", "replay_frames", "frozen_body", "new_elements")}
         if settings["tune"]["surrogate"] is not None:
             others["on"] = "a forecaster that is fine-tuned stands on what it stood on before"
         every = super().unused_in_training(settings)

@@ -30,6 +30,16 @@ def label_sources(files: Sequence[Path], level: str | None) -> list[dict[str, An
     return [{"file": path.name, **_described(path, level)} for path in files]
 
 
+def sources_before(directory: Path, sources: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Labels that a surrogate had learned before a training began from its weights, with those of that training.
+
+    Args:
+        directory: of that surrogate.
+        sources: the new labels.
+    """
+    return [*(read_label_sources(directory) or [{"level": None}]), *sources]
+
+
 def _described(path: Path, level: str | None) -> dict[str, Any]:
     if not (path / "store.json").is_file():
         return {"level": level}

@@ -102,6 +102,11 @@ class EnergyModel(nnx.Module):
         answers: EnergyAndForces = apply_members(self.networks, self.members, answer)
         return answers
 
+    def atomic_energies(self, system: System) -> Float[Array, "E M N"]:
+        """Energies of the atoms above their references, eV, of each member, without forces."""
+        energies: Array = apply_members(self.networks, self.members, lambda member: self._atomic(member, system)[0])
+        return energies
+
     def last_layer(self, system: System) -> tuple[Float[Array, "M N"], Float[Array, "M N C"]]:
         """Atomic energies of the first member, eV, and their derivatives with respect to its output weights, eV."""
         return self._atomic(first_member(self.networks), system)

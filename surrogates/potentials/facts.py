@@ -107,6 +107,7 @@ class PotentialFacts:
         hashed_scores: scores that the fingerprint includes: those of a potential that was saved by the first version,
             which hashed them. Fingerprints of others do not depend on scores.
         taught_by: the teacher whose answers were learned, beside labels or without any; None for labels alone.
+        began_from: fingerprint of the potential whose weights the training began from; None for fresh weights.
     """
 
     config: PotentialConfig
@@ -117,6 +118,7 @@ class PotentialFacts:
     scores: Mapping[str, float] = field(default_factory=dict)
     hashed_scores: Mapping[str, float] = field(default_factory=dict, metadata=OMIT_DEFAULT)
     taught_by: Teacher | None = field(default=None, metadata=OMIT_DEFAULT)
+    began_from: str | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.active not in self.heads:

@@ -82,7 +82,8 @@ def fit_potential_surrogate(
         isolated: energies of isolated atoms, eV by atomic number.
         label_fingerprint: fingerprint of the method, or hash of the files, that the labels come from.
         head: name of the head that learns these labels. If the potential of `tune` has a head of this name, that head
-            is trained further and keeps its reference energies.
+            is trained further and keeps its reference energies. Those of a new head are fitted to what the labels are
+            above the answers of the potential that it begins from.
         tune: the trained potential to fine-tune; None to train from scratch.
         baseline: provenance of the simulator that the labels are differences to; None for plain labels.
         mesh: devices that share each batch; None for all devices.
@@ -103,7 +104,7 @@ def fit_potential_surrogate(
     if resumes:
         references = _resumed_references(tune.potential.facts.heads[head].references, train, head)  # type: ignore[union-attr]
     else:
-        references = References.fit(train, isolated)
+        references = References.fit(train if tune is None else _beyond_body(train, tune.potential), isolated)
     train = train.take(np.flatnonzero(~train.alone()))
     if valid is not None:
         extra = sorted(set(valid.elements) - set(references.elements))
@@ -125,6 +126,7 @@ def fit_potential_surrogate(
         model = facts.model(training.seed)
     else:
         facts, model = _add_head(tune.potential, head, new_head, config, training.seed)
+        facts = replace(facts, began_from=tune.potential.fingerprint)
     learned = residual.with_head(facts.index)
     if tune is not None and tune.replay is not None:
         learned = Structures.concatenate([learned, _replay_residual(tune.replay, facts)])
@@ -204,6 +206,25 @@ def _resumed_references(references: References, train: Structures, head: str) ->
             remedy="Choose the name of a new head",
         )
     return references
+
+
+def _beyond_body(train: Structures, potential: PotentialSurrogate) -> Structures:
+    """The structures with energies above what the networks of a potential answer for them; single atoms as they are.
+
+    A new head begins with the weights of the head that answers, which describe the binding of the old labels. Reference
+    energies that were fitted to whole energies would leave it off by that binding, eV a molecule.
+    """
+    rows = np.flatnonzero(~train.alone())
+    bound = train.take(rows)
+    graph, state = nnx.split(potential.model)
+    answer = jit_float32(lambda s, system: nnx.merge(graph, s).atomic_energies(system).mean(axis=0))
+    energy, batches = train.energy.copy(), potential.batches(bound)
+    for kind, some in batches.plan(0):
+        batch = batches.pad(kind, some)
+        batch = batch._replace(head=np.full(len(batch.numbers), potential.facts.index, np.int32))
+        atomic = np.asarray(answer(state, batch.system), np.float64)
+        energy[rows[some]] -= atomic.sum(axis=1)[: len(some)]
+    return train.with_energy(energy)
 
 
 def _add_head(

@@ -40,7 +40,13 @@ from surrogates.potentials.scores import evaluate_frames, score, scored_rows, wi
 from surrogates.potentials.structure_reading import isolated_said, read_structures
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.potentials.training_frames import Files, PotentialData, fingerprint, split_frames
-from surrogates.potentials.tuning import TuneConfig, continued_config, fine_tuning, fixed_by_weights
+from surrogates.potentials.tuning import (
+    TuneConfig,
+    continued_config,
+    fine_tuning,
+    fixed_by_weights,
+    refuse_unlearned_elements,
+)
 from surrogates.saved import surrogate_directory
 
 LOG = logging.getLogger(__name__)
@@ -144,7 +150,9 @@ class PotentialTask(Task[Frames, PotentialParts, PotentialSurrogate]):
             unused |= fixed_by_weights(settings)
         else:
             why = "nothing is fine-tuned without tune.surrogate"
-            unused |= {"tune.replay": why, "tune.frozen_body": why}
+            unused |= dict.fromkeys(("tune.replay", "tune.frozen_body", "tune.new_elements"), why)
+        if not settings["tune"]["replay"]:
+            unused["tune.replay_frames"] = "nothing is replayed without tune.replay.HEAD=FILE"
         unused |= cls.unused_rung(settings)
         if settings.get("baseline") is not None or settings.get("on") is not None:
             unused["data.isolated_atoms"] = "differences to a baseline have no energies of isolated atoms"
@@ -178,6 +186,7 @@ class PotentialTask(Task[Frames, PotentialParts, PotentialSurrogate]):
                     remedy="Give one for each element, or leave data.isolated_atoms out",
                 )
         tuning = fine_tuning(self.tune, rejects, files.keys, readings)
+        refuse_unlearned_elements(self.tune, tuning, frames, ", ".join(map(str, files.train)))
         free = isolated_energies(frames) | isolated
         if free and self.baseline is None:
             bound = frames.take(np.flatnonzero(~frames.alone()))

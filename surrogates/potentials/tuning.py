@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from data.errors import InputError
 from data.plain import from_plain, to_plain, within
@@ -21,6 +22,9 @@ from surrogates.potentials.structure_reading import read_structures
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.saved import card_errors, read_card, surrogate_directory
 
+#: Seed of the choice of replayed frames.
+REPLAY_SEED = 0
+
 
 @dataclass(frozen=True)
 class TuneConfig:
@@ -30,13 +34,25 @@ class TuneConfig:
         surrogate: directory of the trained potential; None to start from fresh weights.
         head: name of the head that learns the new labels.
         replay: old head -> file of frames with labels of that head, which are trained on beside the new ones.
+        replay_frames: number of them that are drawn at random from each file; None for all.
         frozen_body: whether only the new head is trained.
+        new_elements: whether the new labels may have elements that no head has learned, for which the weights are
+            still the initial ones.
+
+    Raises:
+        ValueError: the number of frames is below 1.
     """
 
     surrogate: str | None = None
     head: str = MAIN
     replay: dict[str, str] = field(default_factory=dict)
+    replay_frames: int | None = None
     frozen_body: bool = False
+    new_elements: bool = False
+
+    def __post_init__(self) -> None:
+        if self.replay_frames is not None and self.replay_frames < 1:
+            raise ValueError(f"replay_frames must be 1 or more, or null for all, got {self.replay_frames}")
 
 
 def fine_tuning(
@@ -77,8 +93,37 @@ def fine_tuning(
         if name not in heads:
             raise InputError(f"no head {name!r}", where="tune.replay", remedy=f"There are {', '.join(heads)}")
         frames = read_structures(existing_file(file, f"tune.replay.{name}"), rejects, keys, readings=readings)
-        parts.append(frames.take(np.flatnonzero(~frames.alone())).with_head(heads.index(name)))
+        rows = np.flatnonzero(~frames.alone())
+        if config.replay_frames is not None and config.replay_frames < len(rows):
+            rows = np.sort(np.random.default_rng(REPLAY_SEED).choice(rows, config.replay_frames, replace=False))
+        parts.append(frames.take(rows).with_head(heads.index(name)))
     return FineTuning(potential, Structures.concatenate(parts) if parts else None, config.frozen_body)
+
+
+def refuse_unlearned_elements(config: TuneConfig, tuning: FineTuning | None, frames: Structures, where: str) -> None:
+    """Refuse labels with elements that the potential to continue from has not learned under any head.
+
+    Args:
+        config: see `TuneConfig`.
+        tuning: what `fine_tuning` returned.
+        frames: frames with the new labels.
+        where: their files.
+
+    Raises:
+        InputError: there are such elements, and `new_elements` is not set.
+    """
+    if tuning is None or config.new_elements:
+        return
+    learned = {z for head in tuning.potential.facts.heads.values() for z in head.references.elements}
+    new = [chemical_symbols[z] for z in frames.elements if z not in learned]
+    if new:
+        raise InputError(
+            f"it has {', '.join(new)}, and the potential of tune.surrogate has learned "
+            f"{', '.join(chemical_symbols[z] for z in sorted(learned))} alone",
+            where=where,
+            remedy="Leave tune.surrogate out, pre-train with these elements, or let them begin with fresh weights by "
+            "tune.new_elements=true",
+        )
 
 
 #: Settings of a potential that its weights fix, besides the network.

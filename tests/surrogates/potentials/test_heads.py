@@ -109,6 +109,27 @@ def test_replayed_labels_keep_an_old_head_up_with_a_body_that_changes(
     assert error(kept, test) < 2.0 * error(first, test)
 
 
+def test_a_new_head_begins_where_its_labels_are(first: PotentialSurrogate, tmp_path: Path) -> None:
+    # Labels that differ from the old ones by an energy for each element alone.
+    shifts = {1: -3.0, 6: 40.0, 8: 7.0}
+    table = labelled(40, 11)
+    answer = first.predict_structures(table, error_bars=False)
+    added = np.bincount(table.molecule, [shifts[int(z)] for z in table.numbers], len(table))
+    shifted = replace(table, energy=answer.energy + added, forces=answer.forces)
+    still = replace(QUICK, epochs=1, learning_rate=1e-9)
+    begun, _ = fit_potential_surrogate(
+        shifted, None, CONFIG, still, tmp_path, label_fingerprint="shifted", head="shifted", tune=FineTuning(first),
+        progress=False,
+    )  # fmt: skip
+    before = first.facts.references
+    for z, old, new in zip(before.elements, before.bonded, begun.facts.references.bonded, strict=True):
+        assert new - old == pytest.approx(shifts[z], abs=1e-3)
+    np.testing.assert_allclose(begun.predict_structures(table, error_bars=False).energy, shifted.energy, atol=1e-3)
+    assert begun.began_from == first.fingerprint == begun.provenance["began_from"]
+    assert first.began_from is None
+    assert "began_from" not in first.provenance
+
+
 def test_a_new_element_comes_with_a_new_head_only(first: PotentialSurrogate, tmp_path: Path) -> None:
     new = labelled(60, 6, elements=(6, 17))
     with pytest.raises(InputError, match=r"has not learned the elements \[17\]"):
