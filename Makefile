@@ -7,10 +7,14 @@ RUN ?= runs/quickstart
 WORKERS ?= 3
 # Training molecules of the benchmark of QM9's gap, one or more numbers.
 TRAIN ?= 10000
+# Table of SMILES to pre-train a potential on, its directory, and further options, such as --levels xtb so3lr.
+MOLECULES ?= molecules.csv
+BODY ?= runs/body
+PRETRAINING ?=
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-gpu bench-kinetics bench-weather faults docs peers peers-fluids teachers openfoam build clean
+.PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-gpu bench-kinetics bench-weather faults docs peers peers-fluids teachers body openfoam build clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -96,6 +100,9 @@ teachers: .venv-teachers/.done  ## pre-trained models as simulators (so3lr, chgn
 	@.venv-teachers/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
 	@.venv-teachers/bin/pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps -r requirements/teachers.txt
 	@touch $@
+
+body: setup  ## pre-train a potential on many molecules, to start trainings from: MOLECULES=table.csv BODY=runs/body
+	$(BIN)/python -m understudy.pretraining --molecules $(MOLECULES) --out $(BODY) $(PRETRAINING)
 
 openfoam:  ## the Debian package of OpenFOAM, for simulators/fluids/openfoam/simulator.py (apt-get: needs root or sudo)
 	@if command -v icoFoam >/dev/null; then echo "OpenFOAM is installed: $$(command -v icoFoam)"; \

@@ -178,7 +178,7 @@ def run(stage: str, *overrides: str, **settings: Any) -> Run:
         KeyboardInterrupt: the stage was stopped; the same call resumes it.
         RuntimeError: the stage ended by a fault of its own; its last lines are in the message.
     """
-    line = [*overrides, *(f"{_key(name)}={_quoted(value)}" for name, value in settings.items())]
+    line = [*overrides, *(f"{_key(name)}={quoted(value)}" for name, value in settings.items())]
     values = {key: _plain(value) for key, _, value in (argument.partition("=") for argument in line)}
     # The directory of these runs is what `out` names; of others that write one file, it lies beside the file.
     in_out = stage in OUT_IS_RUN
@@ -204,7 +204,7 @@ def _key(name: str) -> str:
     return "run.dir" if name == "run_dir" else name
 
 
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A Python value in the grammar of Hydra's overrides."""
     if value is None:
         return "null"
@@ -213,13 +213,13 @@ def _quoted(value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_quoted(item) for item in value) + "]"
+        return "[" + ",".join(quoted(item) for item in value) + "]"
     text = str(value).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"
 
 
 def _plain(value: str) -> str:
-    """A path as it was before `_quoted`."""
+    """A path as it was before `quoted`."""
     if len(value) > 1 and value[0] == value[-1] == "'":
         return value[1:-1].replace("\\'", "'").replace("\\\\", "\\")
     return value
