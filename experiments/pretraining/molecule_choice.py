@@ -62,7 +62,7 @@ class ChosenMolecules:
     """
 
     parts: dict[str, list[str]]
-    left_out: Counter[str]
+    left_out: dict[str, int]
 
 
 def choose_molecules(path: Path, column: str, choice: MoleculeChoice) -> ChosenMolecules:
@@ -100,7 +100,7 @@ def choose_molecules(path: Path, column: str, choice: MoleculeChoice) -> ChosenM
             seen.add(graph[0])
             chosen[text] = graph[1]
             if len(chosen) == choice.count:
-                return ChosenMolecules(_parted(chosen, str(path)), left_out)
+                return ChosenMolecules(_parted(chosen, str(path)), dict(left_out))
     raise InputError(
         f"has {len(chosen):,} molecules that can be learned from, and {choice.count:,} are asked for; left out: "
         + (", ".join(f"{count:,} ({reason})" for reason, count in left_out.most_common()) or "none"),

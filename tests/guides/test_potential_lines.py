@@ -28,6 +28,7 @@ SIZES = {
     "runs/md17": [NO_STEP],
     "runs/tuned": [NO_STEP],
     "runs/difference": [NO_STEP],
+    "runs/few": [NO_STEP],
     "runs/ace": [
         "data.calibration=0.3", "model.network.degree=1", "model.network.hidden_degree=0",
         "model.network.radial_hidden=8",
@@ -107,7 +108,11 @@ def test_the_lines_on_potentials_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         """A potential of another line stands for one that the guide trained elsewhere."""
         shutil.copytree("runs/weighted", name)
 
-    before = {"runs/ladder": lambda: copied("runs/painn"), "runs/two": lambda: copied("runs/ethanol")}
+    before = {
+        "runs/ladder": lambda: copied("runs/painn"),
+        "runs/few": lambda: copied("runs/body"),
+        "runs/two": lambda: copied("runs/ethanol"),
+    }
     # GFN2-xTB stands for the pre-trained model where that is not installed; its own tests run it.
     teacher = () if has_environment("so3krates_torch") else ("simulator=xtb",)
     guide = GuideRun(tmp_path, {**SIZES, "teacher.zarr": [*SIZES["teacher.zarr"], *teacher]}, before)

@@ -35,7 +35,7 @@ def test_levels_become_heads_of_one_potential(tmp_path: Path, monkeypatch: pytes
         assert command(lines[-1]) == 0
 
     monkeypatch.setattr(pretraining, "run", here)
-    write_csv(tmp_path / "molecules.csv", {"smiles": ["C=O", "CCO", "COC", "CO"]})
+    write_csv(tmp_path / "molecules.csv", {"smiles": ["C=O", "CCO", "COC", "CO", *["[Na+].[Cl-]"] * 9]})
     settings = PretrainingSettings(
         str(tmp_path / "molecules.csv"), choice=MoleculeChoice(3, without=("CO",)),
         motion=ThermalConfig(2, (300.0,), 5), levels=("xtb", "gfn1=xtb simulator.method=GFN1-xTB"), epochs=1,
@@ -53,6 +53,7 @@ def test_levels_become_heads_of_one_potential(tmp_path: Path, monkeypatch: pytes
     assert card["molecules"] == {"train": 1, "valid": 1, "test": 1}
     assert sum(card["frames"].values()) == 6
     assert card["settings"]["choice"]["without"] == ["CO"]
+    assert card["left_out"]["other elements: Na"] > 0
     sources = read_label_sources(surrogate)
     assert sources is not None
     assert [(source["head"], source["simulator"]) for source in sources] == [
