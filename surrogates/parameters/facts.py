@@ -32,6 +32,7 @@ class InputScale:
         logarithmic: whether each column is replaced by its logarithm.
         angular: whether each column, in rad, also enters by sines and cosines of its multiples.
         harmonics: largest multiple of an angular column.
+        products: whether products of two columns so scaled, and their squares, are features too.
     """
 
     mean: tuple[float, ...]
@@ -39,6 +40,7 @@ class InputScale:
     logarithmic: tuple[bool, ...]
     angular: tuple[bool, ...]
     harmonics: int
+    products: bool = field(default=False, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         refuse_unlike(mean=self.mean, scale=self.scale, logarithmic=self.logarithmic, angular=self.angular)
@@ -47,7 +49,9 @@ class InputScale:
             raise ValueError(f"harmonics must lie between 0 and 1000, got {self.harmonics}")
 
     @staticmethod
-    def fit(values: Float[np.ndarray, "sample column"], units: Sequence[str], harmonics: int) -> InputScale:
+    def fit(
+        values: Float[np.ndarray, "sample column"], units: Sequence[str], harmonics: int, *, products: bool = False
+    ) -> InputScale:
         """Fit the scale to training samples; a constant column is shifted but not scaled."""
         low, high = values.min(axis=0), values.max(axis=0)
         logs = (low > 0) & (high > DECADE * low)
@@ -59,12 +63,14 @@ class InputScale:
             tuple(logs.tolist()),
             tuple(unit == "rad" for unit in units),
             harmonics,
+            products,
         )
 
     @property
     def features(self) -> int:
         """Number of input features of the networks."""
-        return len(self.mean) + 2 * self.harmonics * sum(self.angular)
+        count = len(self.mean)
+        return count + 2 * self.harmonics * sum(self.angular) + self.products * count * (count + 1) // 2
 
     def apply(self, values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row feature"]:
         """Input features of the networks, float32, which are computed in double precision."""
@@ -78,6 +84,9 @@ class InputScale:
         angles = values[:, np.array(self.angular)]
         for k in range(1, self.harmonics + 1):
             parts += [np.sin(k * angles), np.cos(k * angles)]
+        if self.products:
+            first, second = np.triu_indices(len(self.mean))
+            parts.append(parts[0][:, first] * parts[0][:, second])
         return np.concatenate(parts, axis=1).astype(np.float32)
 
 

@@ -133,7 +133,7 @@ def fit_parameter_surrogate(
     layout = train.layout
     if valid is not None:
         layout.refuse_other_columns(valid.layout, "the validation part")
-    inputs = InputScale.fit(train.values, layout.units, config.harmonics)
+    inputs = InputScale.fit(train.values, layout.units, config.harmonics, products=config.products)
     quantities = Quantities.of(layout, config)
     learned = quantities.learned(train.labels)
     line = Line.fit(inputs.apply(train.values), learned) if linear else None

@@ -35,6 +35,8 @@ class ParameterConfig:
         layers: number of hidden layers.
         activation: one of `ACTIVATIONS`; smooth activations suit smooth functions.
         harmonics: largest multiple of inputs in rad, whose sines and cosines are further inputs; 0 for none.
+        products: whether the squares of inputs and the products of two are further inputs: on a line (`on=linear`) the
+            first estimate is then a polynomial of second degree.
         noise: standard deviation of the noise on inputs in training, in units of the standard deviation of the inputs.
         logarithms: positive outputs that span decades, and for each a floor: it is learned as log(x + floor), so that
             errors are relative above the floor and absolute below it.
@@ -57,6 +59,7 @@ class ParameterConfig:
     logarithms: dict[str, float] = field(default_factory=dict, metadata=OMIT_DEFAULT)
     shares: list[str] = field(default_factory=list, metadata=OMIT_DEFAULT)
     precision: str = field(default="float32", metadata=OMIT_DEFAULT)
+    products: bool = field(default=False, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         for name in ("ensemble", "width", "layers"):

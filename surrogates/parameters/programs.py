@@ -49,6 +49,9 @@ def programs(surrogate: ParameterSurrogate, sizes: Sequence[int], batch: Any) ->
         parts = [(taken - np.array(scale.mean, np.float32)) / np.array(scale.scale, np.float32)]
         for k in range(1, scale.harmonics + 1):
             parts += [jnp.sin(k * values[:, angular]), jnp.cos(k * values[:, angular])]
+        if scale.products:
+            first, second = np.triu_indices(len(scale.mean))
+            parts.append(parts[0][:, first] * parts[0][:, second])
         return jnp.concatenate(parts, axis=1)
 
     def function(arrays: Mapping[str, jax.Array]) -> dict[str, jax.Array]:

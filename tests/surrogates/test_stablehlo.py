@@ -108,16 +108,16 @@ def test_tables_have_the_same_values(tmp_path: Path, change: str) -> None:
     directory, _ = unpack("surrogates/parameters", tmp_path / "saved")
     surrogate = load_surrogate(directory)
     if change == "curves":
-        # Angles, a first estimate, logarithms and shares, with the initial weights of a network.
+        # Angles, products, a first estimate, logarithms and shares, with the initial weights of a network.
         old = surrogate.facts
         layout = replace(old.layout, outputs=(Variable("share", ("mode",), "1", "float64", "share"),))
         facts = replace(
             old,
-            config=replace(old.config, logarithms={"share": 1e-3}, shares=("share",), harmonics=2),
+            config=replace(old.config, logarithms={"share": 1e-3}, shares=("share",), harmonics=2, products=True),
             layout=layout,
-            inputs=replace(old.inputs, angular=(False, True, False), harmonics=2),
+            inputs=replace(old.inputs, angular=(False, True, False), harmonics=2, products=True),
             outputs=Standardise(layout.targets, (-2.0, -1.0), (0.5, 0.7)),
-            line=Line((0.1, -0.2), tuple(tuple(0.1 * np.arange(7) - k) for k in range(2))),
+            line=Line((0.1, -0.2), tuple(tuple(0.1 * np.arange(13) - k) for k in range(2))),
             conformal={},
         )
         surrogate = type(surrogate)(facts.model(), facts)

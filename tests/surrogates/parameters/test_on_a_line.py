@@ -71,6 +71,24 @@ def test_what_is_linear_is_exact_and_the_rest_is_learned(tmp_path: Path) -> None
     assert float(again.simulate(request)["force"]) == one
 
 
+def test_with_products_of_inputs_the_first_estimate_is_a_polynomial(tmp_path: Path) -> None:
+    train, test = table(60, 0, 3.0), table(200, 1, 3.0)
+    config = replace(CONFIG, logarithms={"power": 1e-6}, products=True)
+    recipe = replace(TRAINING, epochs=1)
+    surrogate, _ = fit_parameter_surrogate(train, None, config, recipe, tmp_path / "on", linear=True, progress=False)
+    assert surrogate.facts.line is not None
+    features = surrogate.facts.inputs.apply(test.values)
+    assert features.shape == (200, 3 + 6)
+    # The force is a plane with a product of two inputs, so that nothing is left for the networks.
+    first = surrogate.facts.quantities.outputs(surrogate.facts.line.apply(features))
+    np.testing.assert_allclose(first, test.labels, rtol=1e-4)
+    np.testing.assert_allclose(surrogate.predict_columns(test.values)[""], test.labels, rtol=1e-4)
+    surrogate.save(tmp_path / "s")
+    again = load_surrogate(tmp_path / "s")
+    assert again.fingerprint == surrogate.fingerprint
+    np.testing.assert_array_equal(again.predict_columns(test.values)[""], surrogate.predict_columns(test.values)[""])
+
+
 def test_a_line_of_another_number_of_inputs_is_refused(tmp_path: Path) -> None:
     on = fitted(tmp_path, table(60, 0, 3.0), linear=True, epochs=1)
     assert on.facts.line is not None
