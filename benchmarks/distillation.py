@@ -1,8 +1,10 @@
-"""Distils ensembles into single networks: errors and costs of teacher, student, and of the student without a teacher.
+"""Distils ensembles and simulators into single networks: errors and costs of teacher, student, and labels alone.
 
 Properties: the ensemble of two that `understudy train` makes by default learns QM9 gaps, and one network learns its
 answers for other molecules of QM9 beside the same labels. Potentials: an ensemble learns aspirin of rMD17, and one
-network learns its answers for frames whose labels nobody uses. All scores are of inputs that nobody learned from, and
+network learns its answers for frames whose labels nobody uses. Simulator: one network learns the energies and forces of
+xTB, or of another simulator, on trees around molecules of QM9. Trajectories: a network of Burgers' equation teaches one
+that takes five of its steps in one, on drawn initial states. All scores are of inputs that nobody learned from, and
 the same network without a teacher is given as much processor time as the distillation took.
 """
 
@@ -33,12 +35,13 @@ def stage(name: str, overrides: Sequence[str]) -> dict[str, float]:
 
         from experiments.application.choices import CONF
         from experiments.stages.distil import distil
+        from experiments.stages.simulate import simulate
         from experiments.stages.train import train
 
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose(name, [*overrides, "train.mlflow=false"])
+            config = compose(name, [*overrides, *([] if name == "simulate" else ["train.mlflow=false"])])
         Path(directory).mkdir(parents=True, exist_ok=True)
-        {"train": train, "distil": distil}[name](config, Path(directory))
+        {"train": train, "distil": distil, "simulate": simulate}[name](config, Path(directory))
     return dict(read_plain(done, dict[str, Any], remedy="Remove it"))
 
 
@@ -97,6 +100,46 @@ def potentials(options: argparse.Namespace, folder: Path) -> list[Result]:
     ]
 
 
+def simulator(options: argparse.Namespace, folder: Path) -> list[Result]:
+    """A simulator into one network, without a label: its answers on trees around geometries of SMILES."""
+    gaps = read_gaps(data_file(options.data, "qm9_homo_lumo_gap_hartree.csv"))
+    order = np.random.default_rng(1).permutation(len(gaps.smiles))[: options.molecules]
+    inputs = gaps.write(folder / "molecules.csv", order)
+    asked = [f"simulator={options.simulator}", "simulator.outputs=[energy,forces]", f"inputs={inputs}"]
+    asked += [f"tree.frames={options.tree}", "campaign.workers=1", "train=potentials", *options.model]
+    epochs = [f"train.epochs={options.frame_student_epochs}", "train.learning_rate=5e-3"]
+    metrics = stage("distil", [*asked, *epochs, f"out={folder / 'student'}"])
+    what = f"{options.simulator} into 1, without labels"
+    errors = {"agreement/forces_mae_mev_per_angstrom": "meV/A", "agreement/energy_mae_mev": "meV"}
+    return [
+        *(
+            Result(f"{what}: error against the teacher, {key.partition('/')[2]}", metrics[key], u)
+            for key, u in errors.items()
+        ),
+        Result(f"{what}: coverage of 90% intervals of forces", metrics["agreement/forces_coverage_90"], "1"),
+        *costs(what, metrics),
+        Result(f"{what}: frames without an answer", metrics["distil/failed"], ""),
+    ]
+
+
+def trajectories(options: argparse.Namespace, folder: Path) -> list[Result]:
+    """Burgers' equation: five steps of a network into one, on initial states that nobody computed."""
+    solver = ["simulator=burgers", "sampling=burgers"]
+    stage(
+        "simulate",
+        [*solver, f"sampling.count={options.trajectories}", "campaign.workers=1", f"run.dir={folder / 'labels'}"],
+    )
+    labels = folder / "labels" / "labels.zarr"
+    data = ["data.parts=[0.6,0.1,0.15,0.15]"]
+    network = ["model=fno", f"train.epochs={options.trajectory_epochs}"]
+    teacher = ["task=fluids/trajectories", f"data.file={labels}", *data, *network, f"run.dir={folder / 'teacher'}"]
+    stage("train", teacher)
+    asked = [f"teacher={folder / 'teacher'}", *solver, f"sampling.count={options.draws}", "lessons.every=5"]
+    asked += [f"data.train={labels}", *data, "train=fields", *network, f"out={folder / 'student'}"]
+    metrics = stage("distil", asked)
+    return results("Burgers, 5 steps in 1", metrics, {"test/relative_l2": ("relative L2 error", "1")})
+
+
 def results(what: str, metrics: Mapping[str, float], errors: Mapping[str, tuple[str, str]]) -> list[Result]:
     """Errors of the student beside those of the teacher and of labels alone, and what everything costs."""
     lines = []
@@ -107,8 +150,12 @@ def results(what: str, metrics: Mapping[str, float], errors: Mapping[str, tuple[
             )
             for who, peer in (("teacher", "teacher"), ("alone", "labels alone"))
         ]
-    cost = metrics["distil/core_seconds"]
-    lines += [
+    return [*lines, *costs(what, metrics)]
+
+
+def costs(what: str, metrics: Mapping[str, float]) -> list[Result]:
+    """What an answer and the distillation cost, and from when on it pays."""
+    return [
         Result.against(
             f"{what}: processor time of an answer",
             metrics["student/core_us_each"],
@@ -118,7 +165,7 @@ def results(what: str, metrics: Mapping[str, float], errors: Mapping[str, tuple[
         ),
         Result.against(
             f"{what}: processor time of the distillation",
-            cost,
+            metrics["distil/core_seconds"],
             "core-s",
             "labels alone",
             metrics.get("alone/train_core_seconds"),
@@ -129,12 +176,13 @@ def results(what: str, metrics: Mapping[str, float], errors: Mapping[str, tuple[
         Result(f"{what}: inputs outside of its domain", metrics["distil/outside_domain"], ""),
         Result(f"{what}: answers from which it pays", metrics.get("distil/break_even_answers", float("inf")), ""),
     ]
-    return lines
 
 
 KINDS: Mapping[str, Callable[[argparse.Namespace, Path], list[Result]]] = {
     "properties": properties,
     "potentials": potentials,
+    "simulator": simulator,
+    "trajectories": trajectories,
 }
 #: A network that trains in minutes.
 SMALL = ["model=painn", "model.network.features=32", "model.network.layers=2", "train.batch_size=8"]
@@ -155,6 +203,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--members", type=int, default=4, help="members of the ensemble of potentials (%(default)s)")
     parser.add_argument("--frame-epochs", type=int, default=100, help="epochs of that ensemble (%(default)s)")
     parser.add_argument("--frame-student-epochs", type=int, default=60, help="epochs of its student (%(default)s)")
+    parser.add_argument("--simulator", default="xtb", help="simulator of energies and forces (%(default)s)")
+    parser.add_argument("--molecules", type=int, default=100, help="molecules for it (%(default)s)")
+    parser.add_argument("--tree", type=int, default=20, help="frames around each of these (%(default)s)")
+    parser.add_argument("--trajectories", type=int, default=200, help="labelled trajectories (%(default)s)")
+    parser.add_argument("--draws", type=int, default=1000, help="drawn trajectories for the teacher (%(default)s)")
+    parser.add_argument("--trajectory-epochs", type=int, default=40, help="epochs of both networks (%(default)s)")
     parser.add_argument("--model", nargs="+", default=SMALL, help="network of potentials and its settings")
     parser.add_argument("--weights", nargs="*", default=[], help="weights of the student's loss, weights.NAME=X")
     parser.add_argument("--again", action="store_true", help="remove what earlier runs left")

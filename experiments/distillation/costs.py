@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from data.files import write_json
 from data.json_files import read_plain
 from experiments.application.usage import cpu_seconds
 from experiments.comparison.break_even import break_even
-from surrogates.learning.loop import FitResult
+from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.saved import CARD
 
+#: Epochs that no training reaches.
+ENDLESS = 10**9
 #: Rounds in which each contender answers once, of which the cheapest counts.
 ROUNDS = 5
 
@@ -70,26 +73,6 @@ def spent_and_saved(each: Mapping[str, float], spent: float) -> dict[str, float]
     return metrics | ({"distil/break_even_answers": answers} if math.isfinite(answers) else {})
 
 
-def epochs_at_equal_time(history: Sequence[Mapping[str, float]], core_seconds: float, spent: float, steps: int) -> int:
-    """Epochs of a training of the same network whose processor time is that of the whole distillation.
-
-    The compilation is taken from the first epoch, which is the only one that has it.
-
-    Args:
-        history: rows of the student's training.
-        core_seconds: processor time of that training.
-        spent: processor time of the distillation: that training and the answers of the teacher.
-        steps: steps of an epoch of the other training.
-    """
-    first, last = history[0], history[-1]
-    before = len(history) > 1 and last["seconds"] > 0 and last["step"] > first["step"]
-    share = (last["seconds"] - first["seconds"]) / last["seconds"] if before else 1.0
-    counted = last["step"] - first["step"] if before else last["step"]
-    each = core_seconds * share / counted
-    once = max(0.0, core_seconds - each * last["step"])
-    return max(1, round((spent - once) / (each * max(steps, 1))))
-
-
 def fit_costs(prefix: str, result: FitResult) -> dict[str, float]:
     """Cost and epochs of a training as metrics."""
     costs = {f"{prefix}/train_core_seconds": result.core_seconds}
@@ -98,8 +81,18 @@ def fit_costs(prefix: str, result: FitResult) -> dict[str, float]:
     return costs
 
 
-def kept_epochs(path: Path, epochs: int) -> int:
-    """The epochs of the training on labels alone; a run that resumes takes those that it began with."""
-    if not path.is_file():
-        write_json(path, {"epochs": epochs})
-    return int(read_plain(path, dict[str, int], remedy="Remove it")["epochs"])
+def at_equal_time(training: TrainConfig, path: Path, spent: float) -> TrainConfig:
+    """The recipe of the same network on labels alone, which ends after the processor time of the whole distillation.
+
+    Its learning rate falls with that time. It counts from the compilation on, as the student's does.
+
+    Args:
+        training: recipe of the student.
+        path: file that keeps the time, so that a run that resumes has that with which it began.
+        spent: processor time of the distillation: the training of the student and the answers of the teacher, s.
+    """
+    kept = read_plain(path, dict[str, float], remedy="Remove it") if path.is_file() else {}
+    if "core_seconds" not in kept:
+        kept = {"core_seconds": spent}
+        write_json(path, kept)
+    return replace(training, epochs=ENDLESS, max_core_seconds=kept["core_seconds"], patience=None, mlflow=False)

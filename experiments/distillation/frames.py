@@ -1,14 +1,17 @@
-"""Distils an ensemble of potentials into one network, on frames that nobody labelled.
+"""Distils an ensemble of potentials, or a simulator, into one network, on frames that nobody labelled.
 
-Labels calibrate the intervals and give the scores, as for molecules. The answers are learned under a head of their own,
-unless the teacher learned these very labels, so that levels of theory are never mixed.
+Labels calibrate the intervals and give the scores, as for molecules; without any, answers that were held out do. The
+answers are learned under a head of their own, unless they are of the level of theory of the labels: the teacher learned
+these very labels, or is the simulator that made them. Levels of theory are never mixed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,40 +20,40 @@ from data.identity import frame_keys
 from data.plain import to_plain
 from data.reading_summary import Reading
 from data.rejects import RejectLog
-from data.settings import existing_file, names
+from data.settings import names
 from data.spec import content_hash
 from data.structures.structures import Structures
 from experiments.application.run_directory import configuration_checked, rejects_path
 from experiments.application.stage import reading_shown
 from experiments.application.stage_costs import Ledger
+from experiments.distillation.answer_parts import answer_parts
 from experiments.distillation.comparison import ratios, write_card
 from experiments.distillation.costs import (
+    at_equal_time,
     core_seconds_each,
-    epochs_at_equal_time,
     fit_costs,
-    kept_epochs,
     spent_and_saved,
-    teacher_costs,
 )
 from experiments.distillation.frame_lessons import (
-    DYNAMICS,
     FrameLessons,
-    dynamics_frames,
-    frame_answers,
     lesson_frames,
 )
+from experiments.distillation.frame_sources import MADE, source_frames
+from experiments.distillation.frame_teachers import FrameTeacher, SimulatorOfFrames, SurrogateOfFrames
 from experiments.distillation.settings import DistilRequest
+from simulators.adapter import Simulator
 from surrogates.learning.conformal import refuse_too_few
 from surrogates.learning.fit_note import note_fit
-from surrogates.learning.learned_from import hash_keys, read_hashes, save_hashes
+from surrogates.learning.label_source import label_sources, save_label_sources, teacher_source
+from surrogates.learning.learned_from import hash_keys, save_hashes
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.scores import scores
-from surrogates.learning.teaching import Teacher
+from surrogates.learning.teaching import ON_ANSWERS, ON_LABELS, Teacher
 from surrogates.potentials.calibration import calibrate_intervals
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import fit_potential_surrogate
+from surrogates.potentials.lessons import labelled_by
 from surrogates.potentials.scores import score
-from surrogates.potentials.structure_reading import read_structures
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.potentials.task import PotentialParts, PotentialTask
 from surrogates.potentials.taught_fit import WEIGHTS, TaughtFrames, fit_taught_potential
@@ -87,24 +90,30 @@ class FramesWithLabels:
 
 
 def distil_potentials(
-    teacher: PotentialSurrogate, directory: Path, request: DistilRequest, run_dir: Path
+    asked: Simulator, directory: Path | None, request: DistilRequest, run_dir: Path
 ) -> dict[str, float]:
-    """Distil a potential, score everything, and save the student to `run_dir/surrogate`; see `distil_properties`."""
-    if teacher.facts.head.baseline is not None:
-        raise InputError(
-            "the teacher learned differences to another method, which would be asked about every frame",
-            where="teacher",
-            remedy="Distil a potential that was trained without on=",
-        )
-    if not teacher.facts.head.has_energy or teacher.last_layer is None or not teacher.facts.novelty:
-        raise InputError("the teacher has no energies, or no domain", where="teacher", remedy="Train it again")
+    """Distil a teacher, score everything, and save the student to `run_dir/surrogate`; see `distil_properties`."""
+    teacher: FrameTeacher
+    if directory is None:
+        if request.weights.atom_energies or request.weights.hessian:
+            raise InputError(
+                "a simulator says neither energies of atoms nor derivatives of forces",
+                where="weights",
+                remedy="Leave weights.atom_energies and weights.hessian at 0",
+            )
+        teacher = SimulatorOfFrames.of(asked, run_dir / "answers.zarr", request.campaign)
+    else:
+        assert isinstance(asked, PotentialSurrogate)
+        teacher = SurrogateOfFrames.of(asked, directory)
     config = PotentialTask.model_settings(request.model)
     readings: list[Reading] = []
+    ledger = Ledger(run_dir / "costs.json")
     with RejectLog(rejects_path(run_dir)) as rejects, reading_shown(readings, run_dir):
         truth = labelled_frames(request, config, run_dir, rejects, readings)
-        read = _input_frames(teacher, truth, request, run_dir, rejects, readings)
+        start = None if truth is None else truth.parts.train
+        read, lessons = source_frames(teacher, start, request, run_dir, rejects, readings, ledger)
         apart = set() if truth is None else truth.kept_apart()
-        frames, counts = lesson_frames(teacher, read, apart, request.lessons, str(request.inputs))
+        frames, counts = lesson_frames(teacher, read, apart, lessons, str(request.inputs))
         facts = {
             "frames of inputs": fingerprint(frames),
             "teacher": teacher.fingerprint,
@@ -113,22 +122,23 @@ def distil_potentials(
         }
         record_training_data(run_dir, facts, begun=(run_dir / "answers").exists())
         configuration_checked(run_dir)
-        ledger = Ledger(run_dir / "costs.json")
         with ledger.stage("answers of the teacher", item="frame") as cost:
-            answers = frame_answers(teacher, frames, run_dir / "answers", request.lessons.seed)
-            cost.items = len(frames)
-        lessons = FrameLessons(frames, answers, counts)
+            answered, answers, head = teacher.answers(frames, run_dir / "answers", request.lessons.seed)
+            counts |= {"failed": len(frames) - len(answered), "answered": len(answered)}
+            cost.items = len(answered)
+            if (measured := teacher.core_seconds) is not None:
+                cost.core_seconds = measured
+        learned = FrameLessons(answered, answers, head, counts)
         said = {"answers": f"{counts['answered']:,} frames of the domain of the teacher"}
         left = {name.replace("_", " "): n for name, n in counts.items() if n and name not in ("read", "answered")}
         readings.append(
-            Reading(str(request.inputs), "frames for the teacher", "frames", counts["read"], len(frames), said, left)
+            Reading(str(request.inputs), "frames for the teacher", "frames", counts["read"], len(answered), said, left)
         )
-    return _distilled(teacher, directory, request, config, truth, lessons, ledger, run_dir)
+    return _distilled(teacher, request, config, truth, learned, ledger, run_dir)
 
 
 def _distilled(
-    teacher: PotentialSurrogate,
-    directory: Path,
+    teacher: FrameTeacher,
     request: DistilRequest,
     config: PotentialConfig,
     truth: FramesWithLabels | None,
@@ -136,7 +146,8 @@ def _distilled(
     ledger: Ledger,
     run_dir: Path,
 ) -> dict[str, float]:
-    taught, same_level = _taught(teacher, request, lessons), _same_level(teacher, truth)
+    parts_of_answers = answer_parts(len(lessons.frames), request.lessons, labelled=truth is not None)
+    taught, same_level = _taught(teacher, request, lessons, parts_of_answers), _same_level(teacher, truth, request)
     parts = None if truth is None else truth.parts
     facts = {
         "teacher": content_hash(to_plain(taught.teacher)),
@@ -159,17 +170,18 @@ def _distilled(
         )
         cost.items = len(taught.frames)
     note_fit(result, run_dir)
+    apart = {name: _with_totals(lessons, rows) for name, rows in parts_of_answers.items() if name != "train"}
     if parts is not None:
         student = calibrate_intervals(student, parts.calibration, parts.valid)
-    spent = ledger.core_seconds("answers of the teacher") + result.core_seconds
-    contenders = {"teacher": teacher, "student": student}
+    else:
+        student = calibrate_intervals(
+            student, apart["calibration"] if len(apart["calibration"]) else None, apart["valid"]
+        )
+    spent = ledger.core_seconds(MADE, "answers of the teacher") + result.core_seconds
+    contenders = {"student": student}
     metrics = {f"distil/{name}": float(number) for name, number in lessons.counts.items()}
     if request.alone and truth is not None and parts is not None:
-        steps = max(1, len(parts.train) // request.training.batch_size)
-        epochs = epochs_at_equal_time(result.history, result.core_seconds, spent, steps)
-        recipe = replace(
-            request.training, epochs=kept_epochs(run_dir / "alone.json", epochs), patience=None, mlflow=False
-        )
+        recipe = at_equal_time(request.training, run_dir / "alone.json", spent)
         record_training_data(run_dir / "alone", {"frames": fingerprint(parts.train), "network": facts["network"]})
         with ledger.stage("labels alone", item="frame"):
             lonely, other = fit_potential_surrogate(
@@ -183,19 +195,21 @@ def _distilled(
             )
         contenders["alone"] = calibrate_intervals(lonely, parts.calibration, parts.valid)
         metrics |= fit_costs("alone", other)
-    for who, one in contenders.items():
-        for name, tested in ({} if truth is None else truth.tests).items():
+    for name, tested in ({} if truth is None else truth.tests).items():
+        metrics |= teacher.score(tested, f"teacher/{name}", name)
+        for who, one in contenders.items():
             metrics |= score(one, tested, f"{who}/{name}", name)
-    metrics |= _agreement(student, taught, same_level or truth is None)
-    some = lessons.frames.take(np.arange(TIMED) % len(lessons.frames))
-    asked = {
-        name: partial(contenders[name].predict_structures, some, error_bars=False) for name in ("teacher", "student")
-    }
-    metrics |= spent_and_saved(core_seconds_each(asked, TIMED), spent)
+    if truth is None:
+        tested = apart["test"] if len(apart["test"]) else apart["valid"]
+        metrics |= score(student, tested, "agreement", "the answers of the teacher")
+    else:
+        metrics |= _agreement(student, taught, same_level)
+    metrics |= spent_and_saved(_costs_each(teacher, student, lessons.frames), spent)
     metrics |= (
-        teacher_costs(directory, teacher.scores)
+        teacher.costs()
         | fit_costs("student", result)
         | {
+            "distil/frames_core_seconds": ledger.core_seconds(MADE),
             "distil/answers_core_seconds": ledger.core_seconds("answers of the teacher"),
             "distil/learned": float(len(taught.frames)),
             "distil/labels": 0.0 if parts is None else float(len(parts.train)),
@@ -203,10 +217,12 @@ def _distilled(
         }
     )
     metrics |= ratios(metrics)
-    student.with_facts(scores={k: v for k, v in metrics.items() if k.startswith("student/test")}).save(
-        run_dir / "surrogate"
-    )
-    save_hashes(run_dir / "surrogate", hash_keys(()) if parts is None else parts.learned, read_hashes(directory))
+    kept = {k: v for k, v in metrics.items() if k.startswith(("student/test", "agreement"))}
+    student.with_facts(scores=kept).save(run_dir / "surrogate")
+    # Answers of a simulator are its labels, those of a surrogate are not.
+    answered = hash_keys(frame_keys(lessons.frames) if isinstance(teacher, SimulatorOfFrames) else ())
+    save_hashes(run_dir / "surrogate", answered if parts is None else parts.learned, answered, teacher.learned)
+    save_label_sources(run_dir / "surrogate", _sources(teacher, request))
     write_card(run_dir, taught.teacher, "frame")
     return metrics
 
@@ -246,44 +262,55 @@ def labelled_frames(
     return FramesWithLabels(parts, fingerprint(read.train))
 
 
-def _input_frames(
-    teacher: PotentialSurrogate,
-    truth: FramesWithLabels | None,
-    request: DistilRequest,
-    run_dir: Path,
-    rejects: RejectLog,
-    readings: list[Reading],
-) -> Structures:
-    if request.inputs != DYNAMICS:
-        keys = replace(request.data.keys(""), labels=False)
-        path = existing_file(request.inputs, "inputs")
-        return read_structures(path, rejects, keys, labels=False, readings=readings)
+def _same_level(teacher: FrameTeacher, truth: FramesWithLabels | None, request: DistilRequest) -> bool:
+    """Whether the teacher learned these very labels, or is the simulator that made them."""
     if truth is None:
-        raise InputError(
-            "the dynamics of the teacher begin from labelled frames", where="inputs", remedy="Give data.train=FILE"
-        )
-    start, path = truth.parts.train, run_dir / "dynamics" / "frames.npz"
-    bound = start.take(np.flatnonzero(~start.alone()))
-    return dynamics_frames(teacher, bound, request.dynamics, request.lessons.seed, path)
+        return False
+    makers = [source.get("fingerprint") for source in label_sources([Path(str(request.data.train))], None)]
+    return teacher.labels_fingerprint in (truth.fingerprint, *makers)
 
 
-def _same_level(teacher: PotentialSurrogate, truth: FramesWithLabels | None) -> bool:
-    """Whether the teacher learned these very labels."""
-    return truth is not None and truth.fingerprint == teacher.labels_fingerprint
+def _with_totals(lessons: FrameLessons, rows: np.ndarray) -> Structures:
+    """Frames whose labels are the answers, with total energies."""
+    frames = labelled_by(lessons.frames.take(rows), lessons.answers.take(lessons.frames, rows))
+    return frames.with_energy(frames.energy + lessons.head.references.energy(frames))
 
 
-def _taught(teacher: PotentialSurrogate, request: DistilRequest, lessons: FrameLessons) -> TaughtFrames:
-    """What the student is taught, with a random share of the answers for validation."""
-    count = len(lessons.frames)
-    order = np.random.default_rng(request.lessons.seed).permutation(count)
-    valid = min(max(1, round(request.lessons.valid * count)), count - 1)
-    learned, checked = np.sort(order[valid:]), np.sort(order[:valid])
+def _costs_each(teacher: FrameTeacher, student: PotentialSurrogate, frames: Structures) -> dict[str, float]:
+    some = frames.take(np.arange(TIMED) % len(frames))
+    ours, theirs = partial(student.predict_structures, some, error_bars=False), teacher.timed(some)
+    if isinstance(theirs, float):
+        return {"teacher": theirs, **core_seconds_each({"student": ours}, TIMED)}
+    return core_seconds_each({"teacher": theirs, "student": ours}, TIMED)
+
+
+def _sources(teacher: FrameTeacher, request: DistilRequest) -> list[dict[str, Any]]:
+    """What made the labels and the answers."""
+    labels = [] if request.data.train is None else label_sources([Path(request.data.train)], None)
+    if isinstance(teacher, SurrogateOfFrames):
+        return [*labels, teacher_source(teacher.potential, teacher.directory)]
+    assert isinstance(teacher, SimulatorOfFrames)
+    return [*labels, teacher_source(teacher.asked.simulator, None)]
+
+
+def _taught(
+    teacher: FrameTeacher, request: DistilRequest, lessons: FrameLessons, parts: Mapping[str, np.ndarray]
+) -> TaughtFrames:
+    """What the student is taught."""
+    learned, checked = parts["train"], parts["valid"]
     weights = {name: float(getattr(request.weights, name)) for name in WEIGHTS}
     fingerprints = teacher.fingerprint, teacher.labels_fingerprint
     frames, answers = lessons.frames, lessons.answers
     return TaughtFrames(
-        Teacher(teacher.name, *fingerprints, len(learned), weights),
-        teacher.facts.head,
+        Teacher(
+            teacher.name,
+            *fingerprints,
+            len(learned),
+            weights,
+            ON_ANSWERS if request.data.train is None else ON_LABELS,
+            **teacher.facts,
+        ),
+        lessons.head,
         frames.take(learned),
         answers.take(frames, learned),
         frames.take(checked),

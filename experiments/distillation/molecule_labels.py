@@ -17,12 +17,13 @@ from data.reading_summary import Reading
 from data.rejects import RejectLog
 from data.settings import names
 from data.splits import Split
+from experiments.distillation.molecule_teachers import MoleculeTeacher
 from experiments.distillation.settings import DistilRequest
 from surrogates.learning.part_sizes import PARTS
 from surrogates.properties.property_split import labelled_split
 from surrogates.properties.property_table import PropertyData, PropertyTable
 from surrogates.properties.scores import in_units_of
-from surrogates.properties.surrogate import PropertyConfig, PropertySurrogate
+from surrogates.properties.surrogate import PropertyConfig
 from surrogates.properties.task import PropertyTask
 
 
@@ -49,7 +50,7 @@ class LabelledMolecules:
 
 
 def labelled_molecules(
-    teacher: PropertySurrogate,
+    teacher: MoleculeTeacher,
     request: DistilRequest,
     config: PropertyConfig,
     rejects: RejectLog,
@@ -64,7 +65,7 @@ def labelled_molecules(
     columns = names(labelled.target, "data.target") or list(teacher.targets)
     if labelled.train is None:
         none: Any = {name: np.zeros(0) for name in teacher.targets}
-        empty = PropertyTable([], none, dict(teacher.facts.units), "", Reading("", "", "rows", 0, 0))
+        empty = PropertyTable([], none, dict(teacher.units), "", Reading("", "", "rows", 0, 0))
         rows: Any = {name: np.zeros(0, np.int64) for name in PARTS}
         return LabelledMolecules(empty, GraphTable.concat([]), Split(rows), [])
     if len(columns) != len(teacher.targets):
@@ -75,7 +76,7 @@ def labelled_molecules(
             remedy="Name one column for each, in that order",
         )
     of_target = dict(zip(teacher.targets, columns, strict=True))
-    binary = [of_target[name] for name in teacher.facts.classification]
+    binary = [of_target[name] for name in teacher.binary]
     data = PropertyData(
         labelled.train,
         request.smiles,
@@ -89,22 +90,22 @@ def labelled_molecules(
     read = PropertyTask(data, config, request.training).read(rejects, readings)
 
     def renamed(table: PropertyTable) -> PropertyTable:
-        fitting = in_units_of(teacher, table, of_target, Path(table.reading.source))
+        fitting = in_units_of(teacher.units, table, of_target, Path(table.reading.source))
         values = {target: fitting.values[column] for target, column in of_target.items()}
-        return replace(
-            fitting, values=values, units=dict(teacher.facts.units), classification=teacher.facts.classification
-        )
+        return replace(fitting, values=values, units=dict(teacher.units), classification=teacher.binary)
 
     table = replace(renamed(read), others={name: renamed(other) for name, other in read.others.items()})
     split = labelled_split(table, data)
     return LabelledMolecules(table, graphs(table.smiles, str(labelled.train)), split, molecule_keys(table.smiles))
 
 
-def answers_for(teacher: PropertySurrogate, truth: LabelledMolecules) -> Float[np.ndarray, "molecule target"]:
-    """The teacher's answers for labelled molecules that are learned from and lie in its domain; NaN for the others."""
+def answers_for(
+    teacher: MoleculeTeacher, truth: LabelledMolecules, *parts: str
+) -> Float[np.ndarray, "molecule target"]:
+    """The teacher's answers for labelled molecules of some parts that lie in its domain; NaN for the others."""
     answers = np.full((len(truth.graphs), len(teacher.targets)), np.nan)
-    rows = np.asarray(truth.split["train"])
-    rows = rows[teacher.facts.domain.holds(truth.graphs.take(rows))]
+    rows = np.concatenate([np.asarray(truth.split[part], np.int64) for part in parts])
+    rows = rows[teacher.inside(truth.graphs.take(rows))]
     if len(rows):
-        answers[rows] = teacher.raw(truth.graphs.take(rows))[0]
+        answers[rows] = teacher.answers([truth.table.smiles[i] for i in rows], truth.graphs.take(rows))[0]
     return answers

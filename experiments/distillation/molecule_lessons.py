@@ -19,16 +19,14 @@ from data.molecules.foreign import encode
 from data.molecules.graph_tables import GraphTable
 from data.rejects import RejectLog
 from data.terminal import progress_bar
+from experiments.distillation.molecule_teachers import MoleculeTeacher
 from experiments.distillation.settings import LessonConfig
 from experiments.pipelines.candidate_selection import reservoir
 from experiments.screening.candidate_chunks import printable
-from surrogates.learning.learned_from import hash_keys
-from surrogates.properties.surrogate import PropertySurrogate
+from surrogates.learning.learned_from import Hashes, hash_keys
 
-#: Molecules that are answered before the answers are written.
-PART_ROWS = 8192
 #: What becomes of the rows of the file, in the order of the counts of a part.
-COUNTS = ("read", "unreadable", "repeated", "held_out", "outside_domain", "answered")
+COUNTS = ("read", "unreadable", "repeated", "held_out", "outside_domain", "answered", "failed")
 REMEDY = "Remove the directory of the run and distil again"
 
 
@@ -39,11 +37,13 @@ class MoleculeLessons:
     Attributes:
         table: the molecules, in the order in which they were drawn.
         answers: in the units of the targets; probabilities for binary labels.
+        keys: hashes of the molecules that were asked about.
         counts: name of `COUNTS` -> rows of the file.
     """
 
     table: GraphTable
     answers: Float[np.ndarray, "molecule target"]
+    keys: Hashes
     counts: dict[str, int]
 
 
@@ -65,7 +65,7 @@ def drawn_rows(path: Path, smiles: str, config: LessonConfig) -> list[tuple[str,
 
 
 def molecule_lessons(
-    teacher: PropertySurrogate,
+    teacher: MoleculeTeacher,
     path: Path,
     rows: Sequence[tuple[str, int]],
     labelled: Collection[str],
@@ -90,33 +90,38 @@ def molecule_lessons(
     """
     make_directory(folder)
     unwanted, seen = hash_keys(held_out), hash_keys(labelled)
+    before = seen
     parts: list[MoleculeLessons] = []
     with progress_bar("answers of the teacher", len(rows)) as bar:
-        for number, first in enumerate(range(0, len(rows), PART_ROWS)):
-            some = rows[first : first + PART_ROWS]
+        each = teacher.part_rows or len(rows)
+        for number, first in enumerate(range(0, len(rows), each)):
+            some = rows[first : first + each]
             place = folder / f"{number:06d}.npz"
             if not place.is_file():
                 _write(place, _answered(teacher, some, unwanted, seen))
-            part, keys, refused = _read(place, len(teacher.targets))
+            part, refused = _read(place, len(teacher.targets))
             for line, text, reason in refused:
                 rejects.add(path, line, text, reason)
             parts.append(part)
-            seen = np.union1d(seen, keys)
-            bar.update(min(first + PART_ROWS, len(rows)), failures={"unreadable": rejects.count})
+            seen = np.union1d(seen, part.keys)
+            bar.update(min(first + each, len(rows)), failures={"unreadable": rejects.count})
     counts = {name: sum(part.counts[name] for part in parts) for name in COUNTS}
     if not counts["answered"]:
-        said = ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in COUNTS[1:-1])
+        said = ", ".join(
+            f"{counts[name]:,} {name.replace('_', ' ')}" for name in COUNTS if name not in ("read", "answered")
+        )
         raise InputError(
             f"no molecule of it lies in the domain of the teacher: {said}",
             where=str(path),
             remedy="Give molecules like those that the teacher learned from",
         )
     answers = np.concatenate([part.answers for part in parts])
-    return MoleculeLessons(GraphTable.concat([part.table for part in parts]), answers, counts)
+    table = GraphTable.concat([part.table for part in parts])
+    return MoleculeLessons(table, answers, np.setdiff1d(seen, before), counts)
 
 
 def _answered(
-    teacher: PropertySurrogate, rows: Sequence[tuple[str, int]], unwanted: np.ndarray, seen: np.ndarray
+    teacher: MoleculeTeacher, rows: Sequence[tuple[str, int]], unwanted: np.ndarray, seen: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The arrays of a part."""
     smiles = [text for text, _ in rows]
@@ -127,14 +132,18 @@ def _answered(
     first[np.unique(keys, return_index=True)[1]] = True
     repeated = ~held_out & (~first | np.isin(keys, seen))
     asked = np.flatnonzero(~held_out & ~repeated)
-    inside = teacher.facts.domain.holds(table.take(asked))
+    inside = teacher.inside(table.take(asked))
     rows_in = asked[inside]
-    kept = table.take(rows_in)
-    counts = [len(rows), len(bad), repeated.sum(), held_out.sum(), (~inside).sum(), len(rows_in)]
+    places = [int(table.source_index[i]) for i in rows_in]
+    answers, failures = teacher.answers([smiles[i] for i in places], table.take(rows_in))
+    got = np.isfinite(answers).any(axis=1)
+    kept, failed = table.take(rows_in[got]), (~got).sum()
+    counts = [len(rows), len(bad), repeated.sum(), held_out.sum(), (~inside).sum(), got.sum(), failed]
+    bad = [*bad, *((places[k], reason) for k, reason in failures.items())]
     refused = [(rows[i][1], printable(smiles[i]), reason) for i, reason in bad]
     return {
         **{field.name: getattr(kept, field.name) for field in fields(GraphTable)},
-        "answers": teacher.raw(kept)[0],
+        "answers": answers[got],
         "keys": keys[~held_out],
         "counts": np.array(counts, np.int64),
         "refused": np.frombuffer(json.dumps(refused).encode(), np.uint8),
@@ -146,8 +155,8 @@ def _write(place: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _read(place: Path, targets: int) -> tuple[MoleculeLessons, np.ndarray, list[tuple[int, str, str]]]:
-    """A part, the keys of its molecules, and its refused rows.
+def _read(place: Path, targets: int) -> tuple[MoleculeLessons, list[tuple[int, str, str]]]:
+    """A part, and its refused rows.
 
     Raises:
         CorruptStoreError: it is not what was written.
@@ -157,10 +166,11 @@ def _read(place: Path, targets: int) -> tuple[MoleculeLessons, np.ndarray, list[
         with np.load(place, allow_pickle=False) as arrays:
             table = GraphTable(**{field.name: arrays[field.name] for field in fields(GraphTable)})
             answers, keys = arrays["answers"], arrays["keys"]
-            counts = dict(zip(COUNTS, map(int, arrays["counts"]), strict=True))
+            # Parts of earlier versions do not count failures, which they did not have.
+            counts = dict.fromkeys(COUNTS, 0) | dict(zip(COUNTS, map(int, arrays["counts"]), strict=False))
             refused = [(int(line), str(text), str(why)) for line, text, why in json.loads(bytes(arrays["refused"]))]
         if answers.shape != (len(table), targets):
             raise ValueError(f"answers of the shape {answers.shape}")
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise CorruptStoreError(f"cannot be read: {error}", where=str(place), remedy=REMEDY) from error
-    return MoleculeLessons(table, answers, counts), keys, refused
+    return MoleculeLessons(table, answers, keys, counts), refused

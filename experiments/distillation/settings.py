@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import xarray as xr
+
 from data.structures.frame_settings import KeySettings
 from experiments.active.exploration import ExploreConfig
+from simulators.campaigns.config import CampaignConfig
+from simulators.chemistry.conformers import ConformerConfig
+from simulators.chemistry.rattle_and_relax import TreeConfig
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.part_sizes import check_parts
 
@@ -19,18 +24,28 @@ class LessonConfig:
     Attributes:
         count: number of inputs of the file that are drawn at random; None for all.
         valid: share of the answers that chooses the best weights, beside labels where there are any.
+        calibration, test: shares of the answers that calibrate the intervals, and that are scored, where there are no
+            labels to do so.
         seed: seed of these choices.
+        every: saved times of a teacher of trajectories that are one step of the student.
     """
 
     count: int | None = None
     valid: float = 0.05
+    calibration: float = 0.1
+    test: float = 0.1
     seed: int = 0
+    every: int = 1
 
     def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1, got {self.every}")
         if self.count is not None and self.count < 1:
             raise ValueError(f"count must be at least 1, or null for all, got {self.count}")
         if not 0 < self.valid < 1:
             raise ValueError(f"valid must lie between 0 and 1, got {self.valid}")
+        if min(self.calibration, self.test) < 0 or not self.valid + self.calibration + self.test < 1:
+            raise ValueError("calibration and test must be 0 or more, and below 1 together with valid")
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
 
@@ -96,14 +111,18 @@ class DistilRequest:
 
     Attributes:
         inputs: file of what the teacher answers, or "dynamics".
+        drawn: requests that a simulator drew, in place of a file; None for a file.
         smiles: column with SMILES, of tables.
         alone: whether to train the same student on the labels alone as well, for comparison.
         lessons: how many of the inputs are answered.
         weights: weights of the loss.
         data: labels.
         dynamics: dynamics of a potential that make its inputs.
+        tree: trees of frames around the inputs of a potential.
         model: settings of the student.
         training: its training recipe.
+        campaign: how a simulator is asked.
+        conformers: how geometries are made from SMILES, for a simulator of geometries.
     """
 
     inputs: str | None
@@ -113,5 +132,9 @@ class DistilRequest:
     weights: LessonWeights
     data: LabelledData
     dynamics: ExploreConfig
+    tree: TreeConfig
     model: Mapping[str, Any]
     training: TrainConfig
+    campaign: CampaignConfig
+    conformers: ConformerConfig
+    drawn: Iterable[xr.Dataset] | None = None

@@ -10,12 +10,13 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from experiments.pages.accuracy_sections import panel
-from experiments.pages.distilled_errors import ALONE, CARD, CONTENDERS, error_keys
+from experiments.pages.distilled_errors import ALONE, CARD, CONTENDERS, error_keys, is_error
 from experiments.pages.formatting import core_time, count, escape, number, percent
 from experiments.pages.reading_section import reading_table
 from experiments.pages.run_page import page_of_run
 from experiments.pages.screen_page import json_or_empty, numbers_table
 from experiments.pages.style import BLUE, GREEN, VERMILLION, draw, logarithmic
+from surrogates.learning.teaching import ON_LABELS
 
 #: Words and colour of each contender.
 LOOK: Mapping[str, tuple[str, str]] = {
@@ -23,6 +24,11 @@ LOOK: Mapping[str, tuple[str, str]] = {
     "student": ("student", BLUE),
     ALONE: ("same network, labels alone", GREEN),
 }
+#: What is said of the numbers of a student that has seen no label.
+AGAINST_TEACHER = (
+    "There were no labels. Every error here is the error against the teacher, and the intervals contain its answers nine "
+    "times in ten: how far the teacher is from the truth is not in them."
+)
 #: Most errors that have a figure.
 FIGURES = 4
 
@@ -51,6 +57,7 @@ def render_distillation(run_dir: Path) -> str:
     tiles = {
         f"{item}s that the teacher answered": metrics.get("distil/answered"),
         f"{item}s outside of its domain": metrics.get("distil/outside_domain"),
+        f"{item}s without an answer": metrics.get("distil/failed"),
         "times cheaper than the teacher": metrics.get("distil/speedup"),
         "core-seconds of the distillation": metrics.get("distil/core_seconds"),
         "answers from which it pays": metrics.get("distil/break_even_answers"),
@@ -59,11 +66,18 @@ def render_distillation(run_dir: Path) -> str:
         f"Distillation “{run_dir.resolve().name}”",
         subtitle=f"A student of {escape(_flat(teacher or {}).get('name', 'a teacher'))}",
         finding=_finding(metrics, errors, item),
-        accuracy="Errors are those on labels that neither the student nor its intervals have learned from; the teacher "
+        accuracy=AGAINST_TEACHER
+        if _without_labels(teacher)
+        else "Errors are those on labels that neither the student nor its intervals have learned from; the teacher "
         "may have learned from some, which the log of the run says.",
         tiles={text: None if value is None else _shown(text, value) for text, value in tiles.items()},
         sections=sections,
     )
+
+
+def _without_labels(teacher: Any) -> bool:
+    """Whether the answers of the teacher, and not labels, calibrated the intervals."""
+    return isinstance(teacher, dict) and teacher.get("calibrated_on", ON_LABELS) != ON_LABELS
 
 
 def _shown(name: str, value: float) -> str:
@@ -87,6 +101,12 @@ def _finding(metrics: Mapping[str, float], errors: Sequence[str], item: str) -> 
             ratio = metrics[f"student/{key}"] / metrics[f"{ALONE}/{key}"]
             others.append(f"{_ratio(ratio)} of that of the same network trained on labels alone for as long")
         said.append(f"Its error ({escape(key)}) is {' and '.join(others)}.")
+    errors_against = {k: v for k, v in metrics.items() if k.startswith("agreement/") and is_error(k)}
+    if not errors and errors_against:
+        key, value = min(errors_against.items())
+        covered = metrics.get(f"{key.rpartition('/')[0]}/coverage_90", metrics.get("agreement/forces_coverage_90"))
+        inside = "" if covered is None else f"; its intervals contain {percent(covered)} of the answers of the teacher"
+        said.append(f"Its error against the teacher ({escape(key)}) is {number(value)}{inside}.")
     many = metrics.get("distil/break_even_answers")
     said.append(
         f"It pays from {count(many)} {item}s on: the distillation took {core_time(metrics['distil/core_seconds'])}."
@@ -103,9 +123,7 @@ def _ratio(value: float) -> str:
 def _figures(metrics: Mapping[str, float], errors: Sequence[str], item: str) -> str:
     """A figure for each of the first errors."""
     if not errors:
-        return (
-            "<p>No labels were given, so that no error is known; agreement with the teacher is among the numbers.</p>"
-        )
+        return "<p>No labels were given, so that only the error against the teacher is known (agreement/ below).</p>"
     panels = [
         panel(
             draw(partial(_paint, metrics=metrics, key=key, item=item), name=f"cost-{k}", label=f"{key} against cost"),

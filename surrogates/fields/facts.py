@@ -23,6 +23,7 @@ from surrogates.fields.units import FieldUnits
 from surrogates.learning.box import Box
 from surrogates.learning.normalise import refuse_unlike
 from surrogates.learning.rung import Standing
+from surrogates.learning.teaching import Teacher
 
 #: Coarse solvers whose answer can be an input of the network.
 COARSE = ("none", "darcy")
@@ -88,6 +89,7 @@ class FieldFacts:
             earlier versions, which did not save them.
         on: the cheaper surrogate on which this one stands, and the line through its answers; None for none.
         solver: the coarse solver whose steps the network corrects; None for none.
+        taught_by: the teacher whose answers were learned, beside labels or without any; None for labels alone.
     """
 
     config: FieldConfig
@@ -102,6 +104,7 @@ class FieldFacts:
     domain: Box | None = field(default=None, metadata=OMIT_DEFAULT)
     on: Standing | None = field(default=None, metadata=OMIT_DEFAULT)
     solver: CoarseSolver | None = field(default=None, metadata=OMIT_DEFAULT)
+    taught_by: Teacher | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         layout, scale = self.layout, self.scale

@@ -9,7 +9,7 @@ import numpy as np
 from data.fields.layout import Layout
 from data.fields.samples import Fields
 from surrogates.fields.bands import coverage, horizon
-from surrogates.fields.surrogate import FieldSurrogate
+from surrogates.fields.surrogate import FieldAnswer, FieldSurrogate
 from surrogates.learning.field_metrics import (
     non_finite,
     relative_l2,
@@ -39,20 +39,11 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
         prefix: prefix of the keys.
     """
     answer = surrogate.predict_fields(fields)
-    evolves = fields.layout.evolves
-    # The first time is an input and not predicted.
-    first = 1 if evolves else 0
-    truth, mean = (np.moveaxis(a, -1, 2)[:, first:] for a in (fields.states, answer.mean))
-    metrics = {f"{prefix}/samples": float(len(fields)), f"{prefix}/non_finite": float(non_finite(mean))}
+    metrics = score_answer(answer, fields, prefix)
     if metrics[f"{prefix}/non_finite"]:
         return metrics
-    metrics |= domain_share(answer.outside, prefix)
-    metrics |= _by_channel(mean, truth, fields.layout, prefix)
-    metrics[f"{prefix}/relative_l2"] = float(relative_l2(mean, truth))
-    if evolves:
-        steps = relative_l2_per_step(mean, truth)
-        metrics[f"{prefix}/first_step_relative_l2"] = float(steps[0])
-        metrics[f"{prefix}/last_step_relative_l2"] = float(steps[-1])
+    evolves, first = fields.layout.evolves, _first(fields)
+    truth = np.moveaxis(fields.states, -1, 2)[:, first:]
     if (solver := surrogate.facts.step()) is not None:
         alone = np.moveaxis(solver.alone(fields), -1, 2)[:, first:]
         if not non_finite(alone):
@@ -78,6 +69,34 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
             metrics[f"{prefix}/true_horizon_steps"] = float(horizon(error, TOLERANCE).mean())
             metrics[f"{prefix}/horizons_held"] = float(horizon_holds.mean())
     return metrics
+
+
+def score_answer(answer: FieldAnswer, fields: Fields, prefix: str) -> dict[str, float]:
+    """The scores of `score_fields` that need the mean answer for each sample alone.
+
+    Args:
+        answer: for the samples, at their times.
+        fields: the samples.
+        prefix: prefix of the keys.
+    """
+    first = _first(fields)
+    truth, mean = (np.moveaxis(a, -1, 2)[:, first:] for a in (fields.states, answer.mean))
+    metrics = {f"{prefix}/samples": float(len(fields)), f"{prefix}/non_finite": float(non_finite(mean))}
+    if metrics[f"{prefix}/non_finite"]:
+        return metrics
+    metrics |= domain_share(answer.outside, prefix)
+    metrics |= _by_channel(mean, truth, fields.layout, prefix)
+    metrics[f"{prefix}/relative_l2"] = float(relative_l2(mean, truth))
+    if fields.layout.evolves:
+        steps = relative_l2_per_step(mean, truth)
+        metrics[f"{prefix}/first_step_relative_l2"] = float(steps[0])
+        metrics[f"{prefix}/last_step_relative_l2"] = float(steps[-1])
+    return metrics
+
+
+def _first(fields: Fields) -> int:
+    """The first time that is predicted: of trajectories the first is an input."""
+    return 1 if fields.layout.evolves else 0
 
 
 def _by_channel(mean: np.ndarray, truth: np.ndarray, layout: Layout, prefix: str) -> dict[str, float]:

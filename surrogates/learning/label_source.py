@@ -13,6 +13,7 @@ from typing import Any
 from data.files import write_json
 from data.json_files import read_plain
 from data.store.store_reader import StoreReader
+from simulators.adapter import Simulator
 
 FILE = "labels.json"
 #: What a store says of the simulator of its records.
@@ -46,6 +47,18 @@ def _described(path: Path, level: str | None) -> dict[str, Any]:
     attrs = StoreReader(path).attrs
     kept: dict[str, Any] = {key: attrs[key] for key in KEPT if key in attrs}
     return kept if level is None else {**kept, "level": level}
+
+
+def teacher_source(teacher: Simulator, directory: Path | None) -> dict[str, Any]:
+    """What made the answers that a student learned: a simulator with its settings, or a surrogate with its own labels.
+
+    Args:
+        teacher: the simulator or surrogate.
+        directory: where the surrogate is saved; None for a simulator.
+    """
+    stated = {**teacher.provenance, "fingerprint": teacher.fingerprint}
+    kept: dict[str, Any] = {"answers_of": teacher.name, **{key: stated[key] for key in KEPT if key in stated}}
+    return kept if directory is None else {**kept, "labels": read_label_sources(directory)}
 
 
 def save_label_sources(directory: Path, sources: Sequence[dict[str, Any]]) -> None:

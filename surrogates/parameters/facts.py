@@ -16,6 +16,7 @@ from surrogates.learning.box import Box
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.normalise import Standardise, constant, moments, refuse_not_positive, refuse_unlike
 from surrogates.learning.rung import Line, Standing
+from surrogates.learning.teaching import Teacher
 from surrogates.parameters.network import ParameterConfig, Perceptrons
 from surrogates.parameters.quantities import Quantities
 
@@ -107,6 +108,7 @@ class ParameterFacts:
             learn what it leaves, which `outputs` scales; None if they learn the targets themselves.
         on: the cheaper simulator whose answers are further input features, and the line through them that is the first
             estimate instead; None if there is none.
+        taught_by: the teacher whose answers were learned, beside labels or without any; None for labels alone.
     """
 
     config: ParameterConfig
@@ -119,6 +121,7 @@ class ParameterFacts:
     scores: Mapping[str, float] = field(default_factory=dict)
     line: Line | None = field(default=None, metadata=OMIT_DEFAULT)
     on: Standing | None = field(default=None, metadata=OMIT_DEFAULT)
+    taught_by: Teacher | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.line is not None:

@@ -72,12 +72,12 @@ def score_table(
 
 
 def in_units_of(
-    surrogate: PropertySurrogate, table: PropertyTable, columns: Mapping[str, str], path: Path
+    units: Mapping[str, str], table: PropertyTable, columns: Mapping[str, str], path: Path
 ) -> PropertyTable:
     """The table with a note for each column whose file names no unit; it is assumed to be in the surrogate's unit.
 
     Args:
-        surrogate: surrogate that is scored.
+        units: unit of each target of the surrogate that is scored.
         table: content of `path`.
         columns: target -> column.
         path: file that error messages name.
@@ -87,7 +87,7 @@ def in_units_of(
     """
     assumed = []
     for target, column in columns.items():
-        ours, theirs = surrogate.facts.units[target], table.units[column]
+        ours, theirs = units[target], table.units[column]
         if "1" not in (ours, theirs) and ours != theirs:
             raise InputError(
                 f"{column} is in {theirs}, the surrogate gives {target} in {ours}",

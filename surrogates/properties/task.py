@@ -241,7 +241,7 @@ class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
         tables = {
             path: read_table(path, smiles, list(columns.values()), [], rejects, classification=binary) for path in files
         }
-        tables = {path: in_units_of(surrogate, table, columns, path) for path, table in tables.items()}
+        tables = {path: in_units_of(surrogate.facts.units, table, columns, path) for path, table in tables.items()}
         metrics: dict[str, float] = {}
         for path, table in tables.items():
             readings.append(table.reading)

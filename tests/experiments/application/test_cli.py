@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -307,18 +306,18 @@ def test_names_and_texts_of_a_table_are_never_cut(capsys: pytest.CaptureFixture[
 
 
 def test_a_table_is_compared_in_the_units_of_the_surrogate(tmp_path: Path) -> None:
-    surrogate = SimpleNamespace(facts=SimpleNamespace(units={"gap": "eV", "dip": "1"}))
+    units = {"gap": "eV", "dip": "1"}
     columns = {"gap": "measured", "dip": "dip"}
 
     def table(unit: str) -> PropertyTable:
         values = {"measured": np.zeros(1), "dip": np.zeros(1)}
         return PropertyTable(["C"], values, {"measured": unit, "dip": "Debye"}, "", Reading("a.csv", "table"))
 
-    assert in_units_of(surrogate, table("eV"), columns, tmp_path).reading.assumed == ()  # type: ignore[arg-type]
-    said = in_units_of(surrogate, table("1"), columns, tmp_path).reading.assumed  # type: ignore[arg-type]
+    assert in_units_of(units, table("eV"), columns, tmp_path).reading.assumed == ()
+    said = in_units_of(units, table("1"), columns, tmp_path).reading.assumed
     assert said == ("measured is in eV, in which the surrogate gives gap",)
     with pytest.raises(InputError, match="measured is in Hartree, the surrogate gives gap in eV"):
-        in_units_of(surrogate, table("Hartree"), columns, tmp_path)  # type: ignore[arg-type]
+        in_units_of(units, table("Hartree"), columns, tmp_path)
 
 
 def test_programs_that_tests_start_import_the_packages_of_this_clone(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from data.formats.rows import Row
 from data.json_files import read_plain
 from data.molecules.writing import write_extxyz
 from data.structures.structures import Structures
-from experiments.distillation.frame_lessons import frame_answers, lesson_frames
+from experiments.distillation.frame_files import frame_answers, kept_frames
+from experiments.distillation.frame_lessons import lesson_frames
+from experiments.distillation.frame_teachers import SurrogateOfFrames
 from experiments.distillation.settings import LessonConfig
 from experiments.pages.page import write_report
 from experiments.stages.distil import distil
@@ -34,6 +36,8 @@ from surrogates.saved import load_surrogate
 NETWORK = ["model=painn", "model.network.features=8", "model.network.layers=1", "model.network.cutoff_angstrom=3.0"]
 NETWORK += ["model.buckets=1", "train.epochs=3", "train.mlflow=false", "train.batch_size=8"]
 SPLIT = ["data.seed=1"]
+#: Of students whose weights do not matter.
+NO_STEP = "train.max_seconds=0"
 
 
 def water(count: int, seed: int, shake: float = 0.05) -> Structures:
@@ -176,6 +180,60 @@ def test_another_level_of_theory_has_a_head_of_its_own_and_learns_the_dynamics_o
     assert np.abs(np.median(difference)) < 50.0
 
 
+def test_a_simulator_teaches_frames_by_a_campaign_and_its_held_out_answers_calibrate(tmp_path: Path) -> None:
+    frames = water(60, 20)
+    written(tmp_path / "frames.xyz", frames)
+    # Two frames more than the simulator knows.
+    written(tmp_path / "inputs.xyz", Structures.concatenate([frames, water(2, 21)]))
+    asking = ["simulator=frames", f"simulator.file={tmp_path}/frames.xyz", "simulator.cost_s=3.0", "campaign.workers=1"]
+    asking += [f"inputs={tmp_path}/inputs.xyz", "train=potentials", *NETWORK, NO_STEP]
+    metrics = run_stage(distil, "distil", tmp_path / "run", *asking)
+    assert (metrics["distil/failed"], metrics["distil/answered"]) == (2.0, 60.0)
+    assert metrics["distil/answers_core_seconds"] == 3.0 * 62
+    student = loaded(tmp_path / "run")
+    assert student.taught_by is not None
+    assert student.taught_by.calibrated_on == "answers of the teacher"
+    assert student.labels_fingerprint == student.taught_by.fingerprint
+    # Nine frames calibrate, six are scored, with total energies that begin with those of the atoms.
+    assert student.facts.head.energy is not None
+    assert student.facts.head.energy.n == 9
+    assert metrics["distil/learned"] == 60 - 9 - 6 - 3
+    # Total energies agree but for what was not learned, which is that of bonds.
+    assert metrics["agreement/energy_mae_mev"] < 1000 * np.ptp(frames.energy)
+    with pytest.raises(InputError, match="neither energies of atoms nor derivatives"):
+        run_stage(distil, "distil", tmp_path / "no", *asking, "weights.hessian=0.1")
+
+
+def test_trees_around_geometries_of_smiles_teach_what_the_teacher_knows(lesson: Path, tmp_path: Path) -> None:
+    # A molecule of other elements, and what is none.
+    (tmp_path / "inputs.smi").write_text("O\nCC\nno_molecule\n")
+    trees = [
+        "train=potentials",
+        f"inputs={tmp_path}/inputs.smi",
+        *NETWORK,
+        NO_STEP,
+        "tree.rattle_angstrom=0.04",
+    ]
+    metrics = run_stage(distil, "distil", tmp_path / "run", f"teacher={lesson}/teacher", *trees, "tree.frames=15")
+    assert metrics["distil/read"] == 16
+    assert metrics["distil/answered"] + metrics["distil/outside_domain"] == 16
+    assert metrics["distil/frames_core_seconds"] > 0
+    assert "no_molecule" in (tmp_path / "run" / "rejects.csv").read_text()
+    tree = kept_frames(tmp_path / "run" / "tree" / "frames.npz", lambda: water(1, 0))
+    assert len(tree) == 16
+    said = loaded(lesson / "teacher").predict_structures(tree, error_bars=False)
+    np.testing.assert_allclose(tree.forces, said.forces, atol=1e-4)
+    # A simulator answers while it grows, and is not asked again.
+    xtb = ["simulator=xtb", "simulator.outputs=[energy,forces]", "campaign.workers=1", "tree.frames=11"]
+    metrics = run_stage(distil, "distil", tmp_path / "xtb", *xtb, *trees)
+    assert metrics["distil/answered"] == 2 * 12
+    assert not (tmp_path / "xtb" / "answers.zarr").exists()
+    student = loaded(tmp_path / "xtb")
+    assert student.taught_by is not None
+    assert student.taught_by.name == "xtb:GFN2-xTB"
+    assert student.facts.head.references.elements == (1, 6, 8)
+
+
 def test_answers_are_read_again_and_damage_is_named(lesson: Path, tmp_path: Path) -> None:
     teacher, frames = loaded(lesson / "teacher"), water(3, 13)
     first = frame_answers(teacher, frames, tmp_path / "answers", 5)
@@ -189,5 +247,6 @@ def test_answers_are_read_again_and_damage_is_named(lesson: Path, tmp_path: Path
     place.write_bytes(bytes(damaged))
     with pytest.raises(CorruptStoreError):
         frame_answers(teacher, frames, tmp_path / "answers", 5)
+    asked = SurrogateOfFrames.of(teacher, tmp_path)
     with pytest.raises(InputError, match="fewer than two of its frames lie in the domain"):
-        lesson_frames(teacher, water(3, 14, shake=1.5), (), LessonConfig(), "frames.xyz")
+        lesson_frames(asked, water(3, 14, shake=1.5), (), LessonConfig(), "frames.xyz")

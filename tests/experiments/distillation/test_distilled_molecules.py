@@ -22,11 +22,14 @@ from data.identity import molecule_keys
 from data.json_files import read_plain
 from data.molecules.featurise import encode
 from data.molecules.graphs import GraphSize, pad
-from experiments.distillation.costs import core_seconds_each, epochs_at_equal_time, spent_and_saved
+from data.store.records import RecordStore
+from experiments.distillation.costs import at_equal_time, core_seconds_each, spent_and_saved
 from experiments.pages.page import write_report
 from experiments.stages.distil import distil
 from experiments.stages.train import train
+from surrogates.learning.label_source import read_label_sources
 from surrogates.learning.learned_from import hash_keys, read_hashes
+from surrogates.learning.loop import TrainConfig
 from surrogates.properties.fit import ensemble_loss
 from surrogates.properties.head_spread import RIDGE, fit_spread
 from surrogates.properties.lessons import TaughtLoss
@@ -138,6 +141,9 @@ def test_costs_and_errors_of_all_three_are_on_the_page(lesson: Path) -> None:
     spent = metrics["distil/answers_core_seconds"] + metrics["student/train_core_seconds"]
     assert metrics["distil/core_seconds"] == pytest.approx(spent)
     assert metrics["teacher/train_core_seconds"] > 0
+    # The training without a teacher ended where the time of the distillation was over, and not before.
+    assert spent <= metrics["alone/train_core_seconds"]
+    assert metrics["alone/epochs"] > 4
     page = write_report(lesson / "student").read_text()
     for words in ("same network, labels alone", "outside of its domain", "test/mae", "fingerprint"):
         assert words in page
@@ -166,13 +172,19 @@ def test_other_inputs_or_labels_do_not_continue_a_run(lesson: Path, tmp_path: Pa
         run_stage(distil, "distil", lesson / "student", *arguments)
 
 
-def test_a_teacher_without_labels_and_molecules_like_its_own_gives_a_student_without_intervals(
+def test_without_labels_answers_that_were_held_out_calibrate_and_molecules_like_its_own_are_needed(
     lesson: Path, tmp_path: Path
 ) -> None:
     arguments = [text for text in asked(lesson) if not text.startswith("data.")]
     metrics = run_stage(distil, "distil", tmp_path / "free", *arguments, "train.epochs=1")
     student = load_surrogate(tmp_path / "free" / "surrogate")
-    assert not student.facts.conformal
+    # A tenth of the answers calibrates, and a tenth is scored: both say how far the student is from its teacher.
+    parts = {"calibration": 10, "test": 10, "valid": 5}
+    assert metrics["distil/learned"] == metrics["distil/answered"] - sum(parts.values())
+    assert student.facts.conformal["weight"].n == parts["calibration"]
+    assert student.taught_by is not None
+    assert student.taught_by.calibrated_on == "answers of the teacher"
+    assert "error against the teacher" in write_report(tmp_path / "free").read_text()
     assert student.labels_fingerprint == load_surrogate(lesson / "teacher" / "surrogate").fingerprint
     assert "agreement/mae" in metrics
     assert not [key for key in metrics if key.startswith(("student/test", "alone/"))]
@@ -183,6 +195,50 @@ def test_a_teacher_without_labels_and_molecules_like_its_own_gives_a_student_wit
         run_stage(distil, "distil", tmp_path / "none", arguments[0], f"inputs={foreign}", *NETWORK)
     with pytest.raises(InputError, match="a teacher of properties has no student of potentials"):
         run_stage(distil, "distil", tmp_path / "none", *arguments[:2], "model=painn")
+
+
+def test_a_simulator_teaches_by_a_campaign_and_its_level_of_theory_has_a_target_of_its_own(
+    lesson: Path, tmp_path: Path
+) -> None:
+    inputs = chains(90, 7)
+    # The simulator knows a property of its own of all but three of the inputs, and of the labelled molecules.
+    labels = pd.read_csv(lesson / "labels.csv")
+    listed = list(dict.fromkeys([*inputs[3:], *(s for s in labels.smiles if s not in inputs[:3])]))
+    pd.DataFrame({"smiles": listed, "weight": [50 - weight(s) for s in listed]}).to_csv(tmp_path / "table.csv")
+    (tmp_path / "inputs.smi").write_text("\n".join(inputs) + "\n")
+    simulator = ["simulator=table", f"simulator.file={tmp_path}/table.csv", "simulator.outputs=[weight]"]
+    simulator += ["simulator.cost_s=2.0", "campaign.workers=1", f"inputs={tmp_path}/inputs.smi", *NETWORK, *RECIPE]
+    metrics = run_stage(distil, "distil", tmp_path / "alone", *simulator, "train.max_seconds=0")
+    assert (metrics["distil/failed"], metrics["distil/answered"]) == (3.0, 87.0)
+    # The declared cost of an answer counts, which was paid for those that failed too.
+    assert metrics["teacher/core_us_each"] == 2e6
+    assert metrics["distil/answers_core_seconds"] == 2.0 * len(inputs)
+    rejects = pd.read_csv(tmp_path / "alone" / "rejects.csv")
+    assert sorted(rejects.line) == [1, 2, 3]
+    assert rejects.reason.str.startswith("invalid_input").all()
+    student = load_surrogate(tmp_path / "alone" / "surrogate")
+    assert student.taught_by is not None
+    assert student.taught_by.calibrated_on == "answers of the teacher"
+    with RecordStore.open(tmp_path / "alone" / "answers.zarr") as records:
+        made_by = records.attrs["fingerprint"]
+    assert student.labels_fingerprint == student.taught_by.fingerprint == made_by
+    (source,) = read_label_sources(tmp_path / "alone" / "surrogate") or [{}]
+    assert (source["answers_of"], source["fingerprint"]) == ("table:weight", made_by)
+
+    arguments = [f"data.train={lesson}/labels.csv", *PARTS, "alone=false", "train.epochs=30"]
+    metrics = run_stage(distil, "distil", tmp_path / "both", *simulator, *arguments)
+    both = load_surrogate(tmp_path / "both" / "surrogate")
+    assert both.targets == ("weight", "weight_of_teacher")
+    assert set(both.facts.conformal) == {"weight", "weight_of_teacher"}
+    assert both.taught_by is not None
+    assert both.taught_by.calibrated_on == "labels"
+    tested = chains(20, 9)
+    answer = both.predict_table(encode(tested)[0])
+    # Mixed, the two would have taught a constant.
+    rising, falling = (np.corrcoef(answer[n], [weight(s) for s in tested])[0, 1] for n in both.targets)
+    assert rising > 0.5
+    assert falling < -0.5
+    assert metrics["teacher/test/mae"] > 20
 
 
 def batch_of(labels: np.ndarray) -> Any:
@@ -232,11 +288,10 @@ def test_the_spread_of_a_head_is_the_posterior_of_linear_regression() -> None:
     assert 0.5 < variance.mean() <= 1.0
 
 
-def test_equal_time_is_counted_in_steps_without_the_compilation() -> None:
-    # 2 s of compiling, then 1 s for each of 10 epochs of 50 steps; the answers of the teacher took 3 s more.
-    history = [{"seconds": 2.0 + epoch, "step": 50.0 * epoch} for epoch in range(1, 11)]
-    assert epochs_at_equal_time(history, 12.0, 15.0, 5) == 130
-    assert epochs_at_equal_time(history[:1], 3.0, 3.0, 50) == 1
+def test_equal_time_is_that_of_the_first_session_and_costs_break_even(tmp_path: Path) -> None:
+    recipe = at_equal_time(TrainConfig(epochs=3, patience=2), tmp_path / "alone.json", 15.0)
+    assert (recipe.max_core_seconds, recipe.patience) == (15.0, None)
+    assert at_equal_time(TrainConfig(epochs=3), tmp_path / "alone.json", 16.0).max_core_seconds == 15.0
     saved = spent_and_saved({"teacher": 3e-3, "student": 1e-3}, 10.0)
     assert saved["distil/break_even_answers"] == pytest.approx(5000)
     assert "distil/break_even_answers" not in spent_and_saved({"teacher": 1e-3, "student": 1e-3}, 10.0)
