@@ -201,7 +201,8 @@ def _agreement(student: PropertySurrogate, room: MoleculeClassroom, answered: Mo
         head = "agreement" if len(names) == 1 else f"agreement/{name}"
         truth = room.answers[rows, student.targets.index(name)]
         present = np.isfinite(truth)
-        low = high = None
+        low: np.ndarray | None = None
+        high: np.ndarray | None = None
         if name in student.facts.conformal and not np.isfinite(room.labels[name]).any():
             low, high = answer[f"{name}_low"][present], answer[f"{name}_high"][present]
         against = scores(truth[present], answer[name][present], "1", low=low, high=high)

@@ -380,7 +380,7 @@ def test_the_keys_of_a_stage_are_those_that_its_code_knows(stage: str, settings:
     # A group of which nothing need be chosen is there once something is.
     optional = {
         "train": ["simulator@baseline=xtb", "launcher=submitit"],
-        "distil": ["simulator=xtb"],
+        "distil": ["simulator=xtb", "sampling=fourier"],
         "simulate": ["sampling=fourier", "launcher=submitit"],
         "prepare": ["launcher=submitit"],
         "screen": ["launcher=submitit"],
