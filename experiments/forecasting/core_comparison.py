@@ -148,7 +148,7 @@ def compare_with_core(
 
     scores = forecaster.scores
     ours = Contender(
-        ARCHITECTURES.name_of(forecaster.facts.config.network),
+        "mixture" if forecaster.others else ARCHITECTURES.name_of(forecaster.facts.config.network),
         "surrogate",
         lambda x, _: channels_first(
             forecaster.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)), steps)

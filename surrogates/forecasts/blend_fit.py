@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,6 +38,8 @@ LEAST = 2 * BLOCKS
 STATES, STATE_BYTES, CLIMATOLOGY_BYTES = 4000, 1 << 30, 64 << 20
 #: Most bytes of the sums from which the weights are fitted.
 SUM_BYTES = 1 << 30
+#: Most sweeps over the weights of a point, and the largest change of a weight that ends them.
+SWEEPS, NEAR = 50, 1e-4
 #: Weight of the network at the first lead below which it adds little to the simpler forecasts.
 LITTLE = 0.25
 LOG = logging.getLogger(__name__)
@@ -87,7 +90,14 @@ class _Sums:
         return self.gram[blocks].sum(0), self.moment[blocks].sum(0), self.square[blocks].sum(0)
 
 
-def fit_blend(forecaster: ForecastSurrogate, store: WindowStore, train: Part, valid: Part) -> LeadBlend | str:
+def fit_blend(
+    forecaster: ForecastSurrogate,
+    store: WindowStore,
+    train: Part,
+    valid: Part,
+    others: Mapping[str, ForecastSurrogate] | None = None,
+    name: str = NETWORK,
+) -> LeadBlend | str:
     """The blend for a forecaster without one, or the reason why there is none.
 
     Args:
@@ -95,13 +105,16 @@ def fit_blend(forecaster: ForecastSurrogate, store: WindowStore, train: Part, va
         store: the states.
         train: [start, stop) of the states that the other members are fitted to.
         valid: [start, stop) of the states that the weights are fitted to, and that choose the linear model's size.
+        others: the other forecasters of a mixture, by name.
+        name: name of the first one in it.
     """
+    others = others or {}
+    every = (forecaster, *others.values())
+    reach = max(one.history for one in every)
     steps, past, layout = forecaster.facts.config.steps, forecaster.facts.config.history, store.layout
-    starts = store.starts(forecaster.history + steps, valid)
+    starts = store.starts(reach + steps, valid)
     if len(starts) < LEAST:
-        return (
-            f"the validation part has {len(starts)} windows of {forecaster.history + steps} states, of {LEAST} needed"
-        )
+        return f"the validation part has {len(starts)} windows of {reach + steps} states, of {LEAST} needed"
     if not len(store.starts(past + steps, train)):
         return f"the training part has no {past + steps} states that follow one another"
     climatology = store.climatology(train)
@@ -113,14 +126,18 @@ def fit_blend(forecaster: ForecastSurrogate, store: WindowStore, train: Part, va
     if train[1] - train[0] <= STATES and size <= STATE_BYTES:
         linear = LinearAutoregression.fit(store, train, valid, climatology, steps, past)
     shape = (*layout.grid.shape, len(layout.channels))
-    members = 2 if linear is None else 3
+    members = len(every) + (1 if linear is None else 2)
     if 8 * BLOCKS * steps * int(np.prod(shape)) * members**2 > SUM_BYTES:
         return f"the sums for its weights would take more than {SUM_BYTES >> 20} MiB"
     one = np.ones((steps, shape[-1]))
-    blend = LeadBlend(layout, climatology, damped, linear, np.zeros((steps, members, *shape)), one)
+    blend = LeadBlend(
+        layout, climatology, damped, linear, np.zeros((steps, members, *shape)), one, 0, (name, *others),
+        tuple(other.fingerprint for other in others.values()),
+    )  # fmt: skip
     starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(MOST, len(starts))).round().astype(int))]
-    sums, variance = _sums(forecaster, blend, store, starts)
-    weights, error = _chosen(sums, first_weights(damped.shares, forecaster.facts.config.loss.unroll, members))
+    sums, variance = _sums(forecaster, tuple(others.values()), blend, store, starts)
+    unrolls = [one.facts.config.loss.unroll for one in every]
+    weights, error = _chosen(sums, first_weights(damped.shares, unrolls, linear is not None))
     blend = replace(blend, weights=np.moveaxis(weights, -1, 1), forecasts=len(starts))
     if variance is None:
         return blend
@@ -130,10 +147,14 @@ def fit_blend(forecaster: ForecastSurrogate, store: WindowStore, train: Part, va
 
 
 def _sums(
-    forecaster: ForecastSurrogate, blend: LeadBlend, store: WindowStore, starts: np.ndarray
+    forecaster: ForecastSurrogate,
+    others: Sequence[ForecastSurrogate],
+    blend: LeadBlend,
+    store: WindowStore,
+    starts: np.ndarray,
 ) -> tuple[_Sums, Float[np.ndarray, "lead channel"] | None]:
     """Sums over forecasts from some starts, and of an ensemble the mean variance of its members."""
-    steps, history = blend.steps, forecaster.history
+    steps, history = blend.steps, max(one.history for one in (forecaster, *others))
     noisy = forecaster.facts.config.noise_dims > 0
     shape, members = blend.weights.shape[2:], blend.weights.shape[1]
     gram = np.zeros((BLOCKS, steps, *shape, members, members))
@@ -145,10 +166,19 @@ def _sums(
         full = np.resize(rows, min(AT_A_TIME, len(starts)))
         states, times = store.read(full, history + steps), store.times[full + history - 1]
         several = {"members": MEMBERS, "seed": at} if noisy else {}
-        raw = forecaster.forecast_arrays(states[:, :history], times, steps, **several)[: len(rows)]
+        past = states[:, history - forecaster.history : history]
+        raw = forecaster.forecast_arrays(past, times, steps, **several)[: len(rows)]
+        beside = [
+            np.concatenate(
+                [part[: len(rows), 0] for part in one.chunks(states[:, history - one.history : history], times, steps,
+                                                             blended=False)],
+                axis=1,
+            )
+            for one in others
+        ]  # fmt: skip
         if noisy:
             variance += raw.astype(np.float64).var(axis=1, ddof=1).mean(axis=(2, 3)).sum(axis=0)
-        said, usual = blend.anomalies(states[: len(rows), :history], times[: len(rows)], raw.mean(axis=1))
+        said, usual = blend.anomalies(states[: len(rows), :history], times[: len(rows)], raw.mean(axis=1), 0, beside)
         came = states[: len(rows), history:] - usual
         for b in range(BLOCKS):
             part = block[at : at + len(rows)] == b
@@ -161,28 +191,34 @@ def _sums(
 
 
 def first_weights(
-    shares: Float[np.ndarray, "lead channel"], unroll: int, members: int
+    shares: Float[np.ndarray, "lead channel"], unrolls: Sequence[int], linear: bool
 ) -> Float[np.ndarray, "lead channel member"]:
     """The weights to which the ridge draws, and which hold where the validation part says nothing.
 
-    Network and linear autoregression have equal weights up to the lead on which the network was trained. Beyond it the
-    network's weight falls as the memory of anomalies does, because its errors there were not part of its loss, while
-    each lead of the autoregression was fitted by itself. Without an autoregression the network has all the weight.
+    Each network and the linear autoregression have equal weights up to the lead on which the network was trained.
+    Beyond it the network's weight falls as the memory of anomalies does, because its errors there were not part of its
+    loss, while each lead of the autoregression was fitted by itself. Without an autoregression the networks have all
+    the weight, in equal parts.
 
     Args:
         shares: share of an anomaly that is left at each lead.
-        unroll: lead, in steps, up to which the network was trained.
-        members: number of members: network, damped persistence, and perhaps linear autoregression.
+        unrolls: lead, in steps, up to which each network was trained.
+        linear: whether there is a linear autoregression.
+
+    Returns:
+        Weights of the networks, of damped persistence, and of the linear autoregression if there is one.
     """
-    weights = np.zeros((*shares.shape, members))
-    if members == 2:
-        weights[..., 0] = 1.0
+    count = len(unrolls)
+    weights = np.zeros((*shares.shape, count + 1 + linear))
+    if not linear:
+        weights[..., :count] = 1 / count
         return weights
-    last = shares[min(unroll, len(shares)) - 1]
-    memory = np.divide(shares, last, out=np.zeros(shares.shape), where=last > 0)
-    memory[:unroll] = 1.0
-    weights[..., 0] = 0.5 * np.minimum.accumulate(np.clip(memory, 0.0, 1.0), axis=0)
-    weights[..., 2] = 1 - weights[..., 0]
+    for k, unroll in enumerate(unrolls):
+        last = shares[min(unroll, len(shares)) - 1]
+        memory = np.divide(shares, last, out=np.zeros(shares.shape), where=last > 0)
+        memory[:unroll] = 1.0
+        weights[..., k] = np.minimum.accumulate(np.clip(memory, 0.0, 1.0), axis=0) / (count + 1)
+    weights[..., -1] = 1 - weights[..., :count].sum(axis=-1)
     return weights
 
 
@@ -192,20 +228,18 @@ def _chosen(
     """The weights with the ridges of the least error in cross-validation, and that sum of squares."""
     every = np.arange(BLOCKS)
     total = sums.square.sum(axis=(0, 2, 3))
-    best: tuple[float, float, float | None, np.ndarray] | None = None
-    for ridge in RIDGES:
-        for point_ridge in POINT_RIDGES:
-            error = np.zeros_like(total)
-            for b in every:
-                weights = _weights(*sums.of(every[every != b])[:2], ridge, point_ridge, first)
-                gram, moment, square = sums.of(every[every == b])
-                quadratic = np.einsum("kxycm,kxycml,kxycl->kc", weights, gram, weights)
-                error += square.sum(axis=(1, 2)) - 2 * np.einsum("kxycm,kxycm->kc", weights, moment) + quadratic
-            mean = float((error / np.maximum(total, 1e-300)).mean())
-            if best is None or mean < best[0]:
-                best = mean, ridge, point_ridge, error
-    assert best is not None
-    return _weights(*sums.of(every)[:2], best[1], best[2], first), best[3]
+    pairs = [(ridge, point_ridge) for ridge in RIDGES for point_ridge in POINT_RIDGES]
+    errors = dict.fromkeys(pairs, np.zeros_like(total))
+    for b in every:
+        gram, moment, _ = sums.of(every[every != b])
+        against, with_truth, square = sums.of(every[every == b])
+        for pair in pairs:
+            weights = _weights(gram, moment, *pair, first)
+            quadratic = np.einsum("kxycm,kxycm->kc", weights, (against @ weights[..., None])[..., 0])
+            crossed = np.einsum("kxycm,kxycm->kc", weights, with_truth)
+            errors[pair] = errors[pair] + square.sum(axis=(1, 2)) - 2 * crossed + quadratic
+    best = min(pairs, key=lambda pair: float((errors[pair] / np.maximum(total, 1e-300)).mean()))
+    return _weights(*sums.of(every)[:2], *best, first), errors[best]
 
 
 def _weights(
@@ -230,9 +264,35 @@ def _weights(
         return wide.copy()
     unit = np.maximum(np.trace(gram, axis1=-2, axis2=-1) / members, 1e-300)[..., None]
     matrix = gram / unit[..., None] + point_ridge * np.eye(members)
-    free = np.linalg.solve(matrix, (moment / unit + point_ridge * wide)[..., None])[..., 0]
-    free = np.maximum(free, 0.0)
+    free = not_negative(matrix, moment / unit + point_ridge * wide, wide)
     return np.asarray(free / np.maximum(free.sum(axis=-1, keepdims=True), 1.0))
+
+
+def not_negative(
+    matrix: Float[np.ndarray, "*point member member"],
+    vector: Float[np.ndarray, "*point member"],
+    start: Float[np.ndarray, "*point member"],
+) -> Float[np.ndarray, "*point member"]:
+    """The minimum of w'Mw - 2v'w over weights that are not negative, at each point, for positive definite M.
+
+    One weight after the other is set to its best value (sequential coordinate-wise descent: Franc, Hlavac and Navara
+    2005, doi:10.1007/11556121_50), at all points at once. To set the negative ones of the unbounded minimum to zero
+    instead would keep the weights of its other members, which are wrong where forecasts resemble each other.
+
+    Args:
+        matrix: M.
+        vector: v.
+        start: weights to begin with.
+    """
+    weights = np.array(start, np.float64)
+    for _ in range(SWEEPS):
+        before = weights.copy()
+        for k in range(weights.shape[-1]):
+            others = (matrix[..., k, :] * weights).sum(axis=-1) - matrix[..., k, k] * weights[..., k]
+            weights[..., k] = np.maximum((vector[..., k] - others) / matrix[..., k, k], 0.0)
+        if np.abs(weights - before).max(initial=0.0) < NEAR:
+            break
+    return weights
 
 
 def _bounded(matrix: Float[np.ndarray, "member member"], vector: Float[np.ndarray, " member"]) -> np.ndarray:

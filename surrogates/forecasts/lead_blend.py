@@ -4,18 +4,22 @@ At each lead, point and channel the anomaly of a blend is a sum of the anomalies
 not negative and add up to 1 at most; climatology has the rest (stacking with weights that are
 not negative: Breiman 1996, doi:10.1007/BF00117832). `blend_fit` fits the weights to forecasts of a
 part of the states that training has not seen. An ensemble is moved to the blend of its mean, and the distances of its
-members from the mean are multiplied by a factor of each lead and channel.
+members from the mean are multiplied by a factor of each lead and channel. A mixture has the forecasts of other trained
+forecasters among its members too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
+from data.plain import OMIT_DEFAULT
 from data.sphere.statistics import Climatology, hour_of_day
 from data.sphere.weather_layout import WeatherLayout
 from surrogates.forecasts.autoregression import LinearAutoregression
@@ -24,6 +28,9 @@ from surrogates.forecasts.references import DampedPersistence, Patterns, leads
 
 #: Members of a blend in the order of their weights; the last one may be absent, and climatology has what is left.
 NETWORK, DAMPED, LINEAR = "network", "damped_persistence", "linear_autoregression"
+CLIMATOLOGY = "climatology"
+#: Names that a forecaster in a mixture may have; it is saved in a folder of its name.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class LeadBlendFacts:
         hours, days: hours of the day and number of days of the year that the climatology tells apart.
         past, patterns: number of past states and of patterns of the linear autoregression; 0 without one.
         forecasts: number of forecasts to which the weights were fitted.
+        others: fingerprints of the other forecasters of a mixture, whose names follow the first of `members`.
     """
 
     members: tuple[str, ...]
@@ -47,9 +55,12 @@ class LeadBlendFacts:
     past: int
     patterns: int
     forecasts: int
+    others: tuple[str, ...] = field(default=(), metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
-        if self.members not in ((NETWORK, DAMPED), (NETWORK, DAMPED, LINEAR)):
+        refuse_names(self.forecasters)
+        simple = self.members[len(self.forecasters) :]
+        if simple not in ((DAMPED,), (DAMPED, LINEAR)) or (not self.others and self.forecasters != (NETWORK,)):
             raise ValueError(f"members must be {NETWORK}, {DAMPED} and perhaps {LINEAR}, got {self.members}")
         if (LINEAR in self.members) != (self.past > 0 and self.patterns > 0):
             raise ValueError("past and patterns must be above 0 with a linear autoregression, and 0 without one")
@@ -61,6 +72,24 @@ class LeadBlendFacts:
             or min(self.past, self.patterns, self.forecasts) < 0
         ):
             raise ValueError("steps must lie within 1 and 10,000, days within 1 and 366, and counts be 0 or more")
+
+    @property
+    def forecasters(self) -> tuple[str, ...]:
+        """Names of the trained forecasters among the members."""
+        return self.members[: 1 + len(self.others)]
+
+
+def refuse_names(names: Sequence[str]) -> None:
+    """Refuse names of forecasters that are no names of folders, are repeated, or those of the simpler forecasts.
+
+    Raises:
+        ValueError: names one of them.
+    """
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"the name of a forecaster must be letters, digits, '_', '.' and '-', got {name!r}")
+        if names.count(name) > 1 or name in (DAMPED, LINEAR, CLIMATOLOGY):
+            raise ValueError(f"two members are called {name}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +104,8 @@ class LeadBlend:
         weights: weight of each member.
         spread: factor of the distances of members of an ensemble from their mean; 1 for a single forecast.
         forecasts: number of forecasts to which the weights were fitted.
+        forecasters: names of the trained forecasters, that of the network first.
+        others: fingerprints of those after the first.
     """
 
     layout: WeatherLayout
@@ -84,6 +115,8 @@ class LeadBlend:
     weights: Float[np.ndarray, "lead member latitude longitude channel"]
     spread: Float[np.ndarray, "lead channel"]
     forecasts: int = 0
+    forecasters: tuple[str, ...] = (NETWORK,)
+    others: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -95,10 +128,10 @@ class LeadBlend:
         """What is saved of it beside its arrays."""
         usual = self.climatology
         past, patterns = (0, 0) if self.linear is None else (self.linear.history, self.linear.maps.shape[2])
-        members = (NETWORK, DAMPED) if self.linear is None else (NETWORK, DAMPED, LINEAR)
+        simple = (DAMPED,) if self.linear is None else (DAMPED, LINEAR)
         return LeadBlendFacts(
-            members, self.steps, usual.kind, tuple(int(h) for h in usual.hours), usual.values.shape[1], past, patterns,
-            self.forecasts,
+            (*self.forecasters, *simple), self.steps, usual.kind, tuple(int(h) for h in usual.hours),
+            usual.values.shape[1], past, patterns, self.forecasts, self.others,
         )  # fmt: skip
 
     def anomalies(
@@ -107,6 +140,7 @@ class LeadBlend:
         times: np.ndarray,
         network: Float[np.ndarray, "batch lead latitude longitude channel"],
         before: int = 0,
+        others: Sequence[Float[np.ndarray, "batch lead latitude longitude channel"]] = (),
     ) -> tuple[
         Float[np.ndarray, "batch lead member latitude longitude channel"],
         Float[np.ndarray, "batch lead latitude longitude channel"],
@@ -115,7 +149,7 @@ class LeadBlend:
         steps = before + network.shape[1]
         valid = leads(times, self.layout, steps)[:, before:]
         usual = self.climatology.at(valid.ravel()).reshape(network.shape)
-        said = [network, self.damped.forecast_arrays(history[:, -1:], times, steps)[:, 0, before:]]
+        said = [network, *others, self.damped.forecast_arrays(history[:, -1:], times, steps)[:, 0, before:]]
         if self.linear is not None:
             said.append(self.linear.forecast_arrays(history[:, -self.linear.history :], times, steps)[:, 0, before:])
         return np.stack([forecast - usual for forecast in said], axis=2), usual
@@ -126,6 +160,7 @@ class LeadBlend:
         times: np.ndarray,
         network: Float[np.ndarray, "batch number lead latitude longitude channel"],
         before: int = 0,
+        others: Sequence[Float[np.ndarray, "batch lead latitude longitude channel"]] = (),
     ) -> Float[np.ndarray, "batch number lead latitude longitude channel"]:
         """The blend at the leads for which it was fitted; the forecasts of the network at later ones are kept.
 
@@ -136,6 +171,7 @@ class LeadBlend:
             times: datetime64 of the present states.
             network: forecasts of the members of an ensemble, or of one.
             before: number of leads before the first one of `network`.
+            others: forecasts of the other forecasters of a mixture at the leads of `network`.
         """
         count = min(network.shape[2], self.steps - before)
         if not self._has_hours(times, before + count):
@@ -143,7 +179,7 @@ class LeadBlend:
         which = slice(before, before + count)
         raw = network[:, :, :count]
         mean = raw.mean(axis=1)
-        anomalies, usual = self.anomalies(history, times, mean, before)
+        anomalies, usual = self.anomalies(history, times, mean, before, [one[:, :count] for one in others])
         blend = usual + (anomalies * self.weights[which].astype(np.float32)).sum(axis=2)
         apart = self.spread[which, None, None].astype(np.float32) * (raw - mean[:, None])
         return np.concatenate([(blend[:, None] + apart).astype(network.dtype), network[:, :, count:]], axis=2)
@@ -161,7 +197,7 @@ class LeadBlend:
         """Weight of each member, the mean over points and channels; that of climatology is what is left."""
         mean = self.weights.mean(axis=(2, 3, 4))
         named = dict(zip(self.facts.members, mean.T, strict=True))
-        return {**named, "climatology": 1 - mean.sum(axis=1)}
+        return {**named, CLIMATOLOGY: 1 - mean.sum(axis=1)}
 
 
 class LeadBlendModule(nnx.Module):
@@ -214,4 +250,6 @@ class LeadBlendModule(nnx.Module):
             linear = LinearAutoregression(layout, patterns, maps, beyond, facts.past)
         damped = DampedPersistence(layout, usual, np.asarray(self.shares[...]))
         weights, spread = np.asarray(self.weights[...]), np.asarray(self.spread[...])
-        return LeadBlend(layout, usual, damped, linear, weights, spread, facts.forecasts)
+        return LeadBlend(
+            layout, usual, damped, linear, weights, spread, facts.forecasts, facts.forecasters, facts.others
+        )

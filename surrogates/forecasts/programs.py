@@ -30,10 +30,15 @@ def programs(surrogate: ForecastSurrogate, sizes: Sequence[int], batch: Any) -> 
         batch: forecasts of a batch.
 
     Raises:
-        InputError: sizes are named.
+        InputError: sizes are named, or the forecaster is a mixture.
     """
     if sizes:
         raise InputError("the grid is that of training", where="sizes", remedy="Leave it out")
+    if surrogate.others:
+        raise InputError(
+            "a mixture of forecasters is no single program", where="surrogate",
+            remedy="Export each of its forecasters, in members of its directory or where it was trained",
+        )  # fmt: skip
     layout, model = surrogate.facts.layout, surrogate.model
     amounts = jnp.array([is_amount(c.variable) for c in layout.channels])
 

@@ -21,6 +21,8 @@ from surrogates.forecasts.facts import ForecastFacts
 #: all.
 NEAR, FAR = 0.25, 1.0
 KNOWN_DIMS = (TIME, LEVEL, LATITUDE, LONGITUDE)
+#: Time of the present state where a layout has no calendar.
+NOMINAL = np.datetime64("2001-01-01", "ns")
 
 
 def whole_number(value: Any, name: str) -> int:
@@ -208,3 +210,45 @@ def times_learned(times: np.ndarray) -> tuple[tuple[float, ...], tuple[int, ...]
     hours = np.unique(stamps.astype(np.int64) % 86_400) / 3600
     months = np.unique(stamps.astype("datetime64[M]").astype(np.int64) % 12 + 1)
     return tuple(float(h) for h in hours), tuple(int(m) for m in months)
+
+
+def past_states(
+    state: xr.Dataset, layout: WeatherLayout, history: int
+) -> tuple[Float[np.ndarray, "history latitude longitude channel"], np.datetime64]:
+    """The states that a forecast begins with, in the units of the variables, and the time of the last one.
+
+    Args:
+        state: the state with the names of WeatherBench 2; along `time` where a history is needed.
+        layout: layout of the states.
+        history: number of states that are needed, the present one included.
+
+    Raises:
+        InputError: the time or a state is missing, states are not consecutive, or a value is not finite.
+    """
+    state = labelled_state(state, layout)
+    if TIME not in state.dims:
+        stamp = state[TIME].values if TIME in state.coords else NOMINAL
+        if layout.calendar and TIME not in state.coords:
+            raise InputError("the state has no time", remedy="Give it a coordinate `time`")
+        state = state.drop_vars(TIME, errors="ignore").expand_dims({TIME: [stamp]})
+    if state.sizes[TIME] < history:
+        raise InputError(
+            f"the state has {state.sizes[TIME]} of the {history} times that are needed",
+            remedy="Give the past states along `time`",
+        )
+    state = state.isel({TIME: slice(state.sizes[TIME] - history, None)})
+    times = state[TIME].values
+    if not np.issubdtype(times.dtype, np.datetime64) or np.isnat(times).any():
+        raise InputError(
+            "a time of the state is missing or no date", where="state",
+            remedy="Give numpy's datetime64 as the coordinate `time`",
+        )  # fmt: skip
+    times = times.astype("datetime64[s]")
+    step = np.timedelta64(round(layout.step_hours * 3600), "s")
+    if (np.diff(times) != step).any():
+        raise InputError(f"the past states are not {layout.step_hours:g} h apart", remedy="Give consecutive ones")
+    past = layout.stack(state, "the state")
+    if not np.isfinite(past).all():
+        channel = layout.channels[int(np.argwhere(~np.isfinite(past))[0][-1])]
+        raise InputError(f"{channel.label} holds values that are not finite", remedy="Fill or leave out what lacks")
+    return past, times[-1]

@@ -10,10 +10,11 @@ print(model.forecast(state, steps=40))  # dims prediction_timedelta, level, lati
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,17 +29,23 @@ from data.sphere.weather_layout import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, i
 from simulators.precision import jit_float32
 from surrogates.forecasts.facts import ForecastFacts
 from surrogates.forecasts.lead_blend import LeadBlend, LeadBlendModule
+from surrogates.forecasts.mixed_forecasters import (
+    chunks_of_others,
+    folders,
+    load_others,
+    refuse_beyond_mixture,
+    refuse_strangers,
+)
 from surrogates.forecasts.model import ForecastModel, rollout
-from surrogates.forecasts.request_checks import labelled_state, refuse_beyond, refuse_other_times, whole_number
+from surrogates.forecasts.request_checks import past_states, refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.sun import clock
 from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
+from surrogates.saved import Saves
 from surrogates.trained import TrainedSurrogate
 
 #: Largest number of values in a chunk of a forecast, and of its steps.
 CHUNK_SIZE, CHUNK_STEPS = 64_000_000, 16
 MEMBER = "number"
-#: Time of the present state where a layout has no calendar.
-NOMINAL = np.datetime64("2001-01-01", "ns")
 
 
 class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
@@ -47,13 +54,20 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
     Args:
         model: the networks with their weights.
         facts: settings, layout, scales, bands and scores.
+        others: of a mixture, the other trained forecasters, in the order of the facts.
+
+    Raises:
+        InputError: a forecaster is another one than the facts name.
     """
 
     KIND = "forecasts"
     FACTS = ForecastFacts
 
-    def __init__(self, model: ForecastModel, facts: ForecastFacts) -> None:
+    def __init__(self, model: ForecastModel, facts: ForecastFacts, others: Sequence[ForecastSurrogate] = ()) -> None:
         super().__init__(model, facts)
+        self.others = tuple(others)
+        if self.others:
+            refuse_strangers(facts.blend, self.others)
         self._compiled: dict[int, Any] = {}
 
     @property
@@ -64,7 +78,7 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
     @property
     def history(self) -> int:
         """Number of states that a forecast begins with, the present one included."""
-        return self.model.frames
+        return max([self.model.frames, *(other.history for other in self.others)])
 
     @cached_property
     def blend(self) -> LeadBlend | None:
@@ -72,13 +86,17 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
         facts, module = self.facts.blend, self.model.blend
         return None if facts is None or module is None else module.blend(facts, self.layout)
 
-    def with_blend(self, blend: LeadBlend) -> ForecastSurrogate:
-        """The same networks with their forecasts blended."""
+    def with_blend(self, blend: LeadBlend, others: Sequence[ForecastSurrogate] = ()) -> ForecastSurrogate:
+        """The same networks with their forecasts blended, with those of other forecasters too in a mixture."""
         facts = replace(self.facts, blend=blend.facts)
         graph, state = nnx.split(self.model)
         model = nnx.merge(graph, state)
         model.blend = nnx.data(LeadBlendModule.of(blend))
-        return type(self)(model, facts)
+        return type(self)(model, facts, others)
+
+    def with_facts(self, **changes: Any) -> Self:
+        """See `TrainedSurrogate.with_facts`."""
+        return type(self)(self.model, replace(self.facts, **changes), self.others)
 
     # xarray in, xarray out
 
@@ -110,7 +128,7 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
         steps = self.facts.config.steps if steps is None else whole_number(steps, "steps")
         members = whole_number(members, "members")
         self.refuse_members(members)
-        past, present = self._past(state)
+        past, present = past_states(state, layout, self.history)
         times = np.array([present], "datetime64[s]")
         unlike = refuse_beyond(past, self.facts) + refuse_other_times(times, steps, self.facts)
         for text in unlike:
@@ -140,36 +158,6 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
                 f"{members} members of a forecaster without noise would all be the same", where="members",
                 remedy="Ask for 1, or train with surrogate.noise_dims above 0",
             )  # fmt: skip
-
-    def _past(self, state: xr.Dataset) -> tuple[Float[np.ndarray, "history latitude longitude channel"], np.datetime64]:
-        layout, history = self.facts.layout, self.history
-        state = labelled_state(state, layout)
-        if TIME not in state.dims:
-            stamp = state[TIME].values if TIME in state.coords else NOMINAL
-            if layout.calendar and TIME not in state.coords:
-                raise InputError("the state has no time", remedy="Give it a coordinate `time`")
-            state = state.drop_vars(TIME, errors="ignore").expand_dims({TIME: [stamp]})
-        if state.sizes[TIME] < history:
-            raise InputError(
-                f"the state has {state.sizes[TIME]} of the {history} times that are needed",
-                remedy="Give the past states along `time`",
-            )
-        state = state.isel({TIME: slice(state.sizes[TIME] - history, None)})
-        times = state[TIME].values
-        if not np.issubdtype(times.dtype, np.datetime64) or np.isnat(times).any():
-            raise InputError(
-                "a time of the state is missing or no date", where="state",
-                remedy="Give numpy's datetime64 as the coordinate `time`",
-            )  # fmt: skip
-        times = times.astype("datetime64[s]")
-        step = np.timedelta64(round(layout.step_hours * 3600), "s")
-        if (np.diff(times) != step).any():
-            raise InputError(f"the past states are not {layout.step_hours:g} h apart", remedy="Give consecutive ones")
-        past = layout.stack(state, "the state")
-        if not np.isfinite(past).all():
-            channel = layout.channels[int(np.argwhere(~np.isfinite(past))[0][-1])]
-            raise InputError(f"{channel.label} holds values that are not finite", remedy="Fill or leave out what lacks")
-        return past, times[-1]
 
     # Arrays
 
@@ -213,11 +201,15 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
         Without `blended` they are those of the networks alone, as long runs need them.
 
         Raises:
-            InputError: there are several members, and the forecaster has no noise.
+            InputError: there are several members, and the forecaster has no noise; or a mixture has no weights for what
+                is asked.
         """
         self.refuse_members(members)
         batch = len(history)
         blend, first = self.blend if blended else None, (history, times)
+        if self.others and self.facts.blend is not None:
+            refuse_beyond_mixture(self.facts.blend, steps, blended)
+        history = history[:, -self.model.frames :]
         if members > 1:
             history, times = np.repeat(history, members, axis=0), np.repeat(times, members)
         days, seconds = clock(times)
@@ -226,13 +218,14 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
         past = jnp.broadcast_to(jnp.asarray(history, jnp.float32), (self.model.members, *history.shape))
         carry = (jnp.copy(past), jnp.asarray(days), jnp.asarray(seconds))
         key = jax.random.key(seed)
+        beside = chunks_of_others(self.others, *first, steps, size)
         for number, start in enumerate(range(0, steps, size)):
             # The last chunk runs as many steps as the others, so that no further program is compiled.
             carry, states = self._run(size)(self._state, carry, jax.random.fold_in(key, number))
             leads = np.asarray(states)[: steps - start]
             said = np.moveaxis(leads.reshape(len(leads), batch, members, *leads.shape[2:]), 0, 2)
             if blend is not None and start < blend.steps:
-                said = blend.apply(*first, said, start)
+                said = blend.apply(*first, said, start, next(beside))
             yield self._not_negative(said)
 
     def _not_negative(self, states: Float[np.ndarray, "*lead channel"]) -> Float[np.ndarray, "*lead channel"]:
@@ -255,6 +248,13 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
     def stands_on(self) -> Mapping[str, str]:
         """See `TrainedSurrogate.stands_on`."""
         return {} if self.facts.first is None else {"on": self.facts.first.name}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """See `TrainedSurrogate.provenance`; that of a mixture has the fingerprints of its other forecasters."""
+        blend = self.facts.blend
+        others = {} if blend is None else dict(zip(blend.forecasters[1:], blend.others, strict=True))
+        return super().provenance | ({"members": others} if others else {})
 
     @cached_property
     def spec(self) -> Spec:
@@ -347,6 +347,29 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
         past = np.asarray(batch.frames)[:, : self.history]
         states = self.forecast_arrays(past, times, self.facts.config.steps)[:, 0]
         return self._by_name(states, ("row", LEAD))
+
+    # Storage
+
+    def nested(self) -> Mapping[str, Saves]:
+        """The other forecasters of a mixture, by their folder in its directory."""
+        return {**super().nested(), **folders(self.facts.blend, self.others)}
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """See `TrainedSurrogate.load`; a mixture is read with its other forecasters."""
+        alone = super().load(directory)
+        others = load_others(Path(directory), alone.facts.blend)
+        return cls(alone.model, alone.facts, others) if others else alone
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `TrainedSurrogate.__reduce__`."""
+        return _rebuilt, (super().__reduce__(), self.others)
+
+
+def _rebuilt(alone: tuple[Any, ...], others: Sequence[ForecastSurrogate]) -> ForecastSurrogate:
+    make, arguments = alone
+    first: ForecastSurrogate = make(*arguments)
+    return type(first)(first.model, first.facts, others)
 
 
 def _steps(graph: Any, steps: int, state: Any, carry: tuple[Array, Array, Array], key: Array) -> tuple[Any, Array]:

@@ -23,6 +23,18 @@ from surrogates.forecasts.blend_fit import blended, weight_metrics
 from surrogates.forecasts.calibration import calibrate_intervals
 from surrogates.forecasts.facts import ForecastConfig, ForecastSettings
 from surrogates.forecasts.fit import fit_forecast_surrogate
+from surrogates.forecasts.forecast_mixture import (
+    Member,
+    MixtureSettings,
+    costs_before,
+    is_mixture,
+    load_members,
+    mixed,
+    mixture_config,
+    mixture_metrics,
+    read_settings,
+    refuse_learned,
+)
 from surrogates.forecasts.linear_step import NAMES
 from surrogates.forecasts.networks.architectures import ARCHITECTURES
 from surrogates.forecasts.references import ClimatologyForecast, DampedPersistence, Forecasts, Persistence
@@ -116,6 +128,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         training: training recipe.
         init: forecaster to continue from, if any; the new one stands on what it stands on.
         on: the linear step on which a new one is to stand, one of `FITTED_RUNGS`; None for none.
+        members: of a mixture, the trained forecasters; empty where networks are trained.
     """
 
     data: ForecastData
@@ -123,6 +136,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
     training: TrainConfig
     init: ForecastSurrogate | None = None
     on: str | None = None
+    members: tuple[Member, ...] = ()
 
     KIND = "forecasts"
     DATA = ForecastData
@@ -133,16 +147,21 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
     def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
         data = build(ForecastData, settings["data"], where="data")
-        config = cls.model_settings(settings["model"])
+        asked = cls.model_settings(settings["model"])
         training = build(TrainConfig, settings["train"], where="train")
+        if isinstance(asked, MixtureSettings):
+            members = load_members(asked)
+            return cls(data, mixture_config(members, asked), training, members=members)
         tuned = settings["tune"]["surrogate"]
         init = None if tuned is None else ForecastSurrogate.load(surrogate_directory(tuned, "tune.surrogate"))
         name = on.name if isinstance(on, FittedRung) and init is None else None
-        return cls(data, config, training, init, name)
+        return cls(data, asked, training, init, name)
 
     @staticmethod
-    def model_settings(node: Mapping[str, Any]) -> ForecastConfig:
+    def model_settings(node: Mapping[str, Any]) -> ForecastConfig | MixtureSettings:
         """The settings of the surrogate; see `Task.model_settings`."""
+        if is_mixture(node):
+            return read_settings(node)
         return settings_of_surrogate(ForecastSettings, ForecastConfig, node, ARCHITECTURES)
 
     @classmethod
@@ -153,6 +172,16 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         if settings["tune"]["surrogate"] is not None:
             others["on"] = "a forecaster that is fine-tuned stands on what it stood on before"
         every = super().unused_in_training(settings)
+        if is_mixture(settings["model"]):
+            why = "a mixture of forecasters trains no network"
+            keys = (
+                "train",
+                "tune",
+                "on",
+                "data.also",
+                *(f"model.{key}" for key in ForecastConfig.__dataclass_fields__),
+            )
+            return {**every, **{key: why for key in keys if key != "model.steps"}}
         return {**{key: why for key, why in every.items() if key != "tune"}, **others}
 
     def read(self, rejects: RejectLog | None, readings: list[Reading]) -> TrainingWindows:
@@ -177,10 +206,15 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
             "parts": content_hash(self.rows(parts)),
             "network": content_hash(to_plain(self.config) if self.on is None else [to_plain(self.config), self.on]),
             "first weights": "" if self.init is None else self.init.fingerprint,
+            **({"forecasters": content_hash([m.forecaster.fingerprint for m in self.members])} if self.members else {}),
         }
 
     def fit(self, parts: ForecastParts, run_dir: Path, *, progress: bool = True) -> tuple[ForecastSurrogate, FitResult]:
-        """Train a forecaster; see `surrogates.forecasts.fit`."""
+        """Train a forecaster, or fit the weights of a mixture; see `surrogates.forecasts.fit` and `mixture`."""
+        valid = parts.span("valid")
+        if self.members:
+            refuse_learned(self.members, parts.read.store, parts.spans)
+            return mixed(self.members, parts.read.store, parts.spans["train"], valid, self.config)
         forecaster, result = fit_forecast_surrogate(
             parts.read.store,
             parts.spans["train"],
@@ -193,7 +227,6 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
             on=self.on,
             progress=progress,
         )
-        valid = parts.span("valid")
         if not self.config.blend or valid is None:
             return forecaster, result
         return blended(forecaster, result, parts.read.store, parts.spans["train"], valid)
@@ -204,7 +237,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         return surrogate if span is None else calibrate_intervals(surrogate, parts.read.store, span)
 
     def costs(self, parts: ForecastParts, result: FitResult) -> dict[str, float]:
-        """The number of training states, and the costs with those of the forecaster to continue from."""
+        """The number of training states, and the costs with those of the forecasters that were trained before."""
         stores = (parts.read.store, *parts.read.also)
         start, stop = parts.spans["train"]
         metrics = {"train/states": float(stop - start + sum(map(len, parts.read.also)))}
@@ -212,6 +245,8 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
             before = self.init.scores
             metrics["train/seconds"] = before.get("train/seconds", 0.0) + result.seconds
             metrics["train/core_seconds"] = training_core_seconds(before) + result.core_seconds
+        if self.members:
+            metrics |= costs_before(self.members, result)
         labels = sum(s.label_cost() for s in stores)
         if np.isfinite(labels):
             metrics["train/label_core_seconds"] = labels
@@ -222,9 +257,8 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         for name in ("test", VALIDATION):
             span = parts.span(name)
             if span is not None:
-                return weight_metrics(surrogate) | score_part(
-                    surrogate, parts.read.store, parts.spans["train"], span, name, parts.span("valid")
-                )
+                scores = score_part(surrogate, parts.read.store, parts.spans["train"], span, name, parts.span("valid"))
+                return weight_metrics(surrogate) | mixture_metrics(surrogate, parts.read.store, span) | scores
         return {}
 
     def save(

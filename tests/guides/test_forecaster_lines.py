@@ -14,6 +14,9 @@ CORE = ["simulator.truncation=7", "simulator.layers=3"]
 SIZES = {
     "runs/forecaster": [PARTS],
     "runs/forecaster#2": ["data.parts=[25,8,14,14]"],
+    "runs/on-linear": [PARTS],
+    "runs/mixture": [PARTS],
+    "runs/long-steps": [PARTS, "lessons.count=16", "model.network.width=8", "model.network.blocks=1", "train.epochs=1"],
     "runs/scores": ["forecasts.starts=3", "forecasts.references=[persistence,climatology]"],
     "runs/theirs": ["forecasts.references=[persistence,climatology]"],
     "runs/core": [*CORE, "simulator.days=60", "simulator.spin_up_days=2", "sampling.count=1"],

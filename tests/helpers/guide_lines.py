@@ -137,6 +137,8 @@ def usual(line: GuideLine) -> list[str]:
         fast = ["train.epochs=1", "train.mlflow=false"]
         if any(word.startswith("tune.surrogate=") for word in words):
             return fast  # The network is that of the weights.
+        if "model=forecast_mixture" in words:
+            return []  # No network is trained.
         if "model=corrector" in words:
             return [*fast, "model.network.width=8", "model.loss.unroll=2"]
         for task, sizes in NETWORKS.items():

@@ -31,6 +31,7 @@ CHOICES = {
     "forecasts": "forecasts=held_out",
     "data.output": "data=fields",
     "model": "task=weather/forecasts",
+    "model.members": "model=forecast_mixture",
     "data.inputs": "data=parameters",
     "data.parameters": "data=meshes",
     "data.train": "data=potentials",

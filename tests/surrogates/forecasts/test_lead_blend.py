@@ -58,7 +58,7 @@ def test_weights_are_not_negative_and_leave_the_rest_to_climatology() -> None:
 
 
 def test_the_first_weight_of_a_network_falls_as_memory_does_beyond_its_training() -> None:
-    weights = first_weights(np.array([[0.8], [0.6], [0.3], [0.0]]), 2, 3)[:, 0]
+    weights = first_weights(np.array([[0.8], [0.6], [0.3], [0.0]]), [2], True)[:, 0]
     np.testing.assert_allclose(weights, np.array([[0.5, 0, 0.5], [0.5, 0, 0.5], [0.25, 0, 0.75], [0, 0, 1]]))
 
 
