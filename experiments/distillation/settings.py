@@ -27,7 +27,8 @@ class LessonConfig:
         calibration, test: shares of the answers that calibrate the intervals, and that are scored, where there are no
             labels to do so.
         seed: seed of these choices.
-        every: saved times of a teacher of trajectories that are one step of the student.
+        every: saved times of a teacher of trajectories, or steps of a teacher of forecasts, that are one step of the
+            student.
     """
 
     count: int | None = None

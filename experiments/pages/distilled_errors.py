@@ -18,6 +18,6 @@ def error_keys(metrics: Mapping[str, float]) -> list[str]:
 
 
 def is_error(key: str) -> bool:
-    """Whether a metric is a mean absolute error, a relative error of fields, or the log loss of probabilities."""
+    """Whether a metric is a mean absolute error, a relative error of fields, the log loss of probabilities, or a CRPS."""
     last = key.rpartition("/")[2]
-    return last in ("log_loss", "relative_l2") or last.startswith("mae") or "_mae" in last
+    return last in ("log_loss", "relative_l2") or last.startswith(("mae", "crps")) or "_mae" in last

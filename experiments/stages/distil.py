@@ -36,6 +36,7 @@ DISTILLERS: Mapping[str, str] = {
     "potentials": "experiments.distillation.frames.distil_potentials",
     "fields": "experiments.distillation.samples.distil_fields",
     "parameters": "experiments.distillation.samples.distil_parameters",
+    "forecasts": "experiments.distillation.forecasts.distil_forecasts",
 }
 
 #: Kinds whose teachers answer samples, which a simulator draws or a file holds.
@@ -149,6 +150,14 @@ OF_OTHERS: Mapping[str, Mapping[str, str]] = {
     },
     "fields": _OF_SAMPLES,
     "parameters": {**_OF_SAMPLES, "lessons.every": "numbers have no steps"},
+    "forecasts": {
+        **_OF_MOLECULES,
+        **_OF_FRAMES,
+        **{f"weights.{name}": "no frame is answered" for name in ("energy", "forces", "atom_energies", "hessian")},
+        "data.seed": "states are split in the order of time",
+        "data.test": "the test part of the windows is scored",
+        "lessons.valid": "true states choose the best weights",
+    },
 }
 
 

@@ -24,7 +24,7 @@ class ForecastBatch(NamedTuple):
     Attributes:
         frames: consecutive states: the history, then those to forecast, in the units of the variables.
         days, seconds: time of the last state of the history; see `sun.clock`.
-        weight: weight of each row: 1, or 0 for a row that only fills the batch.
+        weight: weight of each row: 1 or that of its source, or 0 for a row that only fills the batch.
     """
 
     frames: Float[np.ndarray, "batch frame latitude longitude channel"]
@@ -47,6 +47,7 @@ class WindowBatches:
         stride: number of states from the start of one window to the start of the next.
         mirror: whether half of the windows, drawn anew in each epoch, are mirrored at the equator.
         also: further stores, all of whose windows are in each epoch too.
+        weights: weight in the loss of the windows of `store` and of those of each of `also`; 1 where empty.
     """
 
     store: WindowStore
@@ -58,6 +59,7 @@ class WindowBatches:
     stride: int = 1
     mirror: bool = False
     also: tuple[WindowStore, ...] = ()
+    weights: tuple[float, ...] = ()
 
     @cached_property
     def starts(self) -> Int[np.ndarray, " window"]:
@@ -116,6 +118,8 @@ class WindowBatches:
                 states[of_source] = self._in_memory[number][first[:, None] - low + np.arange(states.shape[1])]
             elif of_source.any():
                 states[of_source] = store.read(first, states.shape[1])
+            if self.weights:
+                weight[of_source] *= self.weights[number]
             times[of_source] = store.times[first + self.history - 1]
         if turned.any():
             states[turned] = self.store.layout.mirror(states[turned])

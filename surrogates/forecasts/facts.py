@@ -19,6 +19,7 @@ from surrogates.forecasts.model import ForecastModel, ForecastScale
 from surrogates.forecasts.networks.architectures import ARCHITECTURES
 from surrogates.learning.conformal import ALPHA, conformal_factor
 from surrogates.learning.normalise import refuse_unlike
+from surrogates.learning.teaching import Teacher
 
 USUAL = ("none", "mean", "hour", "day")
 
@@ -204,6 +205,7 @@ class ForecastFacts:
         months: months of these states, 1 to 12; empty where `times_of_day` is.
         first: the linear step on which the forecaster stands; None for none.
         blend: the simpler forecasts with which its own are blended; None for none.
+        taught_by: the teacher whose answers it learned beside the states; None for none.
     """
 
     config: ForecastConfig
@@ -219,6 +221,7 @@ class ForecastFacts:
     months: tuple[int, ...] = field(default=(), metadata=OMIT_DEFAULT)
     first: LinearStepFacts | None = field(default=None, metadata=OMIT_DEFAULT)
     blend: LeadBlendFacts | None = field(default=None, metadata=OMIT_DEFAULT)
+    taught_by: Teacher | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         refuse_unlike(channels=self.layout.channels, std=self.scale.std, low=self.low, high=self.high)

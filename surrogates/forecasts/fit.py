@@ -145,6 +145,7 @@ def fit_forecast_surrogate(
     run_dir: Path,
     *,
     also: tuple[WindowStore, ...] = (),
+    weights: tuple[float, ...] = (),
     init: ForecastSurrogate | None = None,
     on: str | None = None,
     mesh: Mesh | None = None,
@@ -160,6 +161,7 @@ def fit_forecast_surrogate(
         run_dir: directory of checkpoints and history; with the same directory a run is resumed.
         also: further windows to learn from. Usual states, scales and the range of the climate come from `train` alone,
             because the further states may be ones that the simulator itself never reaches.
+        weights: weight in the loss of the windows of the record and of each of `also`; 1 where empty.
         init: a forecaster whose weights and scales training starts from, such as for longer rollouts; the new one
             stands on the same linear step.
         on: the linear step on which it is to stand, one of `linear_step.NAMES`; None for none. Its fit is part of the
@@ -227,7 +229,9 @@ def fit_forecast_surrogate(
     size = -(-training.batch_size // mesh.size) * mesh.size
     frames = config.history + facts.scale.before
     unroll = config.loss.unroll
-    learn = WindowBatches(store, train, size, frames, unroll, training.seed, mirror=config.mirror, also=also)
+    learn = WindowBatches(
+        store, train, size, frames, unroll, training.seed, mirror=config.mirror, also=also, weights=weights
+    )
     # Windows that overlap would add little to a validation.
     check = None if valid is None else WindowBatches(store, valid, size, frames, unroll, None, unroll)
     for batches, name in ((learn, "training"), (check, "validation")):
