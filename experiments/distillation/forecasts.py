@@ -165,12 +165,12 @@ def _present(
     Raises:
         InputError: none is left.
     """
-    own = asked.fingerprint == short.fingerprint
-    part = spans["train"] if own else (0, len(asked))
+    same_record = asked.fingerprint == short.fingerprint
+    part = spans["train"] if same_record else (0, len(asked))
     reach = max((config.history - 1) * request.lessons.every + 1, teacher.history)
     rows, outside = known_starts(teacher, asked, part, reach)
     left = {"outside of the domain of the teacher": outside}
-    if own:
+    if same_record:
         left["held out"] = len(asked) - (part[1] - part[0])
     elif asked.layout.calendar:
         # Another record of the same weather must not tell what is held out.

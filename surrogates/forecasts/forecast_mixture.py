@@ -65,7 +65,7 @@ class MixtureSettings:
 
 
 @dataclass(frozen=True)
-class Member:
+class MixtureMember:
     """A trained forecaster that is to be mixed.
 
     Attributes:
@@ -93,7 +93,7 @@ def read_settings(node: Mapping[str, Any]) -> MixtureSettings:
     return build(MixtureSettings, {key: node[key] for key in ("members", "steps") if key in node}, where="model")
 
 
-def load_members(settings: MixtureSettings) -> tuple[Member, ...]:
+def load_members(settings: MixtureSettings) -> tuple[MixtureMember, ...]:
     """The forecasters that are to be mixed.
 
     Raises:
@@ -107,7 +107,7 @@ def load_members(settings: MixtureSettings) -> tuple[Member, ...]:
     for path in settings.members:
         directory = surrogate_directory(path, WHERE)
         name = directory.resolve().parent.name if directory.name == "surrogate" else directory.resolve().name
-        members.append(Member(name, directory, ForecastSurrogate.load(directory)))
+        members.append(MixtureMember(name, directory, ForecastSurrogate.load(directory)))
     try:
         refuse_names([member.name for member in members])
     except ValueError as error:
@@ -117,13 +117,13 @@ def load_members(settings: MixtureSettings) -> tuple[Member, ...]:
     return tuple(members)
 
 
-def mixture_config(members: Sequence[Member], settings: MixtureSettings) -> ForecastConfig:
+def mixture_config(members: Sequence[MixtureMember], settings: MixtureSettings) -> ForecastConfig:
     """The settings of a mixture: those of its first forecaster, and its own number of leads."""
     first = members[0].forecaster.facts.config
     return replace(first, steps=settings.steps or first.steps, blend=True)
 
 
-def _refuse_unlike(first: Member, member: Member) -> None:
+def _refuse_unlike(first: MixtureMember, member: MixtureMember) -> None:
     """Refuse a forecaster whose forecasts are not of the same states as those of the first, or are no single ones."""
     ours, theirs = first.forecaster.facts, member.forecaster.facts
     name = member.name
@@ -158,7 +158,7 @@ def _refuse_other_spread(first: str, ours: ForecastFacts, name: str, theirs: For
         )  # fmt: skip
 
 
-def refuse_learned(members: Sequence[Member], store: WindowStore, spans: Mapping[str, Part]) -> None:
+def refuse_learned(members: Sequence[MixtureMember], store: WindowStore, spans: Mapping[str, Part]) -> None:
     """Refuse forecasters that learned from other windows, or from states of a part that is not for learning.
 
     Raises:
@@ -185,7 +185,7 @@ def refuse_learned(members: Sequence[Member], store: WindowStore, spans: Mapping
 
 
 def mixed(
-    members: Sequence[Member], store: WindowStore, train: Part, valid: Part | None, config: ForecastConfig
+    members: Sequence[MixtureMember], store: WindowStore, train: Part, valid: Part | None, config: ForecastConfig
 ) -> tuple[ForecastSurrogate, FitResult]:
     """The mixture of forecasters, and what its weights cost.
 
@@ -220,7 +220,7 @@ def without_blend(forecaster: ForecastSurrogate) -> ForecastSurrogate:
     return ForecastSurrogate(model, replace(forecaster.facts, blend=None, bands=None))
 
 
-def costs_before(members: Sequence[Member], result: FitResult) -> dict[str, float]:
+def costs_before(members: Sequence[MixtureMember], result: FitResult) -> dict[str, float]:
     """Wall and processor seconds of the trainings of all forecasters and of the weights, as metrics."""
     every = [member.forecaster.scores for member in members]
     return {

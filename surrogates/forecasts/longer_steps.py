@@ -93,14 +93,14 @@ def known_starts(
         reach: number of states that are needed up to the present one, in one record.
     """
     rows = store.starts(reach, part) + reach - 1
-    known = np.zeros(len(store), bool)
+    is_inside = np.zeros(len(store), bool)
     for block, states in store.blocks(part):
         for at, state in enumerate(states, block.start):
             try:
-                known[at] = not refuse_beyond(state[None], teacher.facts)
+                is_inside[at] = not refuse_beyond(state[None], teacher.facts)
             except InputError:
                 continue
-    inside = np.array([known[row - teacher.history + 1 : row + 1].all() for row in rows], bool)
+    inside = np.array([is_inside[row - teacher.history + 1 : row + 1].all() for row in rows], bool)
     return rows[inside], int((~inside).sum())
 
 

@@ -24,7 +24,7 @@ from surrogates.forecasts.calibration import calibrate_intervals
 from surrogates.forecasts.facts import ForecastConfig, ForecastSettings
 from surrogates.forecasts.fit import fit_forecast_surrogate
 from surrogates.forecasts.forecast_mixture import (
-    Member,
+    MixtureMember,
     MixtureSettings,
     costs_before,
     is_mixture,
@@ -136,7 +136,7 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
     training: TrainConfig
     init: ForecastSurrogate | None = None
     on: str | None = None
-    members: tuple[Member, ...] = ()
+    members: tuple[MixtureMember, ...] = ()
 
     KIND = "forecasts"
     DATA = ForecastData

@@ -57,7 +57,7 @@ def training(folder: Path, *overrides: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def made(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def mixed_run(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """Two members, and the run of their mixture."""
 
     def make(folder: Path) -> None:
@@ -70,11 +70,11 @@ def made(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     return once("forecast-mixture", make)
 
 
-def test_a_mixture_errs_less_than_each_member_and_than_their_mean(made: Path) -> None:
-    windows, mixture = WindowStore.open(made / "w"), ForecastSurrogate.load(made / "run" / "surrogate")
+def test_a_mixture_errs_less_than_each_member_and_than_their_mean(mixed_run: Path) -> None:
+    windows, mixture = WindowStore.open(mixed_run / "w"), ForecastSurrogate.load(mixed_run / "run" / "surrogate")
     starts = windows.starts(1 + STEPS, (100, 120))
     frames, times = windows.read(starts, 1 + STEPS), windows.times[starts]
-    alone = [load_surrogate(made / name / "surrogate") for name in ("a", "b")]
+    alone = [load_surrogate(mixed_run / name / "surrogate") for name in ("a", "b")]
     said = [one.forecast_arrays(frames[:, :1], times, STEPS)[:, 0] for one in alone]
     answer = mixture.forecast_arrays(frames[:, :1], times, STEPS)[:, 0]
 
@@ -95,8 +95,8 @@ def test_a_mixture_errs_less_than_each_member_and_than_their_mean(made: Path) ->
     np.testing.assert_allclose(np.concatenate(parts, axis=2)[:, 0], answer, rtol=1e-5)
 
 
-def test_a_mixture_is_a_surrogate_like_any_other(made: Path, tmp_path: Path) -> None:
-    windows, mixture = WindowStore.open(made / "w"), load_surrogate(made / "run" / "surrogate")
+def test_a_mixture_is_a_surrogate_like_any_other(mixed_run: Path, tmp_path: Path) -> None:
+    windows, mixture = WindowStore.open(mixed_run / "w"), load_surrogate(mixed_run / "run" / "surrogate")
     state = windows.dataset((100, 101)).isel(time=0)
     answer = mixture.forecast(state)
     request = mixture.spec.request({n: state[n].values for n in ("temperature", "surface_pressure")})
@@ -110,7 +110,7 @@ def test_a_mixture_is_a_surrogate_like_any_other(made: Path, tmp_path: Path) -> 
     others = mixture.provenance["members"]
     assert list(others) == ["b"]
     # What it costs includes what its members cost, and its card says what each adds.
-    metrics = json.loads((made / "run" / "metrics.json").read_text())
+    metrics = json.loads((mixed_run / "run" / "metrics.json").read_text())
     assert metrics["train/core_seconds"] > 10.0
     assert mixture.scores["mixture/core_seconds_each/b"] > 0
     weights = {key: value for key, value in metrics.items() if key.startswith("mixture/weight/")}
@@ -118,8 +118,8 @@ def test_a_mixture_is_a_surrogate_like_any_other(made: Path, tmp_path: Path) -> 
     assert 0 < metrics["mixture/gate_share"] < 1
 
 
-def test_what_a_mixture_has_no_weights_for_is_refused(made: Path) -> None:
-    mixture = load_surrogate(made / "run" / "surrogate")
+def test_what_a_mixture_has_no_weights_for_is_refused(mixed_run: Path) -> None:
+    mixture = load_surrogate(mixed_run / "run" / "surrogate")
     past, times = np.zeros((1, 1, 6, 12, 2), np.float32), np.array(["2001-01-01"], "datetime64[s]")
     with pytest.raises(InputError, match=r"make one with model\.steps=4"):
         mixture.forecast_arrays(past, times, STEPS + 1)
@@ -132,13 +132,13 @@ def test_what_a_mixture_has_no_weights_for_is_refused(made: Path) -> None:
         type(mixture)(mixture.model, mixture.facts, (other,))
 
 
-def test_members_that_do_not_fit_are_refused_by_name(made: Path, tmp_path: Path) -> None:
-    windows = WindowStore.open(made / "w")
+def test_members_that_do_not_fit_are_refused_by_name(mixed_run: Path, tmp_path: Path) -> None:
+    windows = WindowStore.open(mixed_run / "w")
     first = member(windows, 0.9, 1)
 
     def refused(other: ForecastSurrogate, match: str, *overrides: str) -> None:
         other.save(tmp_path / "odd" / "surrogate")
-        config = training(made, f"model.members=[{made / 'a'},{tmp_path / 'odd'}]", *overrides)
+        config = training(mixed_run, f"model.members=[{mixed_run / 'a'},{tmp_path / 'odd'}]", *overrides)
         with pytest.raises(InputError, match=match):
             train_task(task_of(config), tmp_path / "run", progress=False)
 
@@ -149,17 +149,17 @@ def test_members_that_do_not_fit_are_refused_by_name(made: Path, tmp_path: Path)
     spread = replace(facts.scale, std=(2 * facts.scale.std[0], facts.scale.std[1]))
     refused(first.with_facts(scale=spread), "odd was normalised by another spread of temperature_0.5 than a")
     refused(member(windows, 0.9, 1, forcing=("temperature",)), "odd and a differ in model.forcing")
-    refused(load_surrogate(made / "run" / "surrogate"), "odd is a mixture")
+    refused(load_surrogate(mixed_run / "run" / "surrogate"), "odd is a mixture")
     first.save(tmp_path / "odd" / "surrogate")
     write_json(tmp_path / "odd" / "surrogate" / "training.json", {"parts": {"train": [0, 70]}})
-    members = f"model.members=[{made / 'a'},{tmp_path / 'odd'}]"
+    members = f"model.members=[{mixed_run / 'a'},{tmp_path / 'odd'}]"
     with pytest.raises(InputError, match="odd learned from states 0 to 70, some of which are in the valid part"):
-        train_task(task_of(training(made, members)), tmp_path / "run", progress=False)
+        train_task(task_of(training(mixed_run, members)), tmp_path / "run", progress=False)
     with pytest.raises(InputError, match="two members are called a"):
-        task_of(training(made, f"model.members=[{made / 'a'},{made / 'a' / 'surrogate'}]"))
+        task_of(training(mixed_run, f"model.members=[{mixed_run / 'a'},{mixed_run / 'a' / 'surrogate'}]"))
     with pytest.raises(InputError, match="two trained forecasters or more"):
-        task_of(training(made, "model.members=[]"))
-    assert "trains no network" in unused_in_training(training(made))["model.loss"]
+        task_of(training(mixed_run, "model.members=[]"))
+    assert "trains no network" in unused_in_training(training(mixed_run))["model.loss"]
 
 
 def test_weights_that_are_not_negative_fulfil_the_conditions_of_the_minimum() -> None:
