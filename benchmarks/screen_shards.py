@@ -187,8 +187,8 @@ def as_commands(folder: Path, library: Path, surrogate: Path, distinct: bool) ->
     small = len(PreparedLibrary.open(library)) <= PREPARED
     if small:
         command_seconds(*line, f"out={folder / 'first'}")  # so that compiled programs are kept for both
-    # The shards run at the same time, and programs that share caches and memory slow each other down, as any two do. The
-    # unsharded screen therefore runs beside another one.
+    # The shards run at the same time, and programs that share caches and memory slow each other down, as any two do.
+    # The unsharded screen therefore runs beside another one.
     twice = [[*line, f"out={folder / name}"] for name in ("whole", "beside")]
     before = commands_seconds(twice) / 2
     parts = command_seconds(*line, f"out={folder / 'merged'}", *array)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from data.structures.structures import Structures
+    from simulators.adapter import Simulator
     from simulators.chemistry.teachers.so3lr import SO3LR
 
 #: Largest number of ordered pairs of atoms in a batch of SO3LR; 1 is one molecule at a time.
@@ -94,6 +96,22 @@ def teacher_rates(teacher: SO3LR, table: Structures) -> dict[int, float]:
     return rates
 
 
+def campaign_costs(teacher: SO3LR, table: Structures, folder: Path) -> tuple[float, float]:
+    """Processor time of a campaign over a table of structures, one by one and together, with the loading, core-s."""
+    from benchmarks.one_by_one import OneByOne
+    from simulators.campaigns.campaign import run_campaign
+    from simulators.campaigns.config import CampaignConfig
+
+    asked = [request(table.numbers[s], table.positions[s]) for s in _slices(table)]
+    both: dict[str, Simulator] = {"alone": OneByOne(teacher), "together": teacher}
+    costs = []
+    with TemporaryDirectory(dir=folder) as stores:
+        for name, one in both.items():
+            config = CampaignConfig(workers=1)
+            costs.append(run_campaign(one, asked, Path(stores) / name, config, progress=False).core_seconds)
+    return costs[0], costs[1]
+
+
 def _slices(table: Structures) -> list[slice]:
     return [slice(table.atom_start[m], table.atom_start[m + 1]) for m in range(len(table))]
 
@@ -148,11 +166,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     rates = teacher_rates(teacher, table)
     best = max(rates, key=lambda pairs: rates[pairs])
     one, many = rates[1], rates[best]
+    alone, together = campaign_costs(teacher, parts["train"], folder)
     results = [
         Result("frames to learn from", float(len(parts["train"])), "1"),
         Result("labels of these frames", seconds, "core-s"),
         Result("SO3LR, one molecule at a time", one, "molecules/core-s"),
         Result(f"SO3LR, best batches ({best:,} pairs)", many, "molecules/core-s"),
+        Result.against(
+            "a campaign over the frames to learn from, with loading", together, "core-s", "one by one", alone
+        ),
         Result("mean absolute force of the tested frames", 1e3 * float(np.abs(table.forces).mean()), "meV/Angstrom"),
     ]
     report("teachers", results, options.out, argv)
