@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,16 +160,23 @@ def variants_of(arguments_of_each: Sequence[Sequence[str]]) -> Variants:
     return variants
 
 
-def rows(name: str, costs: Mapping[str, float], scores: Mapping[str, float]) -> Iterator[Result]:
-    """The results of one variant."""
-    for key, unit in METRICS.items():
-        yield Result(f"{name}: {key.split('_')[0]} MAE", scores[key], unit)
-    yield Result(f"{name}: forces MAE in training", scores["train_forces"], "meV/A")
-    yield Result(f"{name}: epochs", scores["epochs"], "1")
-    yield Result(f"{name}: training", scores["core_seconds"], "core-s")
-    yield Result(f"{name}: an epoch, measured in turns", costs["epoch"], "core-s")
-    yield Result(f"{name}: energy and forces of a frame", 1e6 * costs["answer"], "core-us")
-    yield Result(f"{name}: parameters", costs["parameters"], "1")
+def cost_rows(name: str, costs: Mapping[str, float]) -> list[Result]:
+    """What was measured of one variant before its training."""
+    return [
+        Result(f"{name}: an epoch, measured in turns", costs["epoch"], "core-s"),
+        Result(f"{name}: energy and forces of a frame", 1e6 * costs["answer"], "core-us"),
+        Result(f"{name}: parameters", costs["parameters"], "1"),
+    ]
+
+
+def score_rows(name: str, scores: Mapping[str, float]) -> list[Result]:
+    """What the training of one variant reached, and took."""
+    return [
+        *(Result(f"{name}: {key.split('_')[0]} MAE", scores[key], unit) for key, unit in METRICS.items()),
+        Result(f"{name}: forces MAE in training", scores["train_forces"], "meV/A"),
+        Result(f"{name}: epochs", scores["epochs"], "1"),
+        Result(f"{name}: training", scores["core_seconds"], "core-s"),
+    ]
 
 
 def train_variant(folder: Path, parts: dict[str, Path], test: Path, overrides: Sequence[str], epochs: int) -> Any:
@@ -219,14 +226,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     isolated = isolated_energies(read_structures(isolated_file, None))
     measure: Any = partial(measure_costs, variants, parts, train, isolated)
     costs: Any = measure_once(base / f"costs_{len(variants)}.json", asked, measure, resume=options.resume)
-    counts = equal_epochs(costs, next(iter(variants)), options.epochs)
-    results: list[Result] = []
-    for name in variants if options.only is None else options.only:
+    results = [row for name in variants for row in cost_rows(f"{options.molecule}, {name}", costs[name])]
+    report("potential_variants", results, options.out, argv)
+    chosen = list(variants) if options.only is None else options.only
+    counts = equal_epochs(costs, next(iter(variants)), options.epochs) if chosen else {}
+    for name in chosen:
         folder = base / f"{name}_{options.epochs}"
         settings = [*variants[name], f"{counts[name]} epochs"]
         make = partial(train_variant, folder, parts, test_file, variants[name], counts[name])
         scores = measure_once(base / f"{folder.name}.json", settings, make, resume=options.resume)
-        results += rows(f"{options.molecule}, {name}", costs[name], scores)
+        results += score_rows(f"{options.molecule}, {name}", scores)
         report("potential_variants", results, options.out, argv)
 
 
