@@ -55,12 +55,14 @@ class Measurements:
     """One variant with fresh weights, whose training steps and answers are timed.
 
     Attributes:
-        compiling: processor seconds until the first step is done.
-        step: least processor seconds of one training step in any turn.
+        compiling: processor seconds until the first training step is done, unless `steps` is false.
+        step: least processor seconds of one training step in any turn, unless `steps` is false.
         answer: least processor seconds of energy and forces of one frame in any turn, from table to table.
     """
 
-    def __init__(self, task: PotentialTask, train: Structures, isolated: Mapping[int, float]) -> None:
+    def __init__(
+        self, task: PotentialTask, train: Structures, isolated: Mapping[int, float], *, steps: bool = True
+    ) -> None:
         import jax
         from flax import nnx
 
@@ -77,17 +79,20 @@ class Measurements:
         model = facts.model(task.training.seed)
         self.potential: PotentialSurrogate = PotentialSurrogate(model, facts)
         self.table = train.take(np.arange(min(ANSWERED, len(train))))
+        self.answers()
+        self.step = self.answer = float("inf")
         parts: Any = nnx.split(model, nnx.Param, ...)
         graph, params, self.fixed = parts
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+        self.steps = steps
+        if not steps:
+            return
         self.state = TrainState.begin(params, task.training)
         batches = training_batches(residual, task.config, task.training.batch_size, None, task.training.seed)
         self.steps_per_epoch = batches.steps_per_epoch
         self.batch = next(iter(batches.epoch(0)))
         self.run_step = jit_float32(training_step(graph, task.config.loss, task.training), donate_argnums=0)
         self.compiling = self.seconds(self.advance, 1)
-        self.answers()
-        self.step = self.answer = float("inf")
 
     def advance(self) -> None:
         """One training step, to its end."""
@@ -114,20 +119,26 @@ class Measurements:
 
     def take_turn(self) -> None:
         """Measure once more."""
-        self.step = min(self.step, self.seconds(self.advance))
+        if self.steps:
+            self.step = min(self.step, self.seconds(self.advance))
         self.answer = min(self.answer, self.seconds(self.answers) / len(self.table))
 
     def numbers(self) -> dict[str, float]:
-        """Processor seconds of compiling, of an epoch, and of an answer; and the number of parameters."""
-        epoch = self.step * self.steps_per_epoch
-        return {"compiling": self.compiling, "epoch": epoch, "answer": self.answer, "parameters": self.parameters}
+        """Processor seconds of an answer and, where steps are timed, of an epoch and of compiling; and parameters."""
+        answers = {"answer": self.answer, "parameters": self.parameters}
+        return answers | (
+            {"compiling": self.compiling, "epoch": self.step * self.steps_per_epoch} if self.steps else {}
+        )
 
 
 def measure_costs(
-    variants: Variants, parts: Mapping[str, Path], train: Structures, isolated: Mapping[int, float]
+    variants: Variants, parts: Mapping[str, Path], train: Structures, isolated: Mapping[int, float], *, steps: bool
 ) -> dict[str, dict[str, float]]:
     """The numbers of each variant, measured in turns."""
-    measured = {name: Measurements(task_of_variant(parts, each), train, isolated) for name, each in variants.items()}
+    measured = {
+        name: Measurements(task_of_variant(parts, each), train, isolated, steps=steps)
+        for name, each in variants.items()
+    }
     for _ in range(TURNS):
         for each in measured.values():
             each.take_turn()
@@ -162,8 +173,9 @@ def variants_of(arguments_of_each: Sequence[Sequence[str]]) -> Variants:
 
 def cost_rows(name: str, costs: Mapping[str, float]) -> list[Result]:
     """What was measured of one variant before its training."""
+    epoch = [Result(f"{name}: an epoch", costs["epoch"], "core-s")] if "epoch" in costs else []
     return [
-        Result(f"{name}: an epoch, measured in turns", costs["epoch"], "core-s"),
+        *epoch,
         Result(f"{name}: energy and forces of a frame", 1e6 * costs["answer"], "core-us"),
         Result(f"{name}: parameters", costs["parameters"], "1"),
     ]
@@ -208,6 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--epochs", type=int, default=160, help="epochs of the base (%(default)s)")
     parser.add_argument("--only", nargs="*", metavar="NAME", help="variants to train now; all are measured (all)")
+    parser.add_argument("--answers", action="store_true", help="measure what answers cost, and train nothing")
     parser.add_argument("--resume", action="store_true", help="reuse the measurements and trainings of earlier runs")
     options = parser.parse_args(argv)
     pin(options.cores)
@@ -224,11 +237,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts["isolated"] = isolated_file.resolve()
     asked = [" ".join([name, *overrides]) for name, overrides in variants.items()]
     isolated = isolated_energies(read_structures(isolated_file, None))
-    measure: Any = partial(measure_costs, variants, parts, train, isolated)
-    costs: Any = measure_once(base / f"costs_{len(variants)}.json", asked, measure, resume=options.resume)
+    measure: Any = partial(measure_costs, variants, parts, train, isolated, steps=not options.answers)
+    file = base / f"{'answers' if options.answers else 'costs'}_{len(variants)}.json"
+    costs: Any = measure_once(file, asked, measure, resume=options.resume)
     results = [row for name in variants for row in cost_rows(f"{options.molecule}, {name}", costs[name])]
     report("potential_variants", results, options.out, argv)
-    chosen = list(variants) if options.only is None else options.only
+    chosen = [] if options.answers else list(variants) if options.only is None else options.only
     counts = equal_epochs(costs, next(iter(variants)), options.epochs) if chosen else {}
     for name in chosen:
         folder = base / f"{name}_{options.epochs}"
