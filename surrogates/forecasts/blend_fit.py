@@ -264,35 +264,37 @@ def _weights(
         return wide.copy()
     unit = np.maximum(np.trace(gram, axis1=-2, axis2=-1) / members, 1e-300)[..., None]
     matrix = gram / unit[..., None] + point_ridge * np.eye(members)
-    free = not_negative(matrix, moment / unit + point_ridge * wide, wide)
+    free = not_negative(matrix, moment / unit + point_ridge * wide)
     return np.asarray(free / np.maximum(free.sum(axis=-1, keepdims=True), 1.0))
 
 
 def not_negative(
     matrix: Float[np.ndarray, "*point member member"],
     vector: Float[np.ndarray, "*point member"],
-    start: Float[np.ndarray, "*point member"],
 ) -> Float[np.ndarray, "*point member"]:
     """The minimum of w'Mw - 2v'w over weights that are not negative, at each point, for positive definite M.
 
-    One weight after the other is set to its best value (sequential coordinate-wise descent: Franc, Hlavac and Navara
-    2005, doi:10.1007/11556121_50), at all points at once. To set the negative ones of the unbounded minimum to zero
-    instead would keep the weights of its other members, which are wrong where forecasts resemble each other.
+    Where the unbounded minimum has no negative weight it is the answer. Elsewhere one weight after the other is set to
+    its best value (sequential coordinate-wise descent: Franc, Hlavac and Navara 2005, doi:10.1007/11556121_50), at all
+    of these points at once. To set the negative ones of the unbounded minimum to zero instead would keep the weights of
+    its other members, which are wrong where forecasts resemble each other.
 
     Args:
         matrix: M.
         vector: v.
-        start: weights to begin with.
     """
-    weights = np.array(start, np.float64)
+    free = np.linalg.solve(matrix, vector[..., None])[..., 0]
+    bound = (free < 0).any(axis=-1)
+    gram, moment, weights = matrix[bound], vector[bound], np.maximum(free[bound], 0.0)
     for _ in range(SWEEPS):
         before = weights.copy()
         for k in range(weights.shape[-1]):
-            others = (matrix[..., k, :] * weights).sum(axis=-1) - matrix[..., k, k] * weights[..., k]
-            weights[..., k] = np.maximum((vector[..., k] - others) / matrix[..., k, k], 0.0)
+            others = (gram[:, k] * weights).sum(axis=-1) - gram[:, k, k] * weights[:, k]
+            weights[:, k] = np.maximum((moment[:, k] - others) / gram[:, k, k], 0.0)
         if np.abs(weights - before).max(initial=0.0) < NEAR:
             break
-    return weights
+    free[bound] = weights
+    return np.asarray(free)
 
 
 def _bounded(matrix: Float[np.ndarray, "member member"], vector: Float[np.ndarray, " member"]) -> np.ndarray:

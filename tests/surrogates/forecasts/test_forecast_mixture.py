@@ -166,7 +166,7 @@ def test_weights_that_are_not_negative_fulfil_the_conditions_of_the_minimum() ->
     random = np.random.default_rng(0)
     root = random.normal(size=(40, 4, 4))
     matrix, vector = root @ root.swapaxes(1, 2) + 0.1 * np.eye(4), random.normal(size=(40, 4))
-    weights = not_negative(matrix, vector, np.zeros((40, 4)))
+    weights = not_negative(matrix, vector)
     gradient = (matrix @ weights[..., None])[..., 0] - vector
     assert weights.min() >= 0
     assert np.abs(gradient[weights > 0]).max() < 0.05
