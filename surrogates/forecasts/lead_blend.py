@@ -146,13 +146,28 @@ class LeadBlend:
         Float[np.ndarray, "batch lead latitude longitude channel"],
     ]:
         """Anomalies of the members at the leads of the network's forecast, and the climatology; see `apply`."""
+        said, usual = self._forecasts(history, times, network, before, others)
+        return np.stack([forecast - usual for forecast in said], axis=2), usual
+
+    def _forecasts(
+        self,
+        history: Float[np.ndarray, "batch history latitude longitude channel"],
+        times: np.ndarray,
+        network: Float[np.ndarray, "batch lead latitude longitude channel"],
+        before: int,
+        others: Sequence[Float[np.ndarray, "batch lead latitude longitude channel"]],
+    ) -> tuple[
+        list[Float[np.ndarray, "batch lead latitude longitude channel"]],
+        Float[np.ndarray, "batch lead latitude longitude channel"],
+    ]:
+        """Forecasts of the members, and the climatology; see `anomalies`."""
         steps = before + network.shape[1]
         valid = leads(times, self.layout, steps)[:, before:]
         usual = self.climatology.at(valid.ravel()).reshape(network.shape)
         said = [network, *others, self.damped.forecast_arrays(history[:, -1:], times, steps)[:, 0, before:]]
         if self.linear is not None:
             said.append(self.linear.forecast_arrays(history[:, -self.linear.history :], times, steps)[:, 0, before:])
-        return np.stack([forecast - usual for forecast in said], axis=2), usual
+        return said, usual
 
     def apply(
         self,
@@ -179,10 +194,19 @@ class LeadBlend:
         which = slice(before, before + count)
         raw = network[:, :, :count]
         mean = raw.mean(axis=1)
-        anomalies, usual = self.anomalies(history, times, mean, before, [one[:, :count] for one in others])
-        blend = usual + (anomalies * self.weights[which].astype(np.float32)).sum(axis=2)
-        apart = self.spread[which, None, None].astype(np.float32) * (raw - mean[:, None])
-        return np.concatenate([(blend[:, None] + apart).astype(network.dtype), network[:, :, count:]], axis=2)
+        said, usual = self._forecasts(history, times, mean, before, [one[:, :count] for one in others])
+        weights = np.asarray(self.weights[which], np.float32)
+        # Member by member, because an array of the anomalies of all costs more to write and read than the sum itself.
+        blend, part = np.array(usual, np.float32), np.empty(usual.shape, np.float32)
+        for k, forecast in enumerate(said):
+            np.subtract(forecast, usual, out=part)
+            part *= weights[:, k]
+            blend += part
+        answer = blend[:, None].astype(network.dtype, copy=False)
+        if raw.shape[1] > 1:
+            apart = self.spread[which, None, None].astype(np.float32) * (raw - mean[:, None])
+            answer = (answer + apart).astype(network.dtype, copy=False)
+        return np.concatenate([answer, network[:, :, count:]], axis=2) if count < network.shape[2] else answer
 
     def _has_hours(self, times: np.ndarray, steps: int) -> bool:
         """Whether there is a climatology at the hours of the present, past and forecast states."""
