@@ -60,7 +60,7 @@ def rows_of(stage: str, plain: Mapping[str, Any], root: Root) -> RowCounts:
     """
     done = _done(stage, plain, root)
     sampling = plain.get("sampling")
-    if stage == "simulate" and isinstance(sampling, Mapping):
+    if stage in ("simulate", "distil") and isinstance(sampling, Mapping):
         return RowCounts(int(sampling["count"]), done, "request", "sampling.count requests are drawn")
     if stage == "screen" and plain.get("candidates") == "sampled":
         return RowCounts(int(plain["sampling"]["count"]), done, "design", "sampling.count designs are drawn")
@@ -68,7 +68,8 @@ def rows_of(stage: str, plain: Mapping[str, Any], root: Root) -> RowCounts:
         return RowCounts(int(plain["library"]["size"]), done, "molecule", "library.size molecules are enumerated")
     key = FILES.get(stage)
     value = None if key is None else _at(plain, key)
-    if key is None or not isinstance(value, str) or value == "???":
+    # The dynamics of a teacher make their frames themselves.
+    if key is None or not isinstance(value, str) or value == "???" or (stage, value) == ("distil", "dynamics"):
         return RowCounts(None, done, said="its rows follow from what the stage reads itself")
     if "://" in value:
         return RowCounts(None, done, said="rows of an address are not counted")

@@ -18,6 +18,7 @@ from experiments.agents.check import Check, check
 from experiments.agents.composition import Permissions, compose_stage
 from experiments.agents.confinement import Root
 from experiments.agents.estimates import NO_RECORD
+from experiments.agents.row_counts import rows_of
 from experiments.application.stage import instantiate
 from experiments.cli import STAGES
 
@@ -95,3 +96,9 @@ def test_a_stage_of_another_size_costs_between_the_same_and_in_proportion(tmp_pa
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file: x\.csv"):
         checked(tmp_path, "simulate", "inputs=x.csv")
+
+
+def test_rows_of_a_distillation_are_drawn_or_those_of_a_file_or_unknown(tmp_path: Path) -> None:
+    (tmp_path / "few.smi").write_text("C\nCC\nCCC\n")
+    asked = ({"sampling": {"count": 7}, "inputs": None}, {"inputs": "dynamics"}, {"inputs": f"{tmp_path}/few.smi"})
+    assert [rows_of("distil", one, Root(tmp_path)).total for one in asked] == [7, None, 3]
