@@ -5,8 +5,8 @@ atomic property, that RDKit computes in C++. Crippen's logP and molar refractivi
 Comput. Sci. 1999, 39, 868; polar surface: Ertl et al., J. Med. Chem. 2000, 43, 3714; surface areas by ranges: Labute,
 J. Mol. Graph. Model. 2000, 18, 464; indices: Hall and Kier, Rev. Comput. Chem. 1991, 2, 367.
 
-A surrogate that stands on them (`on=descriptors`) begins from a line through them, which is worth most where labels are
-few.
+A surrogate of properties that stands on them (`on=descriptors`) begins from a line through them. With 74 descriptors
+and few labels this line fits noise too; see docs/decisions.md.
 """
 
 from __future__ import annotations
