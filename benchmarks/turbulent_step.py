@@ -38,7 +38,7 @@ FIELDS = {"U": slice(0, 2), "p": slice(2, 3), "k": slice(3, 4)}
 REATTACHMENT = "reattachment"
 INPUTS = ("step", "ceiling", "viscosity", "intensity")
 #: Sides of the cells of a rung over those of the labels, and its residual target.
-RUNGS = ((1.0, 1e-3), (1.4, 1e-4), (1.4, 1e-3), (2.0, 1e-4), (2.0, 1e-3), (2.8, 1e-3), (4.0, 1e-3))
+RUNGS = ((1.0, 1e-4), (1.0, 1e-3), (1.4, 1e-4), (1.4, 1e-3), (2.0, 1e-4), (2.0, 1e-3), (2.8, 1e-3), (4.0, 1e-3))
 #: Runs that are tested, that calibrate intervals, and of the tested ones those that every rung solves.
 TESTED, CALIBRATED, SOLVED = 16, 10, 6
 RECIPES = {
