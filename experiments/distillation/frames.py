@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -103,8 +103,7 @@ def distil_potentials(
             )
         teacher = SimulatorOfFrames.of(asked, run_dir / "answers.zarr", request.campaign)
     else:
-        assert isinstance(asked, PotentialSurrogate)
-        teacher = SurrogateOfFrames.of(asked, directory)
+        teacher = SurrogateOfFrames.of(cast(PotentialSurrogate, asked), directory)
     config = PotentialTask.model_settings(request.model)
     readings: list[Reading] = []
     ledger = Ledger(run_dir / "costs.json")

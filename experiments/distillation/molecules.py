@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -82,8 +82,7 @@ def distil_properties(
         store = run_dir / "answers.zarr"
         teacher = SimulatorOfMolecules.of(asked, request.conformers, store, request.campaign)
     else:
-        assert isinstance(asked, PropertySurrogate)
-        teacher = SurrogateOfMolecules.of(asked, directory)
+        teacher = SurrogateOfMolecules.of(cast(PropertySurrogate, asked), directory)
     lessons, weights, training = request.lessons, request.weights, request.training
     config = PropertyTask.model_settings(request.model)
     path = existing_file(request.inputs, "inputs")

@@ -113,7 +113,8 @@ def test_every_file_of_training_is_run() -> None:
         # The network that distillation trains by default is run by the tests of that.
         student = compose("distil", return_hydra_config=True).hydra.runtime.choices["model"]
     chosen = [{g: str(c.hydra.runtime.choices[g]) for g in groups} for c in configs]
-    chosen.append({**chosen[0], "model": student})
+    # So is the mixture of forecasters that were trained before, by its own tests.
+    chosen += [{**chosen[0], "model": model} for model in (student, "forecast_mixture")]
     for k, group in enumerate(groups):
         assert {row[k] for row in RUNS} | {c[group] for c in chosen} == set(names(group))
     # The pipeline trains between campaigns; its own tests stop it and resume.
