@@ -276,8 +276,9 @@ def molecular(name: str) -> bool:
     """
     file = OmegaConf.load(CONF / "simulator" / f"{name}.yaml")
     if "_target_" in file:
-        # Pre-trained models need an environment of their own, and are run by their own tests.
-        return "simulators.chemistry" in file["_target_"] and "teachers" not in file["_target_"]
+        # Pre-trained models need an environment of their own, and descriptors take SMILES: their own tests run them.
+        others = ("teachers", "descriptors")
+        return "simulators.chemistry" in file["_target_"] and not any(name in file["_target_"] for name in others)
     return any(molecular(str(base)) for base in file["defaults"] if base != "_self_")
 
 

@@ -103,7 +103,8 @@ def living(folder: Path) -> list[str]:
             if ours and process.status() != psutil.STATUS_ZOMBIE:
                 left.append(" ".join(process.cmdline()[-3:]))
     daemon = folder.parent / "daemon"
-    with suppress(psutil.Error, OSError):
+    # One that was killed before it wrote its number left an empty file.
+    with suppress(psutil.Error, OSError, ValueError):
         # One that was killed may wait for its parent to notice.
         if psutil.Process(int(daemon.read_text())).status() != psutil.STATUS_ZOMBIE:
             left.append("daemon")
