@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +17,7 @@ from data.errors import InputError
 from data.spec import SimulationError
 from data.structures.structures import Structures
 from data.terminal import progress_bar
+from experiments.distillation.answering_teacher import AnsweringTeacher
 from experiments.distillation.costs import teacher_costs
 from experiments.distillation.frame_files import frame_answers
 from experiments.distillation.simulator_answers import SimulatorAnswers, facts_of
@@ -24,7 +25,7 @@ from simulators.adapter import Simulator, answer_each
 from simulators.campaigns.config import CampaignConfig
 from simulators.chemistry.rattle_and_relax import RattleAndRelax, TreeConfig, rattle_and_relax
 from simulators.structure_requests import request
-from surrogates.learning.learned_from import Hashes, read_hashes
+from surrogates.learning.learned_from import read_hashes
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.facts import Head
 from surrogates.potentials.lessons import FrameAnswers
@@ -38,22 +39,8 @@ TREE_OUTPUTS = ("frame_positions", "frame_forces", "frame_energies", "evaluation
 TREES, SEEDS = 256, 1_000_003
 
 
-@dataclass(frozen=True)
-class FrameTeacher(ABC):
-    """What answers for frames.
-
-    Attributes:
-        name, fingerprint: of the potential or the simulator.
-        labels_fingerprint: of the labels whose level of theory the answers have; that of a simulator is its own.
-        learned: hashes of the frames that it learned from; None where that is unknown.
-        facts: more entries of `surrogates.learning.teaching.Teacher`.
-    """
-
-    name: str
-    fingerprint: str
-    labels_fingerprint: str
-    learned: Hashes | None
-    facts: Mapping[str, str]
+class FrameTeacher(AnsweringTeacher):
+    """What answers for frames."""
 
     @abstractmethod
     def takes(self, frames: Structures) -> Bool[np.ndarray, " M"]:
@@ -87,15 +74,6 @@ class FrameTeacher(ABC):
     @abstractmethod
     def score(self, frames: Structures, prefix: str, where: str) -> dict[str, float]:
         """Its scores on labelled frames."""
-
-    @abstractmethod
-    def costs(self) -> dict[str, float]:
-        """What it has cost, as metrics."""
-
-    @property
-    @abstractmethod
-    def core_seconds(self) -> float | None:
-        """Processor time of its answers so far, s; None where it is measured from outside."""
 
     @abstractmethod
     def timed(self, frames: Structures) -> Callable[[], Any] | float:
@@ -173,11 +151,6 @@ class SurrogateOfFrames(FrameTeacher):
     def costs(self) -> dict[str, float]:
         """See `FrameTeacher`."""
         return teacher_costs(self.directory, self.potential.scores)
-
-    @property
-    def core_seconds(self) -> float | None:
-        """See `FrameTeacher`."""
-        return None
 
     def timed(self, frames: Structures) -> Callable[[], Any] | float:
         """See `FrameTeacher`."""
@@ -261,10 +234,6 @@ class SimulatorOfFrames(FrameTeacher):
             f"{prefix}/forces_mae_{unit}": float(np.abs(errors).mean()),
             f"{prefix}/forces_rmse_{unit}": float(np.sqrt((errors**2).mean())),
         }
-
-    def costs(self) -> dict[str, float]:
-        """See `FrameTeacher`."""
-        return {}
 
     @property
     def core_seconds(self) -> float | None:

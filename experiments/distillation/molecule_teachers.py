@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,13 +16,14 @@ from data.errors import InputError
 from data.molecules.graph_tables import GraphTable
 from data.spec import dataset
 from data.splits import canonical
+from experiments.distillation.answering_teacher import AnsweringTeacher
 from experiments.distillation.costs import teacher_costs
 from experiments.distillation.simulator_answers import SimulatorAnswers, facts_of
 from simulators.adapter import Simulator
 from simulators.campaigns.config import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
 from simulators.chemistry.from_smiles import from_smiles
-from surrogates.learning.learned_from import Hashes, read_hashes
+from surrogates.learning.learned_from import read_hashes
 from surrogates.learning.scores import scores
 from surrogates.properties.property_table import PropertyTable
 from surrogates.properties.scores import score_table
@@ -35,27 +36,18 @@ ERROR_BARS = ("_std", "_low", "_high")
 
 
 @dataclass(frozen=True)
-class MoleculeTeacher(ABC):
+class MoleculeTeacher(AnsweringTeacher):
     """What answers for molecules.
 
     Attributes:
-        name, fingerprint: of the surrogate or the simulator.
-        labels_fingerprint: of the labels whose level of theory the answers have; that of a simulator is its own.
         units: unit of each target, in their order.
         binary: targets that are probabilities of binary labels.
         part_rows: number of rows that are answered before the answers are written; None for all.
-        learned: hashes of the molecules that it learned from; None where that is unknown.
-        facts: more entries of `surrogates.learning.teaching.Teacher`.
     """
 
-    name: str
-    fingerprint: str
-    labels_fingerprint: str
     units: Mapping[str, str]
     binary: tuple[str, ...]
     part_rows: int | None
-    learned: Hashes | None
-    facts: Mapping[str, str]
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -75,15 +67,6 @@ class MoleculeTeacher(ABC):
     @abstractmethod
     def score(self, labels: PropertyTable, rows: np.ndarray, prefix: str) -> dict[str, float]:
         """Its scores on labelled molecules."""
-
-    @abstractmethod
-    def costs(self) -> dict[str, float]:
-        """What it has cost, as metrics."""
-
-    @property
-    @abstractmethod
-    def core_seconds(self) -> float | None:
-        """Processor time of its answers so far, s; None where it is measured from outside."""
 
     @abstractmethod
     def timed(self, table: GraphTable) -> Callable[[], Any] | float:
@@ -119,11 +102,11 @@ class SurrogateOfMolecules(MoleculeTeacher):
             surrogate.name,
             surrogate.fingerprint,
             surrogate.labels_fingerprint,
+            read_hashes(directory),
+            {},
             {name: surrogate.facts.units[name] for name in surrogate.targets},
             tuple(surrogate.facts.classification),
             PART_ROWS,
-            read_hashes(directory),
-            {},
             surrogate,
             directory,
         )
@@ -145,11 +128,6 @@ class SurrogateOfMolecules(MoleculeTeacher):
     def costs(self) -> dict[str, float]:
         """See `MoleculeTeacher`."""
         return teacher_costs(self.directory, self.surrogate.scores)
-
-    @property
-    def core_seconds(self) -> float | None:
-        """See `MoleculeTeacher`."""
-        return None
 
     def timed(self, table: GraphTable) -> Callable[[], Any] | float:
         """See `MoleculeTeacher`."""
@@ -192,7 +170,7 @@ class SimulatorOfMolecules(MoleculeTeacher):
         asked = SimulatorAnswers(asker, store, config)
         print_of_it = asker.fingerprint
         return SimulatorOfMolecules(
-            asker.name, print_of_it, print_of_it, units, (), None, None, facts_of(simulator), asked
+            asker.name, print_of_it, print_of_it, None, facts_of(simulator), units, (), None, asked
         )
 
     def inside(self, table: GraphTable) -> Bool[np.ndarray, " molecule"]:
@@ -224,10 +202,6 @@ class SimulatorOfMolecules(MoleculeTeacher):
                 of_target = scores(truth[present], values[present, k], "1")
                 metrics |= {f"{head}/{key}": value for key, value in of_target.items()}
         return metrics
-
-    def costs(self) -> dict[str, float]:
-        """See `MoleculeTeacher`."""
-        return {}
 
     @property
     def core_seconds(self) -> float | None:

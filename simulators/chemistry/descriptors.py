@@ -21,10 +21,10 @@ from jaxtyping import Float
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdMolDescriptors
 
-from data.errors import InputError
 from data.molecules.smiles import parse_smiles
 from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
 from simulators.chemistry.from_smiles import SMILES
+from simulators.chemistry.variables import refuse_choice
 
 #: Descriptors that RDKit computes together, by its own names. Left out are those that repeat others of the list.
 PROPERTIES = (
@@ -57,10 +57,7 @@ class Descriptors:
 
     def __post_init__(self) -> None:
         chosen = NAMES if self.names is None else tuple(self.names)
-        unknown = [name for name in chosen if name not in NAMES]
-        if unknown or not chosen or len(set(chosen)) < len(chosen):
-            problem = f"no descriptors {unknown}" if unknown else f"names must be distinct, got {list(chosen)}"
-            raise InputError(problem, where="simulator.names", remedy=f"Choose from {', '.join(NAMES)}")
+        refuse_choice(chosen, NAMES, "names")
         object.__setattr__(self, "names", chosen)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +154,23 @@ def _shortest(geometry: Geometry) -> float:
     return float(pdist(geometry.positions).min(initial=1.0))
 
 
+def refuse_choice(chosen: Sequence[str], supported: Collection[str], what: str) -> None:
+    """Refuse a choice of names unless each can be chosen and occurs once, and there is one.
+
+    Args:
+        chosen: the names.
+        supported: names that can be chosen.
+        what: key of the choice in the settings of the simulator, such as "outputs".
+
+    Raises:
+        InputError: names what is unknown, and what can be chosen.
+    """
+    unknown = [name for name in chosen if name not in supported]
+    if unknown or not chosen or len(set(chosen)) < len(chosen):
+        problem = f"{what} {unknown} cannot be computed" if unknown else f"{what} must be distinct, got {list(chosen)}"
+        raise InputError(problem, where=f"simulator.{what}", remedy=f"Choose from {', '.join(supported)}")
+
+
 def spec(outputs: Iterable[str], supported: Iterable[str], *, periodic: bool = False) -> Spec:
     """The Spec of a simulator of geometries with the chosen outputs.
 
@@ -166,13 +183,7 @@ def spec(outputs: Iterable[str], supported: Iterable[str], *, periodic: bool = F
         InputError: an output is not supported or repeated, or there is none.
     """
     chosen, supported = list(outputs), [name for name in supported if periodic or name != "stress"]
-    unknown = [name for name in chosen if name not in supported]
-    if unknown or not chosen or len(set(chosen)) < len(chosen):
-        raise InputError(
-            f"outputs {unknown or chosen} cannot be computed" if unknown else f"outputs must be distinct, got {chosen}",
-            where="simulator.outputs",
-            remedy=f"Choose from {supported}",
-        )
+    refuse_choice(chosen, supported, "outputs")
     return Spec((*GEOMETRY, CELL) if periodic else GEOMETRY, tuple(OUTPUTS[name] for name in chosen))
 
 

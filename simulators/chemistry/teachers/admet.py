@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data.errors import InputError
 from data.spec import SimulationError, Spec, Variable, check
 from simulators.chemistry.from_smiles import SMILES
 from simulators.chemistry.teachers.pretrained import Pretrained, PretrainedSimulator
-from simulators.chemistry.variables import answer
+from simulators.chemistry.variables import answer, refuse_choice
 
 #: Endpoints that are probabilities -> what is probable.
 PROBABILITIES: Mapping[str, str] = {
@@ -94,10 +93,7 @@ class ADMET(PretrainedSimulator):
 
     def __post_init__(self) -> None:
         chosen = tuple(ENDPOINTS if self.outputs is None else self.outputs)
-        unknown = [name for name in chosen if name not in ENDPOINTS]
-        if unknown or not chosen or len(set(chosen)) < len(chosen):
-            problem = f"no endpoints {unknown}" if unknown else f"outputs must be distinct, got {list(chosen)}"
-            raise InputError(problem, where="simulator.outputs", remedy=f"Choose from {', '.join(ENDPOINTS)}")
+        refuse_choice(chosen, ENDPOINTS, "outputs")
         object.__setattr__(self, "outputs", chosen)
 
     @property
