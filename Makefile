@@ -11,7 +11,8 @@ TRAIN ?= 10000
 MOLECULES ?= molecules.csv
 BODY ?= runs/body
 PRETRAINING ?=
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# Bytecode of what is imported is written when it is; most modules of these packages never are.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev quickstart test coverage lint style types format lock bench bench-potentials bench-fluids bench-gpu bench-kinetics bench-weather faults docs peers peers-fluids teachers body openfoam build clean
@@ -34,11 +35,10 @@ $(VENV)/.runtime: $(VENV)/.python requirements/lock.txt pyproject.toml
 	@$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
-# Bytecode of what the tests import is written when they do; most modules of these packages are never imported.
 dev: $(VENV)/.dev  ## add what the tests and checks need
 
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
-	@$(PIP) --no-compile --require-hashes --no-deps -r requirements/dev.txt
+	@$(PIP) --require-hashes --no-deps -r requirements/dev.txt
 	@touch $@
 
 quickstart: setup  ## the main job: a million candidates, labelled, learned, screened, re-checked, reported

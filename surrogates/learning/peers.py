@@ -25,6 +25,8 @@ from data.host import host_name
 BEAT_S = 2.0
 #: Seconds in which a process may end by itself after another one has said why it ends.
 GRACE_S = 5.0
+#: Seconds that the first process waits at most for the others to end; on a busy machine they may need many.
+DEPARTURE_S = 60.0
 DIED = "died"
 
 
@@ -303,7 +305,7 @@ class Peers:
 
     def _see_others_off(self) -> None:
         """Let the others end before the first process, with which the service ends that JAX needs in all of them."""
-        until = time.monotonic() + GRACE_S
+        until = time.monotonic() + DEPARTURE_S
         while self.process == 0 and self._links and (left := until - time.monotonic()) > 0:
             for key, _ in self._selector.select(left):
                 link = key.data

@@ -43,6 +43,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(peers, "GRACE_S", 0.0)
+    monkeypatch.setattr(peers, "DEPARTURE_S", 0.0)
     monkeypatch.setattr(peers, "BEAT_S", 0.05)
     return iter([None])
 
