@@ -16,7 +16,6 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
-from data.settings import build
 from data.spec import Spec
 from simulators.sampling_plans import plan, refuse_other_method
 
@@ -64,6 +63,9 @@ class Range:
         Raises:
             InputError: a key is missing or unknown, or values do not fit each other.
         """
+        # A process that only answers does not import OmegaConf.
+        from data.settings import build
+
         if isinstance(value, Mapping) and "choices" in value:
             chosen = build(_Choices, value, where=where).choices
             return Range(min(chosen), max(chosen), choices=chosen)

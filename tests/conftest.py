@@ -52,6 +52,9 @@ import quick_lowering  # noqa: E402
 
 array_checks.install()
 quick_lowering.install()
+import quick_yaml  # noqa: E402
+
+quick_yaml.install()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Programs and kernels that tests start import the packages of this clone, whichever one is installed.

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-import ase.db
-
 from data.errors import InputError
 from data.formats.kinds import FRAME_KINDS, SDF_SUFFIXES, STORE, XYZ_SUFFIXES, kind_of
 from data.formats.rows import Lines, blocks
 from data.molecules.files import iter_smiles_chunks
-from data.structures.frame_files import read_frames
 
 
 def count_rows(path: Path, *, smiles_column: str = "smiles", at_most: int | None = None) -> int:
@@ -27,6 +24,9 @@ def count_rows(path: Path, *, smiles_column: str = "smiles", at_most: int | None
     """
     kind = kind_of(path)
     if kind == ".db":
+        # A count of other files does not import ASE.
+        import ase.db
+
         entries = int(ase.db.connect(str(path), type="db").count())
         return entries if at_most is None else min(entries, at_most)
     if kind in SDF_SUFFIXES:
@@ -34,6 +34,8 @@ def count_rows(path: Path, *, smiles_column: str = "smiles", at_most: int | None
     elif kind in XYZ_SUFFIXES:
         rows = _frames(path)
     elif kind in (*FRAME_KINDS, STORE):
+        from data.structures.frame_files import read_frames
+
         rows = (1 for _ in read_frames(path))
     else:
         rows = (1 for chunk in iter_smiles_chunks(path, 4096, smiles_column=smiles_column) for _ in chunk.smiles)

@@ -18,8 +18,6 @@ from data.molecules import tables
 from data.molecules.tally import TableTally
 from data.rejects import Rejects
 from data.remote.path import path_of
-from data.structures.files import USUAL
-from data.structures.frame_files import read_frames
 from data.structures.frame_names import FrameKeys
 
 __all__ = [
@@ -130,7 +128,10 @@ def _rows(
         pairs = tables.read_parquet(path, smiles_column, columns, texts=texts, tally=tally)
     if pairs is not None:
         return tables.check_smiles(pairs) if validate else (p if isinstance(p, Bad) else p[1] for p in pairs)
-    return read_frames(path, columns, keys or USUAL)
+    # What reads tables alone does not import ASE.
+    from data.structures.frame_files import read_frames
+
+    return read_frames(path, columns, keys or FrameKeys())
 
 
 def _good(

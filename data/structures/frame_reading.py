@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import covalent_radii
-from scipy.spatial.distance import pdist
 
 from data.formats.kinds import FORMATS, kind_of
 from data.formats.rows import Row
@@ -167,7 +166,8 @@ def _unbound(row: Row) -> bool:
         return False
     radius = covalent_radii[row.numbers]
     first, second = np.triu_indices(len(radius), 1)
-    return bool((pdist(row.positions) > BOND * (radius[first] + radius[second])).all())
+    apart = row.positions[first] - row.positions[second]
+    return bool((np.sqrt((apart**2).sum(axis=1)) > BOND * (radius[first] + radius[second])).all())
 
 
 def _format(path: Path) -> str:

@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from vesin import NeighborList
 
 #: Isolated molecules with at most this many atoms have their distances computed all at once.
 BRUTE_FORCE_ATOMS = 200
@@ -85,6 +84,9 @@ def periodic_pairs(positions: Float[np.ndarray, "n 3"], lattice: Float[np.ndarra
         # vesin wants a box of full rank; what it is along a direction that does not repeat has no effect.
         _, _, axes = np.linalg.svd(lattice)
         box[~periodic] = axes[int(periodic.sum()) :]
+    # It imports ASE, which small molecules alone do not need.
+    from vesin import NeighborList
+
     finder = NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
     i, j, shift, distance = finder.compute(
         np.ascontiguousarray(positions, np.float64), box, periodic, quantities="ijSd"

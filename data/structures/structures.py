@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import cKDTree
 
 from data.errors import InputError
 from data.structures.neighbours import BRUTE_FORCE_ATOMS, NeighbourTable, build_neighbours, periodic_pairs
@@ -295,6 +294,9 @@ class Structures:
                 square = ((block[:, :, None] - block[:, None]) ** 2).sum(-1) + np.diag(np.full(n, np.inf))
                 shortest[rows] = np.sqrt(square.min(axis=(1, 2)))
             else:
+                # What knows no large molecule does not import SciPy.
+                from scipy.spatial import cKDTree
+
                 shortest[rows] = [cKDTree(x).query(x, k=2)[0][:, 1].min() for x in block]
         return shortest
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import hydra
 import hydra.errors
 import hydra.utils
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -125,7 +126,27 @@ def application(
             LOG.info("stopped", exc_info=True)  # to log.txt, not to the terminal
             raise SystemExit(fail(refused)) from error
 
-    return hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
+    command = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
+
+    def run() -> None:
+        with _composed_once():
+            command()
+
+    return run
+
+
+@contextmanager
+def _composed_once() -> Iterator[None]:
+    """Let Hydra compose the configuration once within the block.
+
+    It would otherwise compose all of it before that to look for `hydra.mode`, which no configuration of this package
+    sets and no argument may: whether `--multirun` is given decides.
+    """
+    look, Hydra.get_mode = Hydra.get_mode, lambda *arguments, **more: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.get_mode = look  # type: ignore[method-assign]
 
 
 def unused_of(stage: str) -> Callable[[DictConfig], Mapping[str, str]] | None:

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 from rdkit.Chem import rdFingerprintGenerator
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.linear_model import LinearRegression, RidgeCV
 
 from data.molecules.smiles import parse_smiles
 
@@ -44,6 +42,10 @@ def predictions(
         train: indices of the training part.
         seed: seed of the random forest.
     """
+    # A command that is refused, or resumes behind this, does not import scikit-learn.
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.linear_model import LinearRegression, RidgeCV
+
     y = truth[train]
     linear = LinearRegression().fit(cheap[train, None], y)
     ridge = RidgeCV(alphas=np.logspace(-1, 4, 16)).fit(fingerprints[train], y)

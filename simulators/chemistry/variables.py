@@ -10,7 +10,6 @@ import numpy as np
 import xarray as xr
 from ase.data import chemical_symbols
 from jaxtyping import Bool, Float, Int
-from scipy.spatial.distance import pdist
 
 from data.errors import InputError
 from data.spec import SimulationError, Spec, Variable, check, dataset
@@ -18,6 +17,8 @@ from data.structures.neighbours import periodic_pairs
 
 #: Smallest valid distance of two atoms, Angstrom; a smaller one means wrong units or a faulty file.
 CLOSEST = 0.3
+#: Up to this many atoms all distances are computed at once.
+FEW_ATOMS = 200
 #: Reason for which simulators of molecules refuse a frame with a cell.
 ISOLATED_ONLY = (
     'only isolated molecules can be computed: take its cell away (pbc="F F F"), or use simulator=ase, '
@@ -151,7 +152,14 @@ def _shortest(geometry: Geometry) -> float:
     """The smallest distance between atoms, including periodic images, Angstrom; values above 1 are returned as 1."""
     if geometry.cell is not None:
         return float(periodic_pairs(geometry.positions, geometry.cell, 1.0).distance.min(initial=1.0))
-    return float(pdist(geometry.positions).min(initial=1.0))
+    if len(geometry.positions) > FEW_ATOMS:
+        # A worker of small molecules does not import SciPy for this.
+        from scipy.spatial.distance import pdist
+
+        return float(pdist(geometry.positions).min(initial=1.0))
+    first, second = np.triu_indices(len(geometry.positions), 1)
+    apart = geometry.positions[first] - geometry.positions[second]
+    return float(np.sqrt(np.einsum("ij,ij->i", apart, apart)).min(initial=1.0))
 
 
 def refuse_choice(chosen: Sequence[str], supported: Collection[str], what: str) -> None:

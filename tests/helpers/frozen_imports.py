@@ -7,5 +7,8 @@ from __future__ import annotations
 
 import gc
 
+import quick_yaml
+
+quick_yaml.install()
 gc.collect()
 gc.freeze()
