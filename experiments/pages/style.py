@@ -14,7 +14,9 @@ from typing import Any, cast
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
 from experiments.pages.formatting import escape, number
@@ -117,6 +119,18 @@ def inline_svg(xml: str, name: str, label: str) -> str:
     return re.sub(r"\n\s*", "\n", opening + body[head.end() :]).strip()
 
 
+class _Figure(Figure):
+    """A figure of which matplotlib does not draw everything a first time where it only wants the layout."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Lay it out, or draw what is laid out: `print_figure` calls this for both."""
+        engine = self.get_layout_engine()
+        if isinstance(engine, ConstrainedLayoutEngine):
+            engine.execute(self)
+        else:
+            super().draw(renderer)
+
+
 def draw(
     paint: Callable[[Axes], None], *, name: str, label: str, width: float = 4.9, height: float = 3.9, title: str = ""
 ) -> Drawing:
@@ -129,7 +143,7 @@ def draw(
         title: above the axes; pages leave it out and head the figure in HTML, which wraps.
     """
     with matplotlib.rc_context(cast(Any, dict(STYLE))):
-        figure = Figure(figsize=(width, height))
+        figure = _Figure(figsize=(width, height))
         axes = figure.add_subplot()
         paint(axes)
         if title:

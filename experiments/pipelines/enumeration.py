@@ -7,6 +7,7 @@ symmetry maps onto each other are two different molecules; canonical SMILES chec
 
 from __future__ import annotations
 
+import functools
 import gzip
 import itertools
 import os
@@ -124,14 +125,15 @@ def _codes(rows: UInt8[np.ndarray, "molecule site"]) -> Int[np.ndarray, " molecu
     return codes
 
 
-def scaffolds() -> list[Scaffold]:
+@functools.cache
+def scaffolds() -> tuple[Scaffold, ...]:
     """All ring systems, in a fixed order."""
     systems: dict[str, None] = {}
     for skeleton in SKELETONS:
         doubles = 0 if skeleton in TIGHT else 3
         for smiles in sorted(set(_variants(Chem.MolFromSmiles(skeleton), doubles))):
             systems[smiles] = None
-    return [_cut(smiles) for smiles in systems]
+    return tuple(_cut(smiles) for smiles in systems)
 
 
 def _variants(skeleton: Chem.Mol, doubles: int) -> Iterator[str]:

@@ -8,6 +8,10 @@ is a process of its own, which may be killed. That the command starts by itself,
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
+import io
+import json
 import multiprocessing
 import os
 import signal
@@ -15,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
@@ -112,6 +116,31 @@ def understudy(*arguments: str | Path, cwd: Path | None = None, timeout: float =
     out, err = command.communicate(timeout)
     assert command.returncode is not None
     return subprocess.CompletedProcess(["understudy", *map(str, arguments)], command.returncode, out, err)
+
+
+def endings(commands: Sequence[Sequence[str]], cwd: Path) -> list[tuple[int, str]]:
+    """The exit status of each of several commands and what it wrote to standard error.
+
+    One fork runs all of them, one after the other; they are to be commands that are refused.
+    """
+    with tempfile.TemporaryDirectory(prefix="understudy-endings-") as folder:
+        written = Path(folder) / "endings.json"
+        run = functools.partial(_run_all, [list(command) for command in commands], written)
+        done = Command("--version", cwd=cwd, prepare=run)
+        assert done.wait(1200) == 0, done.said
+        return [(status, said) for status, said in json.loads(written.read_text())]
+
+
+def _run_all(commands: list[list[str]], written: Path) -> None:
+    from experiments.cli import main
+
+    ended = []
+    for arguments in commands:
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            status = main(arguments)
+        ended.append([status, said.getvalue()])
+    written.write_text(json.dumps(ended))
 
 
 def _command(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forked_commands import understudy
+from forked_commands import endings, understudy
 from omegaconf import OmegaConf
 
 from data.errors import InputError
@@ -164,20 +164,6 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
 ]
 
 
-#: One process for all, because starting one takes longer than refusing.
-MANY = """
-import contextlib, io, json, sys
-from experiments.cli import main
-endings = []
-for arguments in json.load(sys.stdin):
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        status = main(arguments)
-    endings.append([status, said.getvalue()])
-json.dump(endings, sys.stdout)
-"""
-
-
 @pytest.fixture(scope="module")
 def refused(once: Callable[[str, Callable[[Path], object]], Path]) -> tuple[Path, list[tuple[int, str]]]:
     """The directory in which each of `MISTAKES` was made, with its exit status and what it said."""
@@ -185,12 +171,8 @@ def refused(once: Callable[[str, Callable[[Path], object]], Path]) -> tuple[Path
     def make(path: Path) -> None:
         path.mkdir()
         make_workplace(path)
-        asked = json.dumps([arguments for arguments, _ in MISTAKES])
-        done = subprocess.run(
-            [sys.executable, "-c", MANY], cwd=path, input=asked, capture_output=True, text=True, timeout=1200
-        )
-        assert done.returncode == 0, done.stderr
-        (path / "endings.json").write_text(done.stdout)
+        ended = endings([arguments for arguments, _ in MISTAKES], path)
+        (path / "endings.json").write_text(json.dumps(ended))
 
     path = once("refused-commands", make)
     return path, [(status, said) for status, said in json.loads((path / "endings.json").read_text())]
@@ -200,8 +182,8 @@ def refused(once: Callable[[str, Callable[[Path], object]], Path]) -> tuple[Path
 def test_what_a_person_gets_wrong_is_named_in_one_line_before_anything_is_computed(
     case: int, refused: tuple[Path, list[tuple[int, str]]]
 ) -> None:
-    path, endings = refused
-    status, said = endings[case]
+    path, ended = refused
+    status, said = ended[case]
     assert status == 2, said
     assert len(said.strip().splitlines()) == 1, said
     for word in MISTAKES[case][1]:

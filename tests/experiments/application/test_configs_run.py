@@ -73,6 +73,13 @@ SMALLER = {
 }
 
 
+#: Of networks that differ from each other in sizes alone, which are the same here, so that one program serves both.
+SAME: dict[str, dict[str, int]] = {
+    "ace_small": {"degree": 1},
+    "ace_large": {"degree": 1, "hidden_degree": 0, "tensor_features": 32, "radial": 4},
+}
+
+
 #: Each task and study that trains a surrogate by itself, with what makes it small; `RUNS` need not name what these use.
 EXPERIMENTS = {
     "study=fluids/apebench": ("fields", ["layers=1", "width=8", "modes=[4]"]),
@@ -210,7 +217,7 @@ def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, dat
         on_atoms = data in ("potentials", "properties")
         small = {"layers": 1, "features": 16} if on_atoms else SMALLER.get(surrogate, {"layers": 1, "width": 8})
         # One of them keeps its degree, which decides how long a step is compiled.
-        small |= {"degree": 1} if surrogate in ("ace_small", "ace_large") else {}
+        small |= SAME.get(surrogate, {})
         choices += [f"model.network.{k}={v}" for k, v in small.items()]
         choices += ["model.loss.unroll=2"] if surrogate == "corrector" else []
     config = composed("train", *choices, *material(data, tmp_path))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-import subprocess
-import sys
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from forked_commands import endings
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -66,20 +65,6 @@ def misspelt() -> list[tuple[str, str, str]]:
     return [*choices, ("pipeline", "task", "molecules"), ("train", "experiment", "molecules/graph")]
 
 
-#: One process for all, because starting one takes longer than refusing.
-MANY = """
-import contextlib, io, json, sys
-from experiments.cli import main
-endings = []
-for arguments in json.load(sys.stdin):
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        status = main(arguments)
-    endings.append([status, said.getvalue()])
-json.dump(endings, sys.stdout)
-"""
-
-
 def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(tmp_path: Path) -> None:
     asked = []
     for stage, group, option in misspelt():
@@ -93,13 +78,9 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
             "forecast": ["surrogate=x", "out=x"],
         }
         asked.append([stage, *required.get(stage, []), f"{group}={option[:-2]}{option[-1]}{option[-2]}", "run.dir=r"])
-    done = subprocess.run(
-        [sys.executable, "-c", MANY], cwd=tmp_path, input=json.dumps(asked), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
     assert len(asked) > 20
     for arguments, (stage, group, option), (status, said) in zip(
-        asked, misspelt(), json.loads(done.stdout), strict=True
+        asked, misspelt(), endings(asked, tmp_path), strict=True
     ):
         assert status == 2, (arguments, said)
         assert len(said.strip().splitlines()) == 1, (arguments, said)
