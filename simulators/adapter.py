@@ -10,13 +10,15 @@ simulator has, so that no caller needs to know its class.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import xarray as xr
 
 from data.reading_summary import Reading
 from data.spec import SimulationError, Spec
-from simulators.requests import DrawSettings
+
+if TYPE_CHECKING:  # workers of campaigns need neither plans of samples nor what reads settings
+    from simulators.requests import DrawSettings
 
 
 @runtime_checkable

@@ -82,6 +82,8 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
     KIND: ClassVar[str]
     #: The class of the facts.
     FACTS: ClassVar[type]
+    #: Attributes that are compiled programs of the networks alone, which copies with other facts share.
+    PROGRAMS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: Model, facts: Facts) -> None:
         self.model, self.facts = model, facts
@@ -153,7 +155,13 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
         """The same weights with other facts, such as `scores` or a calibration."""
         copy = type(self)(self.model, replace(self.facts, **changes))
         copy._rung = self._rung
-        return copy
+        return copy._with_programs_of(self)
+
+    def _with_programs_of(self, other: Self) -> Self:
+        """This surrogate, with what another one of the same model has compiled."""
+        for name in self.PROGRAMS:
+            setattr(self, name, getattr(other, name).twin())
+        return self
 
     # The simulator that it stands on
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -289,6 +289,11 @@ class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
         if steps not in self._compiled:
             self._compiled[steps] = CountedProgram(partial(_answer, self._graph, steps, self.facts))
         return self._compiled[steps]
+
+    def _with_programs_of(self, other: Self) -> Self:
+        if self.facts.config is other.facts.config and self.facts.layout is other.facts.layout:
+            self._compiled = other._compiled
+        return self
 
 
 def _answer(

@@ -96,7 +96,9 @@ class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
 
     def with_facts(self, **changes: Any) -> Self:
         """See `TrainedSurrogate.with_facts`."""
-        return type(self)(self.model, replace(self.facts, **changes), self.others)
+        copy = type(self)(self.model, replace(self.facts, **changes), self.others)
+        copy._compiled = self._compiled
+        return copy
 
     # xarray in, xarray out
 

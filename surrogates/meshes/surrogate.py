@@ -63,6 +63,7 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
 
     KIND = "meshes"
     FACTS = MeshFacts
+    PROGRAMS = ("_answer",)
 
     def __init__(self, model: MeshModel, facts: MeshFacts) -> None:
         super().__init__(model, facts)

@@ -42,6 +42,7 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
 
     KIND = "parameters"
     FACTS = ParameterFacts
+    PROGRAMS = ("_forward",)
 
     def __init__(self, model: Perceptrons, facts: ParameterFacts) -> None:
         super().__init__(model, facts)

@@ -30,7 +30,7 @@ def calibrate_intervals(
     frames = samples if samples is not None else valid
     if potential.facts.config.draws and potential.last_layer is not None and frames is not None:
         layer = potential.last_layer.scale_deviations(_match(potential, frames))
-        potential = PotentialSurrogate(potential.model, potential.facts, layer, potential.baseline)
+        potential = potential.with_last_layer(layer)
     if samples is None:
         return potential
     facts, answer = potential.facts, _bare(potential, samples)
@@ -41,7 +41,7 @@ def calibrate_intervals(
     if labelled.any():
         std = np.zeros_like(answer.forces) if answer.forces_std is None else answer.forces_std
         facts = facts.with_head(forces=Conformal.fit(samples.forces[labelled], answer.forces[labelled], std[labelled]))
-    return PotentialSurrogate(potential.model, facts, potential.last_layer, potential.baseline)
+    return potential.with_facts(heads=facts.heads)
 
 
 def _bare(potential: PotentialSurrogate, frames: Structures) -> StructurePredictions:

@@ -26,7 +26,7 @@ from surrogates.learning.loop import FitResult, TrainConfig, fit
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
-from surrogates.potentials.last_layer import distance, fit_last_layer
+from surrogates.potentials.last_layer import fit_last_layer
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 #: Share of the training structures that lie in the domain. Of thousands of structures the farthest is an outlier, and a
@@ -160,15 +160,12 @@ def with_posterior(
 ) -> PotentialSurrogate:
     """The potential with its last layer's posterior and its domain."""
     layer = fit_last_layer(model, training_batches(residual, config, 16, None, None), config.draws)
-    potential = PotentialSurrogate(model, facts, layer)
-    graph, state = nnx.split(model)
-    measure = jit_float32(lambda s, w, system: distance(nnx.merge(graph, s), w, system))
-    far = []
-    for batch in potential.batches(residual).epoch(0):
-        batch = batch._replace(head=np.full(len(batch.numbers), facts.index, np.int32))
-        real = np.asarray(batch.numbers)[:, 0] > 0
-        far.append(np.asarray(measure(state, layer.whitening, batch.system))[real])
-    return PotentialSurrogate(model, replace(facts, novelty=domain_limit(np.concatenate(far))), layer)
+    # Distances are told over the limit of the domain, and here is none yet.
+    potential = PotentialSurrogate(model, replace(facts, novelty=1.0), layer)
+    far = [
+        potential.novelty(batch)[np.asarray(batch.numbers)[:, 0] > 0] for batch in potential.batches(residual).epoch(0)
+    ]
+    return potential.with_facts(novelty=domain_limit(np.concatenate(far)))
 
 
 def domain_limit(distances: Float[np.ndarray, " M"]) -> float:

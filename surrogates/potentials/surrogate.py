@@ -29,6 +29,7 @@ from data.structures.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structur
 from simulators.adapter import Simulator
 from surrogates.learning.devices import shard_batch, side_by_side
 from surrogates.learning.program_work import CountedProgram
+from surrogates.learning.step import count_compilations
 from surrogates.potentials.baseline import baseline_answers
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import PotentialFacts
@@ -54,6 +55,7 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
 
     KIND = "potentials"
     FACTS = PotentialFacts
+    PROGRAMS = ("_measure", "_run")
 
     def __init__(
         self,
@@ -73,11 +75,9 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         self._elements[[0, *elements]] = True
         self._reference = np.zeros(MAX_ATOMIC_NUMBER + 1)
         self._reference[elements] = facts.references.bonded
-        self._compilations = 0
         self._arrays = None if last_layer is None else jax.tree.map(jnp.asarray, last_layer.arrays())
 
         def run(state: nnx.State, arrays: dict[str, jax.Array] | None, batch: StructureBatch) -> dict[str, Any]:
-            self._compilations += 1  # Python runs this only while a new shape is traced.
             model = nnx.merge(graph, state)
             system = batch.system
             members = model(system)
@@ -150,7 +150,7 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
     @property
     def compilations(self) -> int:
         """Number of shapes that have been compiled for prediction."""
-        return self._compilations
+        return count_compilations(self._run)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """Predict energy and forces of one structure, and its stress if the cell has three vectors.
@@ -336,7 +336,13 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         """
         if changes.get("active", self.facts.active) not in self.facts.heads:
             raise InputError(f"no head {changes['active']!r}", remedy=f"There are {', '.join(self.facts.heads)}")
-        return type(self)(self.model, replace(self.facts, **changes), self.last_layer, self.baseline)
+        facts = replace(self.facts, **changes)
+        copy = type(self)(self.model, facts, self.last_layer, self.baseline)
+        return copy._with_programs_of(self) if facts.config is self.facts.config else copy
+
+    def with_last_layer(self, layer: LastLayer) -> Self:
+        """A copy with another posterior of its last layer."""
+        return type(self)(self.model, self.facts, layer, self.baseline)._with_programs_of(self)
 
     def with_baseline(self, baseline: Simulator) -> PotentialSurrogate:
         """A copy that adds the answers of this simulator.
@@ -348,7 +354,7 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         if expected is None or expected["fingerprint"] != baseline.fingerprint:
             what = "no baseline" if expected is None else f"the baseline {expected['name']}"
             raise InputError(f"the potential learned differences to {what}, not to {baseline.name}")
-        return PotentialSurrogate(self.model, self.facts, self.last_layer, baseline)
+        return PotentialSurrogate(self.model, self.facts, self.last_layer, baseline)._with_programs_of(self)
 
     def _baseline(self) -> Simulator:
         if self.baseline is None:

@@ -146,6 +146,7 @@ class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
 
     KIND = "properties"
     FACTS = PropertyFacts
+    PROGRAMS = ("_read", "_forward")
 
     def __init__(self, model: Ensemble, facts: PropertyFacts) -> None:
         super().__init__(model, facts)

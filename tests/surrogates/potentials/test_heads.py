@@ -87,7 +87,7 @@ def test_with_a_frozen_body_old_heads_stay_as_they_were_and_the_new_one_has_lear
     tuned = deep
     assert list(tuned.facts.heads) == ["main", "deep"]
     assert tuned.facts.active == "deep"
-    test, deep_test = labelled(30, 3), labelled(30, 3, depth=1.6)
+    test, deep_test = labelled(40, 3), labelled(40, 3, depth=1.6)
     before, after = first.predict_structures(test), tuned.with_facts(active="main").predict_structures(test)
     kept = {path: leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(first.model))}
     for path, leaf in nnx.to_flat_state(nnx.state(tuned.model)):
@@ -144,7 +144,7 @@ def test_a_potential_with_heads_is_saved_and_read_with_all_of_them(deep: Potenti
     tuned = deep
     tuned.save(tmp_path / "saved")
     loaded = PotentialSurrogate.load(tmp_path / "saved")
-    test = labelled(5, 8)
+    test = labelled(40, 8)
     for head in ("main", "deep"):
         before, after = (p.with_facts(active=head).predict_structures(test) for p in (tuned, loaded))
         np.testing.assert_array_equal(before.energy, after.energy)

@@ -41,12 +41,15 @@ OFFSET = {6: -1030.0, 8: -2040.0}
 
 
 def clusters(n: int, seed: int, *, offset: bool = True) -> Structures:
-    """Clusters of 2 to 5 atoms of carbon and oxygen, labelled by a Morse potential and an energy an atom."""
+    """Clusters of 3 and of 5 atoms of carbon and oxygen, labelled by a Morse potential and an energy an atom.
+
+    Tables of 40 and of 48 are answered in batches of the same two shapes, which are compiled once.
+    """
     rng = np.random.default_rng(seed)
     morse = MorsePotential(epsilon=1.0, r0=1.4, rho0=3.0, rcut1=3.6, rcut2=4.0)
     molecules: list[Atoms] = []
     while len(molecules) < n:
-        atoms = Atoms(numbers=rng.choice([6, 8], size=rng.integers(2, 6)))
+        atoms = Atoms(numbers=rng.choice([6, 8], size=(3, 5)[len(molecules) % 2]))
         atoms.positions = rng.uniform(-1.6, 1.6, size=(len(atoms), 3))
         distance = atoms.get_all_distances() + 10 * np.eye(len(atoms))
         if distance.min() > 1.1 and distance[distance < 9].max(initial=0.0) < 3.5:
@@ -77,7 +80,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> PotentialS
             progress=False,
         )
         assert result.compilations["train"] == 1
-        calibrate_intervals(potential, clusters(60, 2)).save(folder / "potential")
+        calibrate_intervals(potential, clusters(48, 2)).save(folder / "potential")
 
     return PotentialSurrogate.load(once("morse", make) / "potential")
 
@@ -125,9 +128,9 @@ def test_isolated_atoms_are_kept_apart_from_bonded_ones() -> None:
 
 
 def test_a_morse_potential_is_learned(trained: PotentialSurrogate) -> None:
-    test = clusters(100, 3)
+    test = clusters(48, 3)
     answer = trained.predict_structures(test)
-    bare = clusters(100, 3, offset=False).energy
+    bare = clusters(48, 3, offset=False).energy
     energy_error = np.abs(answer.energy - test.energy).mean()
     forces_error = np.abs(answer.forces - test.forces).mean()
     # The mean of all energies errs by about 1 eV, no force at all by about 1.4 eV/Angstrom.
@@ -136,12 +139,12 @@ def test_a_morse_potential_is_learned(trained: PotentialSurrogate) -> None:
 
 
 def test_energies_of_thousands_of_ev_lose_nothing_to_float32(trained: PotentialSurrogate) -> None:
-    test = clusters(20, 4)
+    test = clusters(40, 4)
     assert test.energy.min() < -4000
     graph, state = nnx.split(trained.model)
     with jax.enable_x64(True):
         double = nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(np.float64), state))
-        batch = pad(test, np.arange(20), Shape(20, 5, None), trained.cutoff_angstrom, dtype=np.float64)
+        batch = pad(test, np.arange(40), Shape(40, 5, None), trained.cutoff_angstrom, dtype=np.float64)
         exact = np.asarray(jax.jit(lambda b: evaluate(double, b))(batch)[0]).mean(axis=0)
     exact = exact + trained.facts.references.energy(test)
     np.testing.assert_allclose(trained.predict_structures(test).energy, exact, rtol=0, atol=1e-5)
@@ -149,9 +152,9 @@ def test_energies_of_thousands_of_ev_lose_nothing_to_float32(trained: PotentialS
 
 def test_any_mixture_gets_the_answer_that_each_gets_alone(trained: PotentialSurrogate) -> None:
     assert isinstance(trained, Surrogate)
-    test = clusters(30, 5)
+    test = clusters(40, 5)
     together = trained.predict_structures(test)
-    for m in (0, 7, 29):
+    for m in (0, 7, 39):
         atoms = slice(test.atom_start[m], test.atom_start[m + 1])
         one = trained.simulate(record(test.numbers[atoms].tolist(), test.positions[atoms], charge=0))
         check(one, trained.spec.outputs)
@@ -185,7 +188,7 @@ def test_a_saved_potential_is_the_same_potential(trained: PotentialSurrogate, tm
     assert loaded.facts == scored.facts
     assert loaded.spec == scored.spec
     assert loaded.fingerprint == scored.fingerprint == trained.fingerprint
-    test = clusters(5, 6)
+    test = clusters(40, 6)
     for name, value in vars(loaded.predict_structures(test)).items():
         np.testing.assert_array_equal(value, getattr(scored.predict_structures(test), name))
 
@@ -204,7 +207,7 @@ def test_what_was_not_learned_is_refused(trained: PotentialSurrogate) -> None:
 
 
 def test_the_spread_of_the_ensemble_grows_far_from_the_training_set(trained: PotentialSurrogate) -> None:
-    near = clusters(30, 7)
+    near = clusters(40, 7)
     squeezed = Structures.from_arrays(
         [near.numbers[a:b] for a, b in zip(near.atom_start, near.atom_start[1:], strict=False)],
         [0.6 * near.positions[a:b] for a, b in zip(near.atom_start, near.atom_start[1:], strict=False)],
@@ -215,13 +218,15 @@ def test_the_spread_of_the_ensemble_grows_far_from_the_training_set(trained: Pot
 
 
 def test_the_interval_covers_new_energies(trained: PotentialSurrogate) -> None:
-    test = clusters(200, 8)
-    answer = trained.predict_structures(test)
-    assert answer.energy_low is not None
-    assert answer.energy_high is not None
-    inside = (answer.energy_low <= test.energy) & (test.energy <= answer.energy_high)
-    # 90% nominal; 60 calibration and 200 test points allow about 0.79 to 0.98 (beta-binomial, 99.8%).
-    assert 0.78 < inside.mean() < 0.99
+    inside = []
+    for seed in range(4):
+        test = clusters(48, 20 + seed)
+        answer = trained.predict_structures(test)
+        assert answer.energy_low is not None
+        assert answer.energy_high is not None
+        inside.append((answer.energy_low <= test.energy) & (test.energy <= answer.energy_high))
+    # 90% nominal; 48 calibration and 192 test points allow about 0.75 to 0.98 (beta-binomial, 99.8%).
+    assert 0.75 < np.mean(inside) < 0.99
 
 
 @pytest.mark.parametrize("missing", ["energy", "forces"])
@@ -283,7 +288,7 @@ np.savez(sys.argv[3], energy=answer.energy, forces=answer.forces)
 
 
 def test_four_devices_answer_what_one_answers(trained: PotentialSurrogate, tmp_path: Path, repository: Path) -> None:
-    test = clusters(11, 10)
+    test = clusters(40, 10)
     trained.save(tmp_path / "s")
     np.savez(
         tmp_path / "in.npz",
