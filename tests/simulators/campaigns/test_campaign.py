@@ -32,7 +32,7 @@ from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.campaigns.outlook import Outlook
 from simulators.testing import Misbehaving, MisbehavingTogether, request
 
-QUICK = CampaignConfig(workers=2, timeout_s=120.0, memory_mb=400, retries=1, give_up_after=None)
+QUICK = CampaignConfig(workers=1, timeout_s=120.0, memory_mb=400, retries=1, give_up_after=None)
 ALONE = CampaignConfig(workers=1)
 
 
@@ -86,7 +86,7 @@ from pathlib import Path
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.testing import Misbehaving, MisbehavingTogether, request
 folder = Path(sys.argv[1])
-modes = {2: "segfault", 5: "eat_memory", 14: "raise", 20: "hang", 30: "eat_memory", 37: "segfault", 48: "raise"}
+modes = {2: "segfault", 14: "raise", 20: "hang", 30: "eat_memory"}
 inputs = (request(float(i), modes.get(i, "ok")) for i in range(60))
 # Time enough to eat so much, also on a busy machine.
 config = CampaignConfig(workers=2, timeout_s=4.0, memory_mb=400, retries=0)
@@ -127,8 +127,8 @@ def alive(folder: Path) -> list[int]:
     return pids
 
 
-def test_a_campaign_that_is_killed_three_times_ends_complete_and_without_duplicates(tmp_path: Path) -> None:
-    for more in (8, 25, 40):
+def test_a_campaign_that_is_killed_twice_ends_complete_and_without_duplicates(tmp_path: Path) -> None:
+    for more in (12, 40):
         process = start(tmp_path)
         wait_for(tmp_path, more, process)
         process.send_signal(signal.SIGKILL)
@@ -239,16 +239,16 @@ def test_a_cost_is_processor_time_of_all_programs_and_a_busy_machine_does_not_ch
     def inputs() -> Iterator[xr.Dataset]:
         yield request(0.0)
         for mode in ("burn", "burn_program"):
-            yield request(0.4, mode)
+            yield request(0.25, mode)
         # From here on the one core belongs to two other processes as well.
         busy.extend(subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(2))
-        yield request(0.41, "burn")
-        yield request(0.41, "burn_program")
-        yield request(0.42, "burn_and_hang")
+        yield request(0.26, "burn")
+        yield request(0.26, "burn_program")
+        yield request(0.27, "burn_and_hang")
 
     try:
         os.sched_setaffinity(0, {min(cores)})
-        config = CampaignConfig(workers=1, timeout_s=3.0)
+        config = CampaignConfig(workers=1, timeout_s=2.0)
         summary = run_campaign(Misbehaving(str(tmp_path)), inputs(), tmp_path / "s", config, progress=False)
     finally:
         os.sched_setaffinity(0, cores)
@@ -420,12 +420,12 @@ def test_a_missing_component_ends_the_campaign_without_a_record(tmp_path: Path) 
 
 
 def test_a_leak_over_many_quick_requests_meets_the_memory_limit_and_costs_no_answer(tmp_path: Path) -> None:
-    inputs = [request(float(i), "leak") for i in range(50)]
+    inputs = [request(float(i), "leak") for i in range(25)]
     config = CampaignConfig(workers=1, memory_mb=250)
     summary = run_campaign(Misbehaving(str(tmp_path)), inputs, tmp_path / "s", config, progress=False)
-    assert summary.done == 50
+    assert summary.done == 25
     processes = {line.rsplit(" ", 1)[1] for line in (tmp_path / "calls").read_text().splitlines()}
-    assert 2 <= len(processes) < 10
+    assert 2 <= len(processes) < 6
 
 
 def test_a_death_is_seen_though_a_program_outlives_it_and_a_bad_request_kills_nothing(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from simulator_contract import assert_promises
 
 from data.errors import InputError
 from data.spec import SimulationError, dataset
+from experiments.cli import main as command
 from simulators.chemistry.descriptors import AREAS, NAMES, Descriptors
 from simulators.chemistry.from_smiles import SMILES
 from surrogates.properties.surrogate import PropertySurrogate
-from understudy.stages import train
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 
@@ -77,15 +77,17 @@ def test_a_surrogate_that_stands_on_them_answers_what_a_line_through_one_of_them
     smiles = [f"{'C' * length}{end}" for length in range(1, 16) for end in ("C", "O", "N", "OC", "C#N")]
     with open(tmp_path / "labels.csv", "w", newline="") as file:
         csv.writer(file).writerows([("smiles", "area"), *((one, 3 * values(one)["tpsa"] - 1) for one in smiles)])
-    run = train(
-        "task=molecules/properties", f"data.file={tmp_path / 'labels.csv'}", "data.target=area", "on=descriptors",
+    arguments = [
+        "train", "task=molecules/properties", f"data.file={tmp_path / 'labels.csv'}", "data.target=area",
+        "on=descriptors",
         "rung.settings=['simulator.names=[tpsa,CrippenClogP]']", "train.epochs=1", "train.mlflow=false",
         "model.network.features=8", "model.network.layers=1", "model.ensemble=1", "model.buckets=1",
         "data.parts=[0.7,0.0,0.2,0.1]", f"run.dir={tmp_path / 'run'}",
-    )  # fmt: skip
+    ]  # fmt: skip
+    assert command(arguments) == 0
     # It was asked in the process of the training, so that there is no store of a campaign.
-    assert not (run.directory / "on.zarr").exists()
-    surrogate = PropertySurrogate.load(run.directory / "surrogate")
+    assert not (tmp_path / "run" / "on.zarr").exists()
+    surrogate = PropertySurrogate.load(tmp_path / "run" / "surrogate")
     assert surrogate.facts.on is not None
     assert surrogate.facts.on.scale.names == ("tpsa", "CrippenClogP")
     # Labels on a line leave nothing for the network to learn but zeros of a scale of rounding errors.

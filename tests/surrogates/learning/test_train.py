@@ -46,11 +46,11 @@ def test_one_compilation_for_each_shape_of_batch(tmp_path: Path) -> None:
     assert result.compilations == {"train": 2, "valid": 2}
 
 
-def test_a_run_killed_three_times_ends_with_the_very_same_bytes(tmp_path: Path) -> None:
+def test_a_run_killed_twice_ends_with_the_very_same_bytes(tmp_path: Path) -> None:
     whole = linear_problem.weights(linear_problem.train(tmp_path / "whole"))
     broken = tmp_path / "broken"
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         before = len(list((broken / "checkpoints").glob("0*"))) and max((broken / "checkpoints").glob("0*")).name
         process = subprocess.Popen(
             [sys.executable, str(SCRIPT), str(broken), "8", "0.02"],
@@ -68,7 +68,7 @@ def test_a_run_killed_three_times_ends_with_the_very_same_bytes(tmp_path: Path) 
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait()
-    assert kills >= 2
+    assert kills == 2
     resumed = linear_problem.train(broken)
     for a, b in zip(whole, linear_problem.weights(resumed), strict=True):
         assert a.tobytes() == b.tobytes()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import xarray as xr
 from asked_here import Here
+from cheap_simulator import SMILES, Cheap, hidden
 from rdkit import Chem
 from small_molecules import WATER
 
@@ -22,7 +21,7 @@ from data.molecules.featurise import encode
 from data.molecules.graphs import GraphSize, filled, pad
 from data.plain import from_plain, to_plain
 from data.reading_summary import Reading
-from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
+from data.spec import SimulationError, Spec, check, dataset
 from data.splits import Split
 from experiments.campaigns.cheaper_simulator import CampaignRung
 from experiments.screening.cascade.rung_answers import _predicted
@@ -41,49 +40,6 @@ from surrogates.properties.property_table import PropertyData
 from surrogates.properties.surrogate import PropertyConfig, PropertySurrogate
 from surrogates.properties.task import PropertyTask
 from surrogates.saved import load_surrogate, read_card
-
-SMILES = Variable("smiles", (), "1", "str", "SMILES")
-OUTPUTS = (
-    Variable("hidden", (), "eV", "float64", "a number that no graph shows"),
-    Variable("charges", ("atom",), "e", "float64", "one number an atom"),
-    Variable("count", (), "1", "int64", "no number of use"),
-)
-
-
-def hidden(smiles: str) -> float:
-    """A number that no network can learn from the graph: it depends on a hash."""
-    return int(content_hash(smiles)[:8], 16) / 16**8 * 4.0 - 2.0
-
-
-@dataclass(frozen=True)
-class Cheap:
-    """A simulator that knows the number that no graph shows, in another scale."""
-
-    shift: float = 0.0
-    fails: tuple[str, ...] = ()
-    asked: list[str] = field(default_factory=list, compare=False)
-
-    name = "cheap"
-
-    @cached_property
-    def spec(self) -> Spec:
-        return Spec((SMILES,), OUTPUTS)
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        return {"simulator": self.name, "version": "1", "settings": {"shift": self.shift}}
-
-    @property
-    def fingerprint(self) -> str:
-        return content_hash(self.provenance)
-
-    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        smiles = str(inputs["smiles"].item())
-        self.asked.append(smiles)
-        if smiles in self.fails:
-            raise SimulationError("not_converged", f"no answer for {smiles}")
-        charges = np.linspace(-1.0, 1.0, Chem.MolFromSmiles(smiles).GetNumAtoms() + 1)
-        return dataset(OUTPUTS, {"hidden": 3.0 * hidden(smiles) + self.shift, "charges": charges, "count": 1})
 
 
 def molecules(count: int) -> list[str]:
@@ -111,10 +67,10 @@ def answers_of(simulator: Any, smiles: Sequence[str]) -> RungColumns:
     return RungColumns.of(simulator, outputs, ask_here(simulator, requests, [v.name for v in outputs]))
 
 
-def fitted(run_dir: Path, smiles: list[str], on: RungColumns | None) -> PropertySurrogate:
+def fitted(run_dir: Path, smiles: list[str], on: RungColumns | None, epochs: int = 25) -> PropertySurrogate:
     labels = {"gap": truth(smiles)}
     return fit_property_surrogate(
-        encode(smiles)[0], labels, PARTS, CONFIG, TRAINING, run_dir,
+        encode(smiles)[0], labels, PARTS, CONFIG, replace(TRAINING, epochs=epochs), run_dir,
         units={"gap": "eV"}, label_fingerprint="abc", on=on, progress=False,
     )  # fmt: skip
 
@@ -245,7 +201,7 @@ def test_a_saved_one_needs_its_simulator_and_answers_as_before(standing: Propert
 def test_one_that_stands_on_a_surrogate_is_saved_with_it(
     plain: PropertySurrogate, library: list[str], tmp_path: Path
 ) -> None:
-    above = fitted(tmp_path / "above", library, answers_of(plain, library))
+    above = fitted(tmp_path / "above", library, answers_of(plain, library), epochs=1)
     assert above.facts.on is not None
     assert "gap_std" in above.facts.on.outputs
     above.with_facts(scores={"test/mae": 0.1}).save(tmp_path / "s")
