@@ -270,7 +270,7 @@ def test_training_tells_how_long_it_waited_and_how_often_it_compiled(tmp_path: P
         "isolated": write(atoms, tmp_path / "atoms.xyz"),
     }
     small = ["model.network.features=4", "model.network.layers=1", "model.buckets=1"]
-    metrics = ours(tmp_path / "run", parts, "painn", 2.0, small)
+    metrics = ours(tmp_path / "run", parts, "painn", 0.5, small)
     assert set(metrics) == {"seconds", *LOOP}
     assert 0.0 <= metrics["data_wait_share"] <= 1.0
     assert metrics["compilations"] == 1

@@ -143,7 +143,7 @@ def free_runs(forecaster: ForecastSurrogate, runs: int, days: int, seed: int) ->
 
 
 def test_free_runs_take_the_climate_that_is_asked_for(noisy: ForecastSurrogate, tmp_path: Path) -> None:
-    climate_of_runs = free_runs(noisy, 24, 420, 0)
+    climate_of_runs = free_runs(noisy, 24, 200, 0)
     zonal = np.stack([3 * LATITUDE / 90, np.cos(np.deg2rad(2 * LATITUDE))], axis=-1)[:, None]
     zonal = zonal - np.average(zonal, axis=0, weights=GRID.weights[:, 0])
     other = kept(tmp_path / "other", [1.2 * states + zonal for states in climate_of_runs])
@@ -153,7 +153,7 @@ def test_free_runs_take_the_climate_that_is_asked_for(noisy: ForecastSurrogate, 
     assert adjusted.restarts == 0
 
     def off(forecaster: ForecastSurrogate, seed: int) -> tuple[float, float]:
-        store = kept(tmp_path / f"runs{seed}", free_runs(forecaster, 24, 420, seed))
+        store = kept(tmp_path / f"runs{seed}", free_runs(forecaster, 24, 200, seed))
         measured = SpectralClimate.of(model, store, (0, len(store)))
         # All but the area means, which are left alone.
         for statistic in (measured, want):

@@ -22,7 +22,7 @@ from surrogates.meshes.network import MeshNetworkConfig
 from surrogates.meshes.surrogate import MeshSurrogate
 
 CONFIG = MeshConfig(MeshNetworkConfig(16, 2, 1), ensemble=2, buckets=2)
-RECIPE = TrainConfig(epochs=120, learning_rate=3e-3, batch_size=4, ema_decay=0.95, mlflow=False, validate_every=40)
+RECIPE = TrainConfig(epochs=60, learning_rate=5e-3, batch_size=4, ema_decay=0.95, mlflow=False, validate_every=20)
 
 
 @pytest.fixture(scope="module")
