@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -80,11 +79,10 @@ def fit_last_layer(model: EnergyModel, batches: StructureBatches, committee: int
         seed: seed of the random directions and of the draws.
     """
     graph, state = nnx.split(model)
-    step = jit_float32(partial(_moments, graph))
     key = jax.random.key(seed)
     total: dict[str, np.ndarray] = {}
     for number, batch in enumerate(batches.epoch(0)):
-        sums = step(state, batch, jax.random.fold_in(key, number))
+        sums = _compiled_moments(graph, state, batch, jax.random.fold_in(key, number))
         for name, value in sums.items():
             total[name] = total.get(name, np.float64(0.0)) + np.asarray(value, np.float64)
     c = len(total["atoms"])
@@ -147,6 +145,10 @@ def _moments(graph: nnx.GraphDef, state: nnx.State, batch: StructureBatch, key: 
         "atoms": jnp.einsum("mnc,mne->ce", last, last),
         "atoms_count": jnp.sum(system.numbers > 0).astype(last.dtype),
     }
+
+
+#: Compiled once for the networks and shapes that are alike, whichever training asks.
+_compiled_moments = jit_float32(_moments, static_argnums=0)
 
 
 def _inverse(matrix: Float[np.ndarray, "C C"]) -> Float[np.ndarray, "C C"]:

@@ -73,7 +73,7 @@ def test_thermal_velocities_have_the_temperature_and_no_drift_or_rotation() -> N
 
 
 def test_langevin_reaches_the_temperature_of_its_bath_from_rest() -> None:
-    surrogate = potential(scale=0.2)
+    surrogate = potential(SMALL["painn"], scale=0.2)
     copies = 40
     table = Structures.from_arrays([np.array([8, 1, 1])] * copies, [WATER] * copies)
     config = DynamicsConfig(
@@ -89,7 +89,7 @@ def test_langevin_reaches_the_temperature_of_its_bath_from_rest() -> None:
 
 
 def test_a_path_does_not_depend_on_company_or_on_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    surrogate = potential()
+    surrogate = potential(SMALL["painn"])
     table = scattered(3, 6, seed=2)
     config = DynamicsConfig(steps=20, friction_per_fs=0.02, record_every=20, buckets=1, seed=5)
     velocities = thermal_velocities(table, 300.0, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -21,18 +23,33 @@ from surrogates.potentials.surrogate import PotentialSurrogate
 sensitivity, spread = nnx.jit(last_layer.sensitivity), nnx.jit(last_layer.spread)
 
 
+@functools.cache
+def asked() -> PotentialSurrogate:
+    """The potential whose answers are the labels, compiled once."""
+    return potential()
+
+
+def answers(model: EnergyModel, table: Structures) -> tuple[np.ndarray, np.ndarray]:
+    """Energies and forces, 40 molecules at a time."""
+    for mine, its in zip(*(jax.tree.leaves(nnx.state(m)) for m in (model, asked().model)), strict=True):
+        np.testing.assert_array_equal(mine, its)
+    parts = [table.take(np.arange(k, min(k + 40, len(table)))) for k in range(0, len(table), 40)]
+    said = [asked().predict_structures(part, sizes=(6,)) for part in parts]
+    return np.concatenate([part.energy for part in said]), np.concatenate([part.forces for part in said])
+
+
 def labelled(count: int, model: EnergyModel, noise: float, seed: int, forces: bool) -> Structures:
     """Random clusters with the model's own energies (and forces), and Gaussian errors."""
     table = scattered(count, 6, seed)
-    answer = PotentialSurrogate(model, potential().facts).predict_structures(table, sizes=(6,))
+    energies, answer_forces = answers(model, table)
     rng = np.random.default_rng(seed)
-    energy = answer.energy - potential().facts.references.energy(table) + noise * rng.normal(size=count)
+    energy = energies - potential().facts.references.energy(table) + noise * rng.normal(size=count)
     return Structures.from_arrays(
         [table.numbers[a:b] for a, b in zip(table.atom_start, table.atom_start[1:], strict=False)],
         [table.positions[a:b] for a, b in zip(table.atom_start, table.atom_start[1:], strict=False)],
         list(energy),
         [
-            answer.forces[a:b] + noise * rng.normal(size=(b - a, 3)) if forces else None
+            answer_forces[a:b] + noise * rng.normal(size=(b - a, 3)) if forces else None
             for a, b in zip(table.atom_start, table.atom_start[1:], strict=False)
         ],
     )
@@ -47,13 +64,13 @@ def batches(table: Structures, molecules: int = 40) -> StructureBatches:
 
 def test_the_posterior_of_energies_is_that_of_bayesian_linear_regression() -> None:
     model = potential().model
-    table = labelled(60, model, 0.05, 0, forces=False)
+    table = labelled(80, model, 0.05, 0, forces=False)
     layer = fit_last_layer(model, batches(table), committee=2)
     # The same from the definition, with all of phi at hand and in double precision.
     rows = [np.asarray(sensitivity(model, b.system), np.float64)[b.energy_known > 0] for b in batches(table).epoch(0)]
     phi = np.concatenate(rows)
-    answers = PotentialSurrogate(model, potential().facts).predict_structures(table, sizes=(6,)).energy
-    error = answers - potential().facts.references.energy(table) - table.energy
+    energies, _ = answers(model, table)
+    error = energies - potential().facts.references.energy(table) - table.energy
     c = phi.shape[1]
     exact = np.linalg.inv(c * np.eye(c) + phi.T @ phi / np.mean(error**2))
     np.testing.assert_allclose(layer.covariance, exact, rtol=2e-2, atol=2e-3 * np.abs(exact).max())
@@ -65,8 +82,8 @@ def test_the_posterior_of_energies_is_that_of_bayesian_linear_regression() -> No
 
 def test_forces_sharpen_the_posterior_and_more_labels_more() -> None:
     model = potential().model
-    few = fit_last_layer(model, batches(labelled(30, model, 0.05, 0, forces=False)), committee=2)
-    with_forces = fit_last_layer(model, batches(labelled(30, model, 0.05, 0, forces=True)), committee=2)
+    few = fit_last_layer(model, batches(labelled(40, model, 0.05, 0, forces=False)), committee=2)
+    with_forces = fit_last_layer(model, batches(labelled(40, model, 0.05, 0, forces=True)), committee=2)
     many = fit_last_layer(model, batches(labelled(200, model, 0.05, 1, forces=True)), committee=2)
     sizes = [np.trace(layer.covariance) for layer in (few, with_forces, many)]
     assert sizes[0] > sizes[1] > sizes[2]
@@ -114,7 +131,7 @@ def test_crushed_molecules_are_farther_than_those_that_were_learned_from() -> No
 
 def test_a_layer_is_saved_and_read_and_its_scale_scales_standard_deviations() -> None:
     model = potential().model
-    layer = fit_last_layer(model, batches(labelled(20, model, 0.1, 0, forces=True)), committee=3)
+    layer = fit_last_layer(model, batches(labelled(40, model, 0.1, 0, forces=True)), committee=3)
     back = LastLayer.of(layer.arrays())
     np.testing.assert_allclose(back.deviations, layer.deviations, rtol=1e-6)
     batch = next(iter(batches(scattered(4, 6, 2)).epoch(0)))
