@@ -258,7 +258,7 @@ def test_light_models_learn_once_for_the_frontier() -> None:
 
 
 def test_training_tells_how_long_it_waited_and_how_often_it_compiled(tmp_path: Path) -> None:
-    frames = scattered(24, 5)
+    frames = scattered(24, 5, fewest=5)
     rng = np.random.default_rng(0)
     labelled = replace(frames, energy=rng.normal(size=24), forces=rng.normal(size=frames.positions.shape))
     atoms = Structures.from_arrays(

@@ -12,7 +12,7 @@ from flax import nnx
 from data.structures.batches import System
 from data.structures.structures import Structures
 from surrogates.potentials.atom_energies import References
-from surrogates.potentials.energy import EnergyAndForces, EnergyModel, differentiate
+from surrogates.potentials.energy import EnergyAndForces, differentiate
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.networks.architectures import NetworkConfig
@@ -28,20 +28,18 @@ SMALL = {
 
 
 def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members: int = 1) -> PotentialSurrogate:
-    """An untrained potential of its own; those of the same settings begin with the same weights."""
-    model, facts = _model_and_facts(network, scale, members, bool(jax.config.jax_enable_x64))
-    return PotentialSurrogate(nnx.clone(model), facts)
+    """An untrained potential of its own; those of the same settings begin with the same weights and share programs."""
+    first = _first(network, scale, members, bool(jax.config.jax_enable_x64))
+    return PotentialSurrogate(nnx.clone(first.model), first.facts)._with_programs_of(first)
 
 
 @functools.cache
-def _model_and_facts(
-    network: NetworkConfig, scale: float, members: int, _double: bool
-) -> tuple[EnergyModel, PotentialFacts]:
+def _first(network: NetworkConfig, scale: float, members: int, _double: bool) -> PotentialSurrogate:
     references = References((1, 6, 8), (-13.0, -1030.0, -2040.0), (-13.0, -1030.0, -2040.0))
     facts = PotentialFacts(
         PotentialConfig(network=network, ensemble=members), scale, {"main": Head(references, "none")}, "main"
     )
-    return facts.model(0), facts
+    return PotentialSurrogate(facts.model(0), facts)
 
 
 class Morse(nnx.Module):
@@ -63,6 +61,11 @@ class Morse(nnx.Module):
 
 def morse() -> PotentialSurrogate:
     """A potential whose model is `Morse`."""
+    return PotentialSurrogate(Morse(), potential().facts)._with_programs_of(_first_morse())  # type: ignore[arg-type]
+
+
+@functools.cache
+def _first_morse() -> PotentialSurrogate:
     return PotentialSurrogate(Morse(), potential().facts)  # type: ignore[arg-type]
 
 
