@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -179,7 +180,10 @@ def test_the_committee_has_error_bars_that_cover_and_a_domain_that_ends(first: P
     assert domain.mean() < 0.5 < answer.in_domain.mean()
 
 
-def test_differences_to_a_cheaper_simulator_are_learned_and_the_whole_is_answered(tmp_path: Path) -> None:
+def test_differences_to_a_cheaper_simulator_are_learned_and_the_whole_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})  # one worker answers so few
     cheap = ASECalculator("ase.calculators.morse.MorsePotential", MORSE)
     table, test = labelled(60, 0, depth=1.15), labelled(40, 1, depth=1.15)
     (less,), cost = differences(CampaignRung(cheap), [table], tmp_path / "cheap.zarr", progress=False)
