@@ -15,6 +15,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
+from data import late_dask
+
+# A process that makes records need not import dask.
+late_dask.install()
+
 ErrorKind = Literal[
     "not_converged", "timeout", "crashed", "out_of_memory", "invalid_input", "missing_component", "lost"
 ]
