@@ -28,6 +28,6 @@ class LateDask:
 
 def install() -> None:
     """Look for arrays of dask so from now on; a version of xarray that keeps nothing of this kind stays as it is."""
-    known = getattr(pycompat, "_cached_duck_array_modules", None)
-    if isinstance(known, dict):
-        known.setdefault("dask", LateDask())
+    packages = getattr(pycompat, "_cached_duck_array_modules", None)
+    if isinstance(packages, dict):
+        packages.setdefault("dask", LateDask())
