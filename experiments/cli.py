@@ -159,6 +159,7 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError  # type: ignore[import-untyped]
 
+    from data.array_kinds import leave_out_dask
     from experiments.application.stage import fail
     from experiments.sweeps.sweep import sweep
 
@@ -169,7 +170,9 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     try:
         if sweeps:
             return sweep(name, arguments)
-        importlib.import_module(STAGES[name].module).main()
+        stage = importlib.import_module(STAGES[name].module)
+        leave_out_dask()
+        stage.main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return fail(error, arguments)
     except YAMLError as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import math
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from guide_lines import GuideRun, guide_lines, readme_lines
+
+from data.claim import MARK
 
 #: Few labels, and PySCF in a minimal basis.
 PIPELINE = [
@@ -35,7 +38,10 @@ SIZES = {
     "runs/own-split": [PARTS, NO_STEP],
     "runs/own-files": [PARTS, NO_STEP],
     "runs/assays": [PARTS],
-    "runs/light": [PARTS, "train.epochs=2", "alone=false"],
+    "runs/light": [
+        PARTS, "train.epochs=2", "train.mlflow=false", "alone=false", "model.network.features=8",
+        "model.network.layers=1", "model.buckets=1",
+    ],
     "labels.zarr": ["limit=1", "simulator.basis=sto-3g"],
 }  # fmt: skip
 #: Molecules of the library, the smallest ones, because a ladder asks PySCF about nearly all of them.
@@ -85,7 +91,14 @@ def test_the_lines_of_the_chemist_run(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
 
-    guide = GuideRun(tmp_path, SIZES)
+    def begin_apolar() -> None:
+        """Labels and trainings of another objective are the same, so that this run goes on from those of another."""
+        for name in ("labels", "training"):
+            shutil.copytree(Path("runs/mine") / name, Path("runs/apolar") / name)
+        for name in (MARK, "learned_from.json"):
+            shutil.copy(Path("runs/mine") / name, "runs/apolar")
+
+    guide = GuideRun(tmp_path, SIZES, {"runs/apolar": begin_apolar})
     page = guide_lines("docs/guides/chemist.md")
     for line in readme_lines("chemist"):
         guide.run(line)
@@ -104,4 +117,4 @@ def test_the_lines_of_the_chemist_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert chances.between(0, 1).all()
     assert chances.nunique() > 1
     assert pd.read_csv("labels.csv")["smiles"].tolist() == molecules()[:1]
-    assert (Path("runs/mine") / "report.html").is_file()
+    assert all((Path("runs") / name / "report.html").is_file() for name in ("mine", "apolar"))

@@ -10,13 +10,22 @@ import xarray as xr
 from guide_lines import GuideLine, GuideRun, guide_lines, readme_lines
 
 PARTS = "data.parts=[0.5,0.2,0.15,0.15]"
+#: Of trainings that differ from the first one in their windows, or in what their network corrects, alone.
+NO_STEP = "train.max_seconds=0"
 CORE = ["simulator.truncation=7", "simulator.layers=3"]
 SIZES = {
     "runs/forecaster": [PARTS],
-    "runs/forecaster#2": ["data.parts=[25,8,14,14]"],
-    "runs/on-linear": [PARTS],
+    "runs/forecaster#2": ["data.parts=[25,8,14,14]", NO_STEP],
+    "runs/on-linear": [PARTS, NO_STEP],
     "runs/mixture": [PARTS],
-    "runs/long-steps": [PARTS, "lessons.count=16", "model.network.width=8", "model.network.blocks=1", "train.epochs=1"],
+    "runs/long-steps": [
+        PARTS,
+        "lessons.count=16",
+        "model.network.width=8",
+        "model.network.blocks=1",
+        "train.epochs=1",
+        "alone=false",
+    ],
     "runs/scores": ["forecasts.starts=3", "forecasts.references=[persistence,climatology]"],
     "runs/theirs": ["forecasts.references=[persistence,climatology]"],
     "runs/core": [*CORE, "simulator.days=60", "simulator.spin_up_days=2", "sampling.count=1"],

@@ -18,8 +18,8 @@ NUMBERS = "data.parts=[4,2,9,1]"
 #: The step on a mesh of 80 cells.
 STEP = {"viscosity": 0.01, "cells_before": 4, "cells_behind": 8, "cells_across": 4}
 SIZES = {
-    "runs/mycase.zarr": ["sampling.count=9"],
-    "runs/cells": ["data.parts=[6,1,0,2]"],
+    "runs/mycase.zarr": ["sampling.count=6"],
+    "runs/cells": ["data.parts=[3,1,0,2]"],
     "runs/drop": [NUMBERS],
     "runs/best": ["recheck.top=1", "recheck.random=1"],
     "runs/mycase.zarr#2": [

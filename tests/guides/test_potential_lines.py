@@ -26,6 +26,7 @@ NETWORK = ["model.network.features=8", "model.network.layers=1"]
 NO_STEP = "train.max_seconds=0"
 SIZES = {
     "runs/md17": [NO_STEP],
+    "runs/weighted": [NO_STEP],
     "runs/tuned": [NO_STEP],
     "runs/difference": [NO_STEP],
     "runs/few": [NO_STEP],

@@ -95,19 +95,24 @@ class GuideRun:
         sizes: name of a line -> the sizes that it takes. Names that occur again have "#2", "#3" behind them.
         before: name of a line -> what prepares it.
         names: those that were run.
+        ran: their words.
     """
 
     folder: Path
     sizes: Mapping[str, Sequence[str]]
     before: Mapping[str, Callable[[], object]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    ran: set[tuple[str, ...]] = field(default_factory=set)
 
     def run(self, line: GuideLine) -> None:
-        """Run a line; it ends with 0, and what it names is there.
+        """Run a line, unless another page had the same one; it ends with 0, and what it names is there.
 
         Raises:
             AssertionError: it does not.
         """
+        if line.words in self.ran:
+            return
+        self.ran.add(line.words)
         count = sum(name.partition("#")[0] == line.name for name in self.names)
         name = f"{line.name}#{count + 1}" if count else line.name
         self.names.append(name)
