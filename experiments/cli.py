@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple
 
+from data.array_kinds import leave_out_dask
 from data.errors import InputError, UsageError
 from data.processes.descendants import end_with_named_parent
 from experiments.application.log_format import show_any_text
@@ -159,7 +160,6 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError  # type: ignore[import-untyped]
 
-    from data.array_kinds import leave_out_dask
     from experiments.application.stage import fail
     from experiments.sweeps.sweep import sweep
 

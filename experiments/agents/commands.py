@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data.array_kinds import leave_out_dask
 from data.errors import InputError
 from data.extras import MissingExtraError
 from data.terminal import columns_table, print_table, show_pairs
@@ -99,18 +100,19 @@ def mcp_command(stages: Mapping[str, Any], arguments: Sequence[str]) -> int:
 
     def run(options: argparse.Namespace) -> None:
         try:
+            limits = Budget(options.core_seconds, options.rows, options.jobs)
+        except ValueError as error:
+            raise InputError(str(error), where="--core-seconds, --rows, --jobs") from error
+        root = Root(options.root)
+        try:
             from experiments.agents.server import build_server
             from experiments.agents.toolbox import Toolbox
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
                 raise
             raise MissingExtraError("the package mcp is not installed", "agents") from error
-        try:
-            limits = Budget(options.core_seconds, options.rows, options.jobs)
-        except ValueError as error:
-            raise InputError(str(error), where="--core-seconds, --rows, --jobs") from error
+        leave_out_dask()
         allowed = Permissions(frozenset(options.allow) - {NETWORK}, NETWORK in options.allow)
-        root = Root(options.root)
         # Simulators that this process builds itself are restricted as those of runs are.
         os.environ[WITHOUT] = ",".join(allowed.refused)
         os.chdir(root.path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -114,7 +115,15 @@ def writes_files(config: DictConfig) -> bool:
 
     The processes of a distributed run have joined before (`surrogates.learning.processes`), so that JAX can tell.
     """
-    if not OmegaConf.select(config, "devices.distributed", default=False):
+    return not OmegaConf.select(config, "devices.distributed", default=False) or is_first_process()
+
+
+def is_first_process() -> bool:
+    """Whether this is the first process of a run, or the only one: only one that has loaded JAX can be one of several.
+
+    JAX takes half a second to import, which stages without a network save.
+    """
+    if "jax" not in sys.modules:
         return True
     from surrogates.learning.devices import is_first
 
@@ -137,10 +146,8 @@ def configuration_checked(run_dir: Path) -> None:
     A stage that saves partial results calls this before the first one; for other stages it is written at the end. A
     directory that no stage has claimed is not changed.
     """
-    from surrogates.learning.devices import is_first
-
     claimed = _claimed(run_dir)
-    if claimed is not None and is_first():
+    if claimed is not None and is_first_process():
         claimed.settle()
         write_text(run_dir / CONFIG, OmegaConf.to_yaml(claimed.config, resolve=True), listed=True)
 

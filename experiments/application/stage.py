@@ -34,6 +34,7 @@ from experiments.application.json_document import report_error, run_reported
 from experiments.application.log_format import begin_log_files, leave_log_files
 from experiments.application.renamed import present_targets, refuse_renamed
 from experiments.application.run_directory import (
+    is_first_process,
     keep_json,
     progress_followed,
     rejects_path,
@@ -251,9 +252,7 @@ def _unknown_argument(plain: Any, name: str) -> InputError:
 @contextmanager
 def first_rejects(run_dir: Path) -> Iterator[RejectLog | None]:
     """`rejects.csv` of a run; if several processes read the same files, only the first one writes it."""
-    from surrogates.learning.devices import is_first
-
-    if not is_first():
+    if not is_first_process():
         yield None
         return
     with RejectLog(rejects_path(run_dir)) as rejects:
@@ -279,9 +278,7 @@ def show_readings(readings: Sequence[Reading], run_dir: Path, *, printed: bool =
         run_dir: directory that receives the file.
         printed: whether to print the table.
     """
-    from surrogates.learning.devices import is_first
-
-    if not readings or not is_first():
+    if not readings or not is_first_process():
         return
     keep_json(run_dir, "reading.json", [to_plain(reading) for reading in readings])
     if not printed:

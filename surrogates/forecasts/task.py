@@ -210,7 +210,12 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
         }
 
     def fit(self, parts: ForecastParts, run_dir: Path, *, progress: bool = True) -> tuple[ForecastSurrogate, FitResult]:
-        """Train a forecaster, or fit the weights of a mixture; see `surrogates.forecasts.fit` and `mixture`."""
+        """Train a forecaster, or fit the weights of a mixture; see `surrogates.forecasts.fit` and `mixture`.
+
+        Raises:
+            InputError: a part is too short, for the training or for what follows it.
+        """
+        _refuse_short(parts, self.config.history + self.config.steps)
         valid = parts.span("valid")
         if self.members:
             refuse_learned(self.members, parts.read.store, parts.spans)
@@ -292,6 +297,19 @@ class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
                 remedy="Give forecasts=held_out forecasts.file=WINDOWS",
             )
         return {}
+
+
+def _refuse_short(parts: ForecastParts, frames: int) -> None:
+    """Refuse parts that could not be scored or calibrated, before hours of training."""
+    scored = next((name for name in ("test", VALIDATION) if parts.span(name) is not None), None)
+    for name in filter(None, ("calibration", scored)):
+        span = parts.span(name)
+        if span is not None and not len(parts.read.store.starts(frames, span)):
+            raise InputError(
+                f"the {name} part has no {frames} states that follow one another",
+                where="data.parts",
+                remedy="Give it more, or lower model.steps",
+            )
 
 
 def score_part(

@@ -15,7 +15,7 @@ NO_STEP = "train.max_seconds=0"
 CORE = ["simulator.truncation=7", "simulator.layers=3"]
 SIZES = {
     "runs/forecaster": [PARTS],
-    "runs/forecaster#2": ["data.parts=[25,8,14,14]", NO_STEP],
+    "runs/forecaster#2": ["data.parts=[10,5,8,8]", NO_STEP],
     "runs/on-linear": [PARTS, NO_STEP],
     "runs/mixture": [PARTS],
     "runs/long-steps": [
@@ -28,7 +28,7 @@ SIZES = {
     ],
     "runs/scores": ["forecasts.starts=3", "forecasts.references=[persistence,climatology]"],
     "runs/theirs": ["forecasts.references=[persistence,climatology]"],
-    "runs/core": [*CORE, "simulator.days=60", "simulator.spin_up_days=2", "sampling.count=1"],
+    "runs/core": [*CORE, "simulator.days=30", "simulator.spin_up_days=2", "sampling.count=1"],
     "runs/drift": ["source.runs=1", "source.days=4", "source.every=2"],
     "runs/answers": [*CORE, "simulator.days=2", "simulator.spin_up_days=0", "sampling.count=1"],
 }

@@ -22,6 +22,7 @@ MINIMAL = ["simulator.basis=sto-3g", "simulator.method=hf"]
 #: Trainings that differ in their labels alone compile nothing new: they have the same sizes, and read programs that the
 #: first of them compiled.
 NETWORK = ["model.network.features=8", "model.network.layers=1"]
+SMALLEST = ["model.network.degree=1", "model.network.hidden_degree=0", "model.network.radial_hidden=8"]
 #: Of trainings that differ from others in their labels alone: no step.
 NO_STEP = "train.max_seconds=0"
 SIZES = {
@@ -30,10 +31,7 @@ SIZES = {
     "runs/tuned": [NO_STEP],
     "runs/difference": [NO_STEP],
     "runs/few": [NO_STEP],
-    "runs/ace": [
-        "data.calibration=0.3", "model.network.degree=1", "model.network.hidden_degree=0",
-        "model.network.radial_hidden=8",
-    ],
+    "runs/ace": ["data.calibration=0.3", *SMALLEST],
     "labels.zarr": MINIMAL,
     "runs/from_dft": [NO_STEP, "data.valid=0.4"],
     "triplets.zarr": MINIMAL,
@@ -44,7 +42,7 @@ SIZES = {
     ],
     "runs/two": ["old.test=[b.xyz]", "data.calibration=0.3", NO_STEP, "train.mlflow=false"],
     "runs/three": [
-        "data.calibration=0.3", NO_STEP, "train.mlflow=false", *NETWORK, "model.buckets=1",
+        "data.calibration=0.3", NO_STEP, "train.mlflow=false", *NETWORK, *SMALLEST, "model.buckets=1",
         "model.committee=0",
     ],
     "runs/one": [NO_STEP, "train.mlflow=false", "copies=0"],

@@ -19,6 +19,7 @@ from data.sphere.weather_layout import WeatherChannel, WeatherGrid, WeatherLayou
 from data.sphere.window_store import WindowStore
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
+from experiments.forecasting import forecast_evaluation
 from experiments.forecasting.external_forecasts import ExternalForecasts
 from experiments.forecasting.forecast_page import Evaluation, render
 from experiments.stages.evaluate import evaluate
@@ -61,6 +62,14 @@ def scored(out: Path, surrogate: Path, file: Path, *more: str) -> xr.Dataset:
     return xr.open_zarr(out / "scores.zarr", consolidated=False)
 
 
+def scored_alone(out: Path, surrogate: Path, file: Path, *more: str) -> xr.Dataset:
+    """The same without figures and a page, which take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("add_figures", "write_page"):
+            patch.setattr(forecast_evaluation, name, lambda *_: None)
+        return scored(out, surrogate, file, "forecasts.regressed=false", *more)
+
+
 @pytest.fixture(scope="module")
 def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A forecaster of 2001 to 2004, and windows of 2005 and 2006."""
@@ -93,7 +102,7 @@ def climatology_of(train: WindowStore, part: tuple[int, int], times: np.ndarray)
 
 
 def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: Path, tmp_path: Path) -> None:
-    scores = scored(tmp_path / "a", trained / "run", trained / "test", "forecasts.starts=40")
+    scores = scored_alone(tmp_path / "a", trained / "run", trained / "test", "forecasts.starts=40")
     train, test = (WindowStore.open(trained / name) for name in ("train", "test"))
     rmse = scores["rmse"].isel(region=0, channel=0)
     starts = Protocol(test, (0, len(test)), 3, 40).starts(2)  # the linear autoregression sees two states
@@ -131,7 +140,7 @@ def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: 
     (moved / "training.json").unlink()
     with pytest.raises(InputError, match=r"older version.*as forecasts\.training=WINDOWS"):
         scored(tmp_path / "c", moved, trained / "test")
-    again = scored(
+    again = scored_alone(
         tmp_path / "d", moved, trained / "test", "forecasts.starts=40", f"forecasts.training={trained / 'train'}",
         "forecasts.train=[0,1200]", "forecasts.valid=[1200,1300]",
     )  # fmt: skip
@@ -149,10 +158,10 @@ def test_windows_that_do_not_fit_or_were_learned_from_are_refused(trained: Path,
     with pytest.raises(InputError, match=r"105 of the 731 states.*learned from.*forecasts\.test=\[105,731\]"):
         scored(tmp_path / "b", run, tmp_path / "again")
     more = ("forecasts.test=[0,731]", "forecasts.starts=20", "forecasts.references=[persistence]")
-    scores = scored(tmp_path / "h", run, tmp_path / "again", *more, "forecasts.regressed=false")
+    scores = scored_alone(tmp_path / "h", run, tmp_path / "again", *more)
     assert "105 of the 731 states" in scores.attrs["notes"][-1]
     assert "unseen/ are of states 105 to 731" in scores.attrs["notes"][-1]
-    scored(tmp_path / "i", run, tmp_path / "again", "forecasts.test=[105,731]", *more[1:], "forecasts.regressed=false")
+    scored_alone(tmp_path / "i", run, tmp_path / "again", "forecasts.test=[105,731]", *more[1:])
     metrics, apart = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "hi")
     key = "rmse/mean_sea_level_pressure/24h"
     assert metrics[f"unseen/{key}"] == apart[f"forecast/{key}"] != metrics[f"forecast/{key}"]

@@ -21,8 +21,8 @@ from surrogates.properties.property_table import read_table
 from surrogates.saved import load_surrogate
 
 SMALL = [
-    "train.checkpoint_every_s=0", "train.mlflow=false", "model.network.features=16", "model.network.layers=1",
-    "model.ensemble=2", "model.buckets=1", "data.parts=[0.6,0.1,0.2,0.1]",
+    "train.checkpoint_every_s=0", "train.mlflow=false", "model.network.features=8", "model.network.layers=1",
+    "model.ensemble=1", "model.buckets=1", "data.parts=[0.6,0.1,0.2,0.1]",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,10 @@ from surrogates.saved import load_surrogate
 
 SOLVER = ["equation=burgers", "points=32", "save_dt=0.05", "steps=3", "dt=0.0125", "varied=[viscosity]"]
 NETWORK = ["model.network.width=8", "model.network.layers=2", "model.network.modes=[8]"]
+RECIPE = [
+    "train.epochs=15", "train.learning_rate=1e-2", "train.mlflow=false", "train.batch_size=16",
+    "data.parts=[40,4,10,10]",
+]  # fmt: skip
 
 
 def composed(config: str, *overrides: str, root: str = "") -> Any:
@@ -50,8 +55,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     def make(folder: Path) -> None:
         labelled(folder / "labels.zarr", folder / "simulate", 64)
         arguments = ["task=fluids/trajectories", f"data.file={folder / 'labels.zarr'}", f"run.dir={folder / 'run'}"]
-        recipe = ["train.epochs=15", "train.learning_rate=1e-2", "train.mlflow=false", "train.batch_size=16"]
-        train(composed("train", *arguments, *NETWORK, *recipe, "data.parts=[40,4,10,10]"), folder / "run")
+        train(composed("train", *arguments, *NETWORK, *RECIPE), folder / "run")
 
     return once("fields-stage", make)
 
@@ -75,12 +79,13 @@ def test_an_operator_learns_and_its_scores_are_those_of_the_samples_it_has_not_s
 
 
 def test_more_requests_go_on_from_those_that_are_there(trained: Path, tmp_path: Path) -> None:
-    labelled(tmp_path / "s.zarr", tmp_path / "a", 3)
-    labelled(tmp_path / "s.zarr", tmp_path / "b", 5)
-    assert json.loads((tmp_path / "b" / "metrics.json").read_text())["simulate/cached"] == 3
-    with RecordStore.open(tmp_path / "s.zarr") as few, RecordStore.open(trained / "labels.zarr") as many:
-        assert few.keys() == many.keys()[:5]
-        assert np.array_equal(few.column("u"), many.column("u")[:5])
+    shutil.copytree(trained / "labels.zarr", tmp_path / "s.zarr")
+    labelled(tmp_path / "s.zarr", tmp_path / "more", 66)
+    assert json.loads((tmp_path / "more" / "metrics.json").read_text())["simulate/cached"] == 64
+    with RecordStore.open(tmp_path / "s.zarr") as more, RecordStore.open(trained / "labels.zarr") as before:
+        assert len(set(more.keys())) == 66
+        assert more.keys()[:64] == before.keys()
+        assert np.array_equal(more.column("u")[:64], before.column("u"))
 
 
 def test_it_is_scored_on_another_store_and_beside_its_solver(
@@ -149,16 +154,10 @@ def test_another_grid_than_that_of_the_training_is_refused(trained: Path, tmp_pa
 
 
 def test_a_run_goes_on_with_its_own_samples_alone(trained: Path, tmp_path: Path) -> None:
-    arguments = [
-        "task=fluids/trajectories",
-        f"data.file={trained / 'labels.zarr'}",
-        f"run.dir={tmp_path}",
-        *NETWORK,
-    ]
-    recipe = ["train.epochs=1", "train.mlflow=false", "train.batch_size=64", "train.checkpoint_every_s=0.001"]
-    train(composed("train", *arguments, *recipe, "data.parts=[32,4,10,10]"), tmp_path)
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    arguments = ["task=fluids/trajectories", f"data.file={trained / 'labels.zarr'}", f"run.dir={run}", *NETWORK]
     with pytest.raises(InputError, match="the training here was begun with another training part"):
-        train(composed("train", *arguments, *recipe, "data.parts=[32,4,10,10]", "data.seed=1"), tmp_path)
+        train(composed("train", *arguments, *RECIPE, "data.seed=1"), run)
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:

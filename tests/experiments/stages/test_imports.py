@@ -36,6 +36,9 @@ def apart(name, code):
 
 import experiments.stages.simulate
 note("simulate")
+apart("run", RUN)
+apart("arrays", ARRAYS)
+apart("dask", ARRAYS + LAZY)
 import experiments.stages.screen
 note("screen")
 apart("molecules", "from surrogates.family import FAMILIES; FAMILIES['properties'].surrogate")
@@ -48,11 +51,37 @@ for kind in FAMILIES:
     note(kind)
 """
 
+#: What each run does with its directory, which of several processes the first one does alone.
+RUN = """
+import pathlib, tempfile
+from omegaconf import OmegaConf
+from experiments.application.run_directory import run_directory
+from experiments.application.stage import first_rejects
+with tempfile.TemporaryDirectory() as place:
+    path = pathlib.Path(place) / "run"
+    with run_directory(OmegaConf.create({"stage": "simulate"}), path, "simulate"), first_rejects(path) as rejects:
+        assert rejects is not None
+    assert (path / "config.yaml").is_file()
+"""
+ARRAYS = """
+from data.array_kinds import leave_out_dask
+leave_out_dask()
+import xarray as xr
+xr.Variable((), 0.0)
+"""
+#: Arrays of a dask that is imported later are what they would be.
+LAZY = """
+import dask.array
+a = xr.DataArray(dask.array.ones(4, chunks=2))
+assert a.chunks == ((2, 2),) and isinstance((a + 1).data, dask.array.Array) and float(a.sum()) == 4
+"""
+
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, set[str]]:
     """Names of all modules that an interpreter has after each step."""
-    done = subprocess.run([sys.executable, "-c", STEPS, *STAGES], capture_output=True, text=True, timeout=1200)
+    named = f"RUN, ARRAYS, LAZY = {RUN!r}, {ARRAYS!r}, {LAZY!r}\n"
+    done = subprocess.run([sys.executable, "-c", named + STEPS, *STAGES], capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return {name: set(modules) for name, modules in map(json.loads, done.stdout.splitlines())}
 
@@ -64,8 +93,15 @@ def of(modules: set[str], *names: str) -> set[str]:
 
 def test_no_stage_loads_a_solver_and_simulate_loads_no_network(loaded: dict[str, set[str]]) -> None:
     assert not of(loaded["simulate"], *KINDS, *PACKAGES, "jax", "flax", "orbax")
+    assert not of(loaded["run"], "jax")
     assert {f"experiments.stages.{name}" for name in STAGES} <= loaded["stages"]
     assert not of(loaded["stages"], *SOLVERS, *(set(PACKAGES) - {"mlflow", "matplotlib"}))
+
+
+def test_arrays_of_xarray_load_no_dask_unless_it_is_used(loaded: dict[str, set[str]]) -> None:
+    assert "xarray" in loaded["arrays"]
+    assert not of(loaded["arrays"], "dask")
+    assert of(loaded["dask"], "dask") == {"dask"}
 
 
 def test_the_screen_of_molecules_loads_no_solver_and_no_other_kind(loaded: dict[str, set[str]]) -> None:
