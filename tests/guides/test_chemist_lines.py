@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from guide_lines import GuideRun, guide_lines, readme_lines
+from guide_lines import NO_STEP, GuideRun, guide_lines, readme_lines
 
 from data.claim import MARK
 
@@ -22,8 +22,6 @@ PIPELINE = [
     "model.buckets=1", "refine.top=4", "refine.labels=1", "cheap.campaign.workers=1", "expensive.campaign.workers=1",
     "workers=1",
 ]  # fmt: skip
-#: Of trainings that differ from another one in how rows are read alone.
-NO_STEP = "train.max_seconds=0"
 PARTS = "data.parts=[0.5,0.1,0.3,0.1]"
 SIZES = {
     "runs/mine": PIPELINE,

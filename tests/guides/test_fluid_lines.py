@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from guide_lines import GuideLine, GuideRun, guide_lines, readme_lines
+from guide_lines import NO_STEP, GuideLine, GuideRun, guide_lines, readme_lines
 from torch_dictionaries import save, saved_dict, tensor
 
 COARSE = ["simulator.order=2", "simulator.maxh=0.4", "simulator.body_maxh=0.06"]
-#: Of trainings that differ from another one in the layout of their file, or in what their network corrects, alone.
-NO_STEP = "train.max_seconds=0"
 NUMBERS = "data.parts=[4,2,9,1]"
 SIZES = {
     "runs/bodies.zarr": ["sampling.count=16", *COARSE],

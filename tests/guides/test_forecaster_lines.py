@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from guide_lines import GuideLine, GuideRun, guide_lines, readme_lines
+from guide_lines import NO_STEP, GuideLine, GuideRun, guide_lines, readme_lines
 
 PARTS = "data.parts=[0.5,0.2,0.15,0.15]"
-#: Of trainings that differ from the first one in their windows, or in what their network corrects, alone.
-NO_STEP = "train.max_seconds=0"
 CORE = ["simulator.truncation=7", "simulator.layers=3"]
 SIZES = {
     "runs/forecaster": [PARTS],

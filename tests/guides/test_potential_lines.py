@@ -12,7 +12,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import kcal, mol
-from guide_lines import GuideRun, guide_lines
+from guide_lines import NO_STEP, GuideRun, guide_lines
 from teachers import has_environment
 
 from data.store.records import RecordStore
@@ -23,8 +23,6 @@ MINIMAL = ["simulator.basis=sto-3g", "simulator.method=hf"]
 #: first of them compiled.
 NETWORK = ["model.network.features=8", "model.network.layers=1"]
 SMALLEST = ["model.network.degree=1", "model.network.hidden_degree=0", "model.network.radial_hidden=8"]
-#: Of trainings that differ from others in their labels alone: no step.
-NO_STEP = "train.max_seconds=0"
 SIZES = {
     "runs/md17": [NO_STEP],
     "runs/weighted": [NO_STEP],
@@ -114,7 +112,9 @@ def test_the_lines_on_potentials_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
     # GFN2-xTB stands for the pre-trained model where that is not installed; its own tests run it.
     teacher = () if has_environment("so3krates_torch") else ("simulator=xtb",)
-    guide = GuideRun(tmp_path, {**SIZES, "teacher.zarr": [*SIZES["teacher.zarr"], *teacher]}, before)
+    sizes = {**SIZES, "teacher.zarr": [*SIZES["teacher.zarr"], *teacher]}
+    # The scores of one are asserted, and another is a rung of a ladder, which needs intervals.
+    guide = GuideRun(tmp_path, sizes, before, scored=frozenset({"runs/md17", "runs/weighted"}))
     for line in guide_lines("docs/guides/potentials.md"):
         guide.run(line)
     assert set(SIZES) <= set(guide.names)
