@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple
 
-from data.array_kinds import leave_out_dask
 from data.errors import InputError, UsageError
 from data.processes.descendants import end_with_named_parent
 from experiments.application.log_format import show_any_text
@@ -170,9 +169,7 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     try:
         if sweeps:
             return sweep(name, arguments)
-        stage = importlib.import_module(STAGES[name].module)
-        leave_out_dask()
-        stage.main()
+        importlib.import_module(STAGES[name].module).main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return fail(error, arguments)
     except YAMLError as error:

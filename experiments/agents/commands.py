@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data.array_kinds import leave_out_dask
 from data.errors import InputError
 from data.extras import MissingExtraError
 from data.terminal import columns_table, print_table, show_pairs
@@ -111,7 +110,6 @@ def mcp_command(stages: Mapping[str, Any], arguments: Sequence[str]) -> int:
             if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
                 raise
             raise MissingExtraError("the package mcp is not installed", "agents") from error
-        leave_out_dask()
         allowed = Permissions(frozenset(options.allow) - {NETWORK}, NETWORK in options.allow)
         # Simulators that this process builds itself are restricted as those of runs are.
         os.environ[WITHOUT] = ",".join(allowed.refused)

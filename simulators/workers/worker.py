@@ -23,7 +23,6 @@ import numpy as np
 import psutil
 import xarray as xr
 
-from data.array_kinds import leave_out_dask
 from data.processes.descendants import children, descendants, kill
 from data.processes.processor import living_seconds, tree_seconds
 from data.spec import SimulationError, Spec, check, dataset
@@ -253,7 +252,6 @@ def serve(descriptor: int) -> None:
     os.set_inheritable(descriptor, False)
     end = socket.socket(fileno=descriptor)
     pid, guard = os.getpid(), os.getppid()
-    leave_out_dask()
     with suppress(EOFError):
         try:
             simulator = pickle.loads(channel.receive(end))

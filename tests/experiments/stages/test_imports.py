@@ -64,8 +64,7 @@ with tempfile.TemporaryDirectory() as place:
     assert (path / "config.yaml").is_file()
 """
 ARRAYS = """
-from data.array_kinds import leave_out_dask
-leave_out_dask()
+import data.spec
 import xarray as xr
 xr.Variable((), 0.0)
 """
