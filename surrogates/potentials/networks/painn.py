@@ -7,6 +7,7 @@ an envelope that vanishes smoothly at the cutoff, and all neighbours within it c
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -149,10 +150,14 @@ class PaiNN(nnx.Module):
         s = self.embedding(numbers).astype(pairs.weight.dtype)
         s += charge[:, None, None].astype(s.dtype) * self.charge(numbers).astype(s.dtype)
         v: Float[Array, "M N 3 F"] | None = None
-        for message, update in zip(self.messages, self.updates, strict=True):
+        for message, update in zip(self.messages, self.updates_of(numbers), strict=True):
             ds, dv = message(s, v, edges)
             s = s + ds
             v = dv if v is None else v + dv
             ds, dv = update(s, v)
             s, v = s + ds, v + dv
         return s
+
+    def updates_of(self, numbers: Int[Array, "M N"]) -> Iterable[Callable[..., tuple[Array, Array]]]:
+        """The update of each round, for atoms of these numbers: here one and the same for all elements."""
+        return self.updates
