@@ -163,6 +163,8 @@ class Misbehaving:
         tempfile.mkstemp()
         if mode.startswith("daemon"):
             pid = Path(self.folder) / "daemon"
+            # That of an earlier one would say that this one has started.
+            pid.unlink(missing_ok=True)
             subprocess.run([sys.executable, "-I", "-S", "-c", DAEMON, str(pid)], env={}, check=True)
             while not (pid.exists() and pid.read_text().endswith("\n")):
                 time.sleep(0.002)
