@@ -25,7 +25,6 @@ from data.errors import InputError
 from data.plain import to_plain
 from data.processes.processor import tree_seconds
 from data.terminal import progress_bar
-from simulators.precision import jit_float32
 from surrogates.learning.checkpointed import Progressed, identity, read_progress
 from surrogates.learning.checkpoints import drop_others, load_arrays, newest_whole, save_arrays
 from surrogates.learning.devices import (
@@ -48,12 +47,11 @@ from surrogates.learning.step import (
     TrainState,
     add_stats,
     averages,
+    compiled_steps,
     copied,
     count_compilations,
     from_partial,
     to_partial,
-    training_step,
-    validation_step,
 )
 from surrogates.learning.stop_vote import StopVote
 from surrogates.learning.training_time import StoppedBy, TrainingClock, TrainingTime
@@ -90,7 +88,8 @@ class FitResult:
         core_seconds: processor time of all processes of the training and of their children, earlier sessions included;
             the work of an accelerator counts in `seconds` alone.
         data_wait_share: share of the loop's time spent waiting for a batch.
-        compilations: number of compilations of the training step and of the validation step.
+        compilations: number of programs of the training step and of the validation step, those included that this
+            process had compiled for an equal network (see `step.compiled_steps`).
         stopped_by: why training ended; "max_core_seconds" where both times had passed.
         best: the best validation loss, or the last training loss without validation.
         epochs: passes over the data that were made, and those that were asked for; None where they are not known.
@@ -170,8 +169,7 @@ class _Loop:
         self.at = Progressed()
         self.key = jax.random.key(config.seed)
         self.loss, self.identity = loss, identity(config, loss, nnx.filter_state(fixed, nnx.Param))
-        self.step = jit_float32(training_step(self.graph, loss, config), donate_argnums=0)
-        self.check = jit_float32(validation_step(self.graph, loss))
+        self.step, self.check = compiled_steps(self.graph, loss, config)
 
     # Checkpoints
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +19,8 @@ from surrogates.learning.weight_noise import noisy
 
 Batch = Any
 Stats = dict[str, tuple[jax.Array, jax.Array]]
+#: Entries of a recipe on which a step depends.
+OF_STEP = ("optimiser", "weight_decay", "clip_norm", "ema_decay", "weight_noise")
 #: A loss: (model, batch, key of the step, share of training that is done, from 0 to 1) -> (number to minimise,
 #: statistics as (sum, count)).
 LossFn = Callable[[nnx.Module, Batch, jax.Array, jax.Array], tuple[jax.Array, Stats]]
@@ -115,6 +119,28 @@ def validation_step(graph: Any, loss: LossFn) -> Callable[..., Stats]:
         return loss(nnx.merge(graph, weights, fixed), batch, key, jnp.ones((), jnp.float32))[1]
 
     return check
+
+
+def compiled_steps(graph: Any, loss: LossFn, config: TrainConfig) -> tuple[Any, Any]:
+    """The compiled `training_step`, which donates its state, and the compiled `validation_step`.
+
+    Networks that differ in their weights alone share them, if their losses are equal and their recipes differ in length
+    and rate alone: a training that goes on in the same process, or a round of active learning, compiles nothing anew.
+    """
+    recipe = replace(TrainConfig(), **{name: getattr(config, name) for name in OF_STEP})
+    try:
+        return _shared_steps(graph, loss, recipe)
+    except TypeError:
+        # A loss with arrays has no hash.
+        return _compiled_steps(graph, loss, recipe)
+
+
+def _compiled_steps(graph: Any, loss: LossFn, recipe: TrainConfig) -> tuple[Any, Any]:
+    step = jit_float32(training_step(graph, loss, recipe), donate_argnums=0)
+    return step, jit_float32(validation_step(graph, loss))
+
+
+_shared_steps = functools.lru_cache(maxsize=4)(_compiled_steps)
 
 
 def add_stats(total: Stats | None, new: Stats) -> Stats:
