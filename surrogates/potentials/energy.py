@@ -58,6 +58,10 @@ class Member(nnx.Module):
         self.charges = nnx.Linear(self.body.width, 1, kernel_init=LECUN, rngs=rngs) if long_range else None
 
 
+class Fact(nnx.Variable[Array]):
+    """Numbers that the labels decide, not training: arguments of compiled programs, which serve other labels too."""
+
+
 class EnergyModel(nnx.Module):
     """An ensemble of networks that differ in their initial weights, stacked along the first axis of each weight.
 
@@ -86,12 +90,22 @@ class EnergyModel(nnx.Module):
     ) -> None:
         self.config = config
         self.members = members
-        self.scale = scale
-        self.release = tuple(tuple(one.get(z, 0.0) for z in range(MAX_ATOMIC_NUMBER + 1)) for one in release)
+        self.state_facts(scale, release)
         self.repulsive = repulsive
         self.reach = reach
         self.long_range = long_range
         self.networks = stack_members(lambda rngs: Member(config, len(release), long_range, rngs), members, rngs)
+
+    def state_facts(self, scale: float, release: Sequence[Mapping[int, float]]) -> None:
+        """Set what is known without training; see the arguments of the class."""
+        table = [[one.get(z, 0.0) for z in range(MAX_ATOMIC_NUMBER + 1)] for one in release]
+        self.factor, self.release = Fact(jnp.asarray(scale, jnp.float32)), Fact(jnp.asarray(table, jnp.float32))
+
+    @property
+    def scale(self) -> Float[Array, ""]:
+        """Factor of the outputs of the network, eV."""
+        factor: Array = self.factor[...]
+        return factor
 
     def __call__(self, system: System) -> EnergyAndForces:
         """Energies, forces and, for periodic systems, virials of each member."""
@@ -117,8 +131,8 @@ class EnergyModel(nnx.Module):
         features = member.body(numbers, edges, system.charge)
         last = member.readout.last(features, system.head)
         closed = jnp.exp(-GATE * edges.weight.sum(axis=-1))
-        release = jnp.asarray(self.release, positions.dtype)
-        release = release[0][numbers] if len(self.release) == 1 else release[system.head[:, None], numbers]
+        release = self.release[...].astype(positions.dtype)
+        release = release[0][numbers] if len(release) == 1 else release[system.head[:, None], numbers]
         opened = self.scale * (1.0 - closed)
         atomic = opened * member.readout.energy(last, system.head) - closed * release
         if self.repulsive:

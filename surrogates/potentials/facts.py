@@ -16,9 +16,10 @@ from data.structures.structures import Structures
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.teaching import Teacher
 from surrogates.potentials.atom_energies import References
-from surrogates.potentials.energy import EnergyForcesLoss, EnergyModel
+from surrogates.potentials.energy import EnergyForcesLoss, EnergyModel, Fact
 from surrogates.potentials.networks.architectures import ARCHITECTURES, NetworkConfig
 from surrogates.potentials.networks.painn import PaiNNConfig
+from surrogates.trained import with_weights
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,30 @@ class PotentialFacts:
         return EnergyModel(
             self.config.network,
             self.config.ensemble,
-            self.scale,
-            [head.references.release() for head in self.heads.values()],
+            *self._of_labels,
             nnx.Rngs(seed),
             repulsive=self.config.repulsion,
             reach=self.config.repulsion_reach,
             long_range=self.config.long_range,
         )
+
+    def weighted(self, weights: Any, model: EnergyModel | None = None) -> EnergyModel:
+        """The model with weights that were trained before.
+
+        Args:
+            weights: a nested dict; see `weights_of`.
+            model: a model of this configuration, of which only the structure counts; None to make it.
+        """
+        structure = nnx.eval_shape(self.model) if model is None else model
+        trained = with_weights(structure, weights)
+        trained.state_facts(*self._of_labels)
+        return trained
+
+    @property
+    def _of_labels(self) -> tuple[float, list[dict[int, float]]]:
+        return self.scale, [head.references.release() for head in self.heads.values()]
+
+
+def weights_of(state: nnx.State) -> Any:
+    """The weights in the state of a model, as a nested dict without what its facts say."""
+    return nnx.to_pure_dict(nnx.filter_state(state, nnx.Not(Fact)))

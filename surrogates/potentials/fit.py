@@ -24,7 +24,7 @@ from simulators.precision import jit_float32
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 from surrogates.potentials.atom_energies import References
-from surrogates.potentials.energy import EnergyModel
+from surrogates.potentials.energy import EnergyModel, Fact
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.last_layer import fit_last_layer
 from surrogates.potentials.surrogate import PotentialSurrogate
@@ -247,6 +247,9 @@ def _add_head(
     before = dict(nnx.to_flat_state(nnx.state(old.model)))
     flat = []
     for path, leaf in nnx.to_flat_state(state):
+        if isinstance(leaf, Fact):
+            flat.append((path, leaf))
+            continue
         value = before[path][...]
         if "readout" in path and value.shape != leaf[...].shape:
             # The first axis is that of members, the second that of heads.

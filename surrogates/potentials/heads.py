@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from flax import nnx
 
+from surrogates.potentials.energy import Fact
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 
@@ -22,6 +23,9 @@ def only_active(potential: PotentialSurrogate) -> PotentialSurrogate:
     trained = dict(nnx.to_flat_state(nnx.state(potential.model)))
     flat = []
     for path, leaf in nnx.to_flat_state(state):
+        if isinstance(leaf, Fact):
+            flat.append((path, leaf))
+            continue
         value = trained[path][...]
         if "readout" in path and value.shape != leaf[...].shape:
             # The first axis is that of members, the second that of heads.

@@ -231,7 +231,7 @@ class TaughtFramesLoss:
         }
 
 
-def _lengths(error: Float[Array, "E M N 3"], scale: float) -> Float[Array, "E M N"]:
+def _lengths(error: Float[Array, "E M N 3"], scale: Float[Array, ""]) -> Float[Array, "E M N"]:
     """Lengths of errors, with a gradient at 0."""
     return jnp.sqrt(jnp.sum(error**2, axis=-1) + (LENGTH_FLOOR * scale) ** 2)
 

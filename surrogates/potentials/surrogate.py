@@ -32,14 +32,14 @@ from surrogates.learning.program_work import CountedProgram
 from surrogates.learning.step import count_compilations
 from surrogates.potentials.baseline import baseline_answers
 from surrogates.potentials.energy import EnergyModel
-from surrogates.potentials.facts import PotentialFacts
+from surrogates.potentials.facts import PotentialFacts, weights_of
 from surrogates.potentials.fixed_shapes import FixedShapes
 from surrogates.potentials.last_layer import LastLayer, distance, spread
 from surrogates.potentials.networks.architectures import ARCHITECTURES
 from surrogates.potentials.padding import padded_sizes, pairs_budget
 from surrogates.potentials.potential_spec import INPUTS, OPTIONAL, OUTPUTS, StructurePredictions
 from surrogates.potentials.structure_answers import answer_of, answer_requests, structures_of
-from surrogates.trained import TrainedSurrogate, with_weights
+from surrogates.trained import TrainedSurrogate
 
 
 class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
@@ -377,7 +377,7 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         """The arrays of a saved potential: those of the networks and of the last layer."""
         config = self.facts.config
         layer = self.last_layer or LastLayer.empty(config.network.features, config.draws)
-        return {"networks": nnx.to_pure_dict(self._state), "last_layer": layer.arrays()}
+        return {"networks": weights_of(self._state), "last_layer": layer.arrays()}
 
     def card_entries(self) -> dict[str, Any]:
         """Whether the last layer was fitted."""
@@ -387,7 +387,7 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
     def arrays_like(cls, facts: PotentialFacts, model: Any) -> dict[str, Any]:
         """Shapes and dtypes of `arrays`."""
         layer = LastLayer.empty(facts.config.network.features, facts.config.draws)
-        return {"networks": super().arrays_like(facts, model), "last_layer": layer.arrays()}
+        return {"networks": weights_of(nnx.split(model)[1]), "last_layer": layer.arrays()}
 
     @classmethod
     def restore(cls, facts: PotentialFacts, arrays: Any, card: Mapping[str, Any], model: Any = None) -> Self:
@@ -395,5 +395,4 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         if card.get("format", 0) < 2:
             facts = replace(facts, hashed_scores=facts.scores)
         layer = LastLayer.of(arrays["last_layer"]) if entry(card, "last_layer", bool) else None
-        model = nnx.eval_shape(facts.model) if model is None else model
-        return cls(with_weights(model, arrays["networks"]), facts, layer)
+        return cls(facts.weighted(arrays["networks"], model), facts, layer)

@@ -90,8 +90,8 @@ def test_with_a_frozen_body_old_heads_stay_as_they_were_and_the_new_one_has_lear
     assert tuned.facts.active == "deep"
     test, deep_test = labelled(40, 3), labelled(40, 3, depth=1.6)
     before, after = first.predict_structures(test), tuned.with_facts(active="main").predict_structures(test)
-    kept = {path: leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(first.model))}
-    for path, leaf in nnx.to_flat_state(nnx.state(tuned.model)):
+    kept = {path: leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(first.model, nnx.Param))}
+    for path, leaf in nnx.to_flat_state(nnx.state(tuned.model, nnx.Param)):
         now = leaf[...][:, :1] if "readout" in path else leaf[...]
         np.testing.assert_array_equal(now, kept[path])
     # The weights are the same, but the product is batched: results agree up to rounding.
