@@ -67,19 +67,19 @@ def member(ensemble: PotentialSurrogate) -> PotentialSurrogate:
     import jax
     from flax import nnx
 
+    from surrogates.potentials.facts import weights_of
     from surrogates.potentials.surrogate import PotentialSurrogate
-    from surrogates.trained import with_weights
 
     config = replace(ensemble.facts.config, ensemble=1, committee=0)
     facts = replace(ensemble.facts, config=config)
     alone = nnx.eval_shape(facts.model)
-    shapes = nnx.to_pure_dict(nnx.split(alone)[1])
+    shapes = weights_of(nnx.split(alone)[1])
 
     def first(one: Any, all_members: Any) -> Any:
         return all_members if one.shape == all_members.shape else all_members[:1]
 
     weights = jax.tree.map(first, shapes, ensemble.arrays()["networks"])
-    return PotentialSurrogate(with_weights(alone, weights), facts)
+    return PotentialSurrogate(facts.weighted(weights, alone), facts)
 
 
 def one_split(
@@ -175,6 +175,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.set_defaults(cores=1)
     parser.add_argument("--molecules", nargs="+", choices=FILES, default=["ethanol"], help="molecules (%(default)s)")
+    parser.add_argument(
+        "--painn-set", nargs="+", default=TRAININGS["painn"][1], metavar="KEY=VALUE", help="of PaiNN (%(default)s)"
+    )
     parser.add_argument("--painn-minutes", type=float, default=1.1, help="training of PaiNN, minutes (%(default)s)")
     parser.add_argument("--ensemble-minutes", type=float, default=6.9, help="of the four ACE, minutes (%(default)s)")
     parser.add_argument(
@@ -212,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trained = {}
         for name, minutes in (("painn", options.painn_minutes), ("ensemble", options.ensemble_minutes)):
             model, overrides = TRAININGS[name]
+            overrides = options.painn_set if name == "painn" else overrides
             seconds = 60.0 * minutes
             measure_once(
                 base / f"{name}.json",
