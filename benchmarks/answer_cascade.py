@@ -1,9 +1,9 @@
-"""Measures cascades for answers on frames of rMD17: PaiNN, ACE, an ensemble of four ACE networks, and the reference.
+"""Measures cascades for answers on frames of rMD17: a first network, ACE, an ensemble of four ACE, and the reference.
 
-Two small networks of PaiNN and four of ACE learn from 950 frames of the training file, which are those of
-`benchmarks.potential_learning`. The single ACE is a member of the ensemble. Labels of the test file calibrate the
-cascade, and its other frames are answered, over many random splits of the file. An answer is wrong if its energy or any
-component of its forces is off by more than the tolerance.
+Two small networks of PaiNN, or what `--first` names instead, and four of ACE learn from 950 frames of the training
+file, which are those of `benchmarks.potential_learning`. The single ACE is a member of the ensemble. Labels of the
+test file calibrate the cascade, and its other frames are answered, over many random splits of the file. An answer is
+wrong if its energy or any component of its forces is off by more than the tolerance.
 
 Costs are processor time of the answers of all frames in batches, on one core: once as a cascade asks, with a Dataset
 for each request and each answer, and once of the networks on a table alone. The cost of the reference is not in the
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
     from surrogates.cascade.risk_calibration import LabelledAnswers, Risk
     from surrogates.potentials.surrogate import PotentialSurrogate
 
-#: Name of a training -> its configuration and overrides.
-TRAININGS: dict[str, tuple[str, list[str]]] = {
-    "painn": ("painn", ["model.network.features=32", "model.network.layers=2", "model.ensemble=2"]),
-    "ensemble": ("ace_small", ["model.ensemble=4"]),
-}
-RUNGS = ("PaiNN", "ACE", "four ACE", "reference")
+#: Configuration and overrides of the first network, and of the ensemble.
+FIRST = ("painn", ["model.network.features=32", "model.network.layers=2", "model.ensemble=2"])
+ENSEMBLE = ("ace_small", ["model.ensemble=4"])
+RUNGS = ("first", "ACE", "four ACE", "reference")
 #: Tolerance of energies, eV.
 TAU_ENERGY = 0.02
 #: How frames are handed to a network.
@@ -175,10 +173,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.set_defaults(cores=1)
     parser.add_argument("--molecules", nargs="+", choices=FILES, default=["ethanol"], help="molecules (%(default)s)")
-    parser.add_argument(
-        "--painn-set", nargs="+", default=TRAININGS["painn"][1], metavar="KEY=VALUE", help="of PaiNN (%(default)s)"
-    )
-    parser.add_argument("--painn-minutes", type=float, default=1.1, help="training of PaiNN, minutes (%(default)s)")
+    parser.add_argument("--first", default=FIRST[0], help="model of the first network (%(default)s)")
+    parser.add_argument("--first-set", nargs="+", default=FIRST[1], metavar="KEY=VALUE", help="(%(default)s)")
+    parser.add_argument("--first-minutes", type=float, default=1.1, help="its training, minutes (%(default)s)")
     parser.add_argument("--ensemble-minutes", type=float, default=6.9, help="of the four ACE, minutes (%(default)s)")
     parser.add_argument(
         "--tau",
@@ -213,9 +210,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parts = {"train": write(train, base / "train.xyz"), "valid": write(valid, base / "valid.xyz")}
         parts["isolated"] = data_file(options.data, ISOLATED).resolve()
         trained = {}
-        for name, minutes in (("painn", options.painn_minutes), ("ensemble", options.ensemble_minutes)):
-            model, overrides = TRAININGS[name]
-            overrides = options.painn_set if name == "painn" else overrides
+        for name, minutes in (("first", options.first_minutes), ("ensemble", options.ensemble_minutes)):
+            model, overrides = (options.first, options.first_set) if name == "first" else ENSEMBLE
             seconds = 60.0 * minutes
             measure_once(
                 base / f"{name}.json",
@@ -226,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             trained[name] = PotentialSurrogate.load(base / name / "surrogate")
             seconds = trained[name].scores["train/core_seconds"]
             results.append(Result(f"{molecule}, {name}: training", seconds, "core-s"))
-        rungs = [trained["painn"], member(trained["ensemble"]), trained["ensemble"]]
+        rungs = [trained["first"], member(trained["ensemble"]), trained["ensemble"]]
         reference = LabelledFrames(str(test_file))
         table = read_structures(test_file, None)
         requests = [request(reference, table, row) for row in range(len(table))]
