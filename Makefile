@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/quickstart
-# Processes that run tests. Two cores are busy with three, because tests also wait for what they start.
-WORKERS ?= 3
+# Processes that run tests. Two cores are busy with four, because tests also wait for what they start.
+WORKERS ?= 4
 # Training molecules of the benchmark of QM9's gap, one or more numbers.
 TRAIN ?= 10000
 # Table of SMILES to pre-train a potential on, its directory, and further options, such as --levels xtb so3lr.

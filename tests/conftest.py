@@ -27,11 +27,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests start many interpreters; without bytecode each of them, and each run, would compile every module again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# Programs that run once are compiled for a quick start: half of the time of the tests was LLVM's. Set XLA_FLAGS to
-# nothing to test with all optimisations.
+# Programs that run once are compiled for a quick start, each in one piece: half of the time of the tests was LLVM's.
+# Set XLA_FLAGS to nothing to test with all optimisations.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # One cache of compiled programs for this run alone, shared by its processes: never the user's own.
