@@ -31,7 +31,9 @@ def test_a_saved_surrogate_answers_as_before(name: str, tmp_path: Path) -> None:
     answer = surrogate.simulate(request)
     assert set(record["answer"]) <= set(answer)
     for output, values in record["answer"].items():
-        np.testing.assert_allclose(answer[output].values, values, rtol=1e-5, atol=1e-6, err_msg=output)
+        # In float32 forces are off by 1e-5 to 5e-5 eV/Angstrom from those in float64, by how XLA splits a program.
+        rounding = 1e-4 if output.startswith("forces") else 1e-6
+        np.testing.assert_allclose(answer[output].values, values, rtol=1e-5, atol=rounding, err_msg=output)
     assert surrogate.labels_fingerprint == record["labels_fingerprint"]
     assert dict(surrogate.scores) == record["scores"]
 
