@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from flax import nnx
 from data.errors import InputError
 from surrogates.learning.loop import Batch, FitResult, LossFn, Stats, fit
 from surrogates.learning.recipe import ADAM_RMS, OPTIMISERS, TrainConfig, decays, is_matrix, optimiser, parts
+from surrogates.learning.step import OF_STEP, compiled_steps
 
 
 class Deep(nnx.Module):
@@ -245,3 +247,25 @@ def test_a_recipe_that_makes_no_sense_is_refused(bad: dict[str, object]) -> None
 
 #: Compiled once for each transform: thousands of updates of one number.
 UPDATE = jax.jit(lambda transform, *rest: transform.update(*rest), static_argnums=0)
+
+
+def test_recipes_that_differ_in_length_and_rate_share_their_compiled_steps() -> None:
+    def steps(weights: int, **recipe: Any) -> tuple[object, object]:
+        graph = nnx.split(linear_problem.Net(nnx.Rngs(weights)))[0]
+        return compiled_steps(graph, linear_problem.loss, TrainConfig(**recipe))
+
+    first = steps(0, epochs=3, learning_rate=0.1, seed=1)
+    assert steps(5, epochs=9, learning_rate=0.2, batch_size=16) == first
+    for name in OF_STEP:
+        assert steps(0, **{name: {"optimiser": "muon"}.get(name, 0.5)}) != first, name
+    # A loss with arrays has no hash, so that its steps are its own.
+    graph, recipe = nnx.split(linear_problem.Net(nnx.Rngs(0)))[0], TrainConfig()
+    loss: Any = LossOfArray(np.ones(2))
+    assert compiled_steps(graph, loss, recipe) != compiled_steps(graph, loss, recipe)
+
+
+@dataclass(frozen=True)
+class LossOfArray:
+    """A loss that holds an array."""
+
+    weights: np.ndarray

@@ -82,6 +82,17 @@ def error(potential: PotentialSurrogate, table: Structures) -> float:
     return float(np.abs(potential.predict_structures(table).forces - table.forces).mean())
 
 
+def test_potentials_that_differ_in_scale_and_reference_energies_share_their_programs() -> None:
+    first = potential()
+    references = replace(first.facts.references, bonded=(-13.5, -1031.0, -2041.0))
+    one, other = first.model, replace(first.facts.with_head(references=references), scale=0.7).model()
+    assert nnx.split(one)[0] == nnx.split(other)[0]
+    # They answer with numbers of their own.
+    assert [float(one.scale), float(other.scale)] == pytest.approx([0.5, 0.7])
+    assert float(other.release[...][0, 6]) == pytest.approx(-1.0)
+    assert not np.asarray(one.release[...]).any()
+
+
 def test_with_a_frozen_body_old_heads_stay_as_they_were_and_the_new_one_has_learned(
     first: PotentialSurrogate, deep: PotentialSurrogate
 ) -> None:
