@@ -82,8 +82,6 @@ class Misbehaving:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # In a worker, xarray would import dask with the first record, which takes longer than everything else here.
-        sys.modules.setdefault("dask", None)  # type: ignore[arg-type]
         if not self.loads:
             os._exit(7)
 

@@ -126,6 +126,15 @@ def compiled_steps(graph: Any, loss: LossFn, config: TrainConfig) -> tuple[Any, 
 
     Networks that differ in their weights alone share them, if their losses are equal and their recipes differ in length
     and rate alone: a training that goes on in the same process, or a round of active learning, compiles nothing anew.
+
+    Args:
+        graph: the model without its arrays.
+        loss: see `LossFn`; one without a hash has steps of its own. The last four pairs are kept.
+        config: the recipe, of which `OF_STEP` counts.
+
+    Returns:
+        The functions (state, fixed, batch, moment) -> (state, statistics, value), and (weights, fixed, batch, key) ->
+        statistics.
     """
     recipe = replace(TrainConfig(), **{name: getattr(config, name) for name in OF_STEP})
     try:
