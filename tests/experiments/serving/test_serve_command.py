@@ -117,6 +117,7 @@ def test_a_signal_ends_it_with_status_0_and_a_table_of_what_was_served(served: S
     pid = served.process.pid
     assert living_seconds([pid]) > 0
     assert served.client.predict([{"smiles": "CCO"}]).status == 200
+    served.client.predict([{"smiles": "no molecule"}])
     served.process.send_signal(signal.SIGTERM)
     out, err = served.process.communicate(timeout=300)
     assert served.process.returncode == 0, err
@@ -124,8 +125,9 @@ def test_a_signal_ends_it_with_status_0_and_a_table_of_what_was_served(served: S
     assert "rows answered" in out
     assert "core-ms for each row" in out
     metrics = json.loads((served.run / "metrics.json").read_text())
-    assert metrics["serve/answered"] > 500
-    assert metrics["serve/refused"] > 0
+    # Of this test alone, which may run without the one before it.
+    assert metrics["serve/answered"] >= 1
+    assert metrics["serve/refused"] >= 1
     assert metrics["serve/core_seconds"] > 0
     progress = json.loads((served.run / "progress.json").read_text())
     assert (progress["stage"], progress["state"]) == ("serve", "finished")
