@@ -103,6 +103,19 @@ class HasResolutions(Protocol):
 
 
 @runtime_checkable
+class MakesMeshes(Simulator, Protocol):
+    """A solver that makes the mesh of a request without solving on it, as surrogates of meshes take it."""
+
+    def mesh(self, inputs: xr.Dataset) -> xr.Dataset:
+        """The mesh of a request: `nodes`, `elements` and `boundary`, as `data.meshes.mesh_samples` describes them.
+
+        Raises:
+            SimulationError: the request does not fit, or its mesh cannot be made.
+        """
+        ...
+
+
+@runtime_checkable
 class AdvancesStates(Protocol):
     """A simulator of trajectories on a grid, whose step JAX compiles and differentiates: networks can learn in it."""
 

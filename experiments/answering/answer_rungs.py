@@ -10,7 +10,8 @@ from data.errors import InputError
 from data.settings import build
 from experiments.campaigns.named_simulator import named_simulator
 from experiments.screening.cascade.rungs import override_text
-from simulators.adapter import Simulator
+from simulators.adapter import MakesMeshes, Simulator
+from simulators.fluids.mesh_first import MeshFirst, takes_mesh
 from surrogates.saved import CARD, load_surrogate, surrogate_directory
 
 
@@ -25,7 +26,8 @@ def build_answer_rungs(
 ) -> list[Simulator]:
     """The rungs, from cheap to expensive.
 
-    Where a rung takes SMILES, those that take geometries get conformers.
+    Where a rung takes SMILES, those that take geometries get conformers. Where the last rung makes meshes, those that
+    take meshes get them from it.
 
     Args:
         labels: directories of surrogates, names of configurations of simulators, or runs of `understudy simulate`.
@@ -54,6 +56,9 @@ def build_answer_rungs(
         rungs = [
             FromSmiles(rung, config) if "positions" in {v.name for v in rung.spec.inputs} else rung for rung in rungs
         ]
+    last = rungs[-1]
+    if isinstance(last, MakesMeshes) and not takes_mesh(last):
+        rungs = [MeshFirst(rung, last) if takes_mesh(rung) else rung for rung in rungs]
     return rungs
 
 
