@@ -20,7 +20,17 @@ from data.errors import InputError
 SUITES = {
     "molecules": ("qm9_gap", "screening", "memory", "serving", "training_loop", "distillation"),
     "potentials": ("potential_learning", "potential_speed", "roofline", "frontier", "learning_curve"),
-    "fluids": ("darcy", "apebench", "navier_stokes", "corrector", "drag", "mesh_flow", "step", "turbulent_step"),
+    "fluids": (
+        "darcy",
+        "apebench",
+        "navier_stokes",
+        "corrector",
+        "drag",
+        "mesh_flow",
+        "answer_bodies",
+        "step",
+        "turbulent_step",
+    ),
     "kinetics": ("kinetics",),
     "weather": ("t2m_uk", "held_suarez", "weather_reading", "weather_size"),
 }

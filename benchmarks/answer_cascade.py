@@ -51,13 +51,13 @@ class SplitOutcome:
         wrong: share of wrong answers.
         shares: share of frames that each rung answered.
         costs: processor time of the networks for one frame, s, as requests and on a table.
-        dropped: networks that the calibration left out.
+        dropped: numbers of the rungs that the calibration left out.
     """
 
     wrong: float
     shares: Float[np.ndarray, " rung"]
     costs: Float[np.ndarray, " way"]
-    dropped: tuple[str, ...]
+    dropped: tuple[int, ...]
 
 
 def member(ensemble: PotentialSurrogate) -> PotentialSurrogate:
@@ -91,7 +91,7 @@ def one_split(
 
     Args:
         tables: answers of the networks to all frames, by ladder (`surrogates.cascade.ladder_choice`).
-        costs: of one answer of each network, s, as a request and on a table; the last one is the ensemble.
+        costs: of one answer of each rung before the last one, s; the last way is that by which rungs are chosen.
         risk: what is promised.
         options: `labels`, the number of frames that calibrate, `reference_seconds` and `keep_all`.
         rng: of the split.
@@ -115,7 +115,7 @@ def one_split(
     chosen = every
     if not options.keep_all:
         some = {ladder: rows(labelled, first) for ladder, labelled in tables.items()}
-        chosen = cheapest(some, [*costs[:, 1], options.reference_seconds], risk)
+        chosen = cheapest(some, [*costs[:, -1], options.reference_seconds], risk)
     result, others = calibrate(rows(tables[chosen], first), risk), rows(tables[chosen], later)
     rung = answering_rung(chances(result.errors, others.difficulty), result.threshold)
     asked = np.cumsum(np.concatenate([costs[list(chosen)], np.zeros((1, costs.shape[1]))]), axis=0)
@@ -125,7 +125,7 @@ def one_split(
         float(wrong_answers(rung, others.error > 1).mean()),
         shares,
         asked[rung].mean(axis=0),
-        tuple(RUNGS[k] for k in every if k not in chosen),
+        tuple(k for k in every if k not in chosen),
     )
 
 
@@ -162,8 +162,8 @@ def results_of(
             Result(f"{line}: answered by {name}", float(share), "1") for name, share in zip(RUNGS, shares, strict=True)
         ]
         results += [
-            Result(f"{line}: splits without {name}", float(np.mean([name in o.dropped for o in outcomes])), "1")
-            for name in RUNGS[:-1]
+            Result(f"{line}: splits without {name}", float(np.mean([k in o.dropped for o in outcomes])), "1")
+            for k, name in enumerate(RUNGS[:-1])
         ]
     return results
 

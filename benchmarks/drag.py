@@ -52,8 +52,14 @@ if __name__ == "__main__":
 """
 
 
-def label_bodies(folder: Path, count: int, workers: int) -> Path:
+def label_bodies(folder: Path, count: int, workers: int, seed: int = 0) -> Path:
     """Label bodies with the solver at its default settings, resuming an earlier store, and return the store.
+
+    Args:
+        folder: folder of the store.
+        count: number of bodies.
+        workers: processes that solve.
+        seed: of the series of bodies.
 
     Raises:
         InputError: the store holds more bodies than requested, so its cost would include others.
@@ -69,13 +75,15 @@ def label_bodies(folder: Path, count: int, workers: int) -> Path:
             if len(records) > count:
                 raise InputError(f"holds {len(records)} bodies", where=str(store), remedy="Delete it, or ask for more")
     flow = NGSolveFlow()
-    bodies = draw_bodies(flow, ShapeRanges(), count, 0)
+    bodies = draw_bodies(flow, ShapeRanges(), count, seed)
     run_campaign(flow, bodies, store, CampaignConfig(workers=workers), total=count, progress=False)
     return store
 
 
-def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
-    """Train a surrogate of the drag, saved below `folder`; return its scores and the core-seconds of training."""
+def train_surrogate(
+    store: Path, folder: Path, overrides: Sequence[str], targets: Sequence[str] = ("drag",)
+) -> tuple[dict[str, float], float]:
+    """Train a surrogate of `targets`, saved below `folder`; return its scores and the core-seconds of training."""
     from hydra import compose, initialize_config_dir
 
     from experiments.application.choices import CONF
@@ -85,11 +93,12 @@ def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tupl
 
     shutil.rmtree(folder, ignore_errors=True)
     settings = ["task=fluids/drag", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
+    settings.append(f"data.target=[{','.join(targets)}]")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [*settings, "train.checkpoint_every_s=null", *overrides])
     from data.parameters import read_parameters
 
-    table, _ = read_parameters(store, ["drag"])
+    table, _ = read_parameters(store, list(targets))
     start = cpu_seconds()
     metrics = train_on(task_of(config), SampleSets(table, {}), folder, progress=False)
     return metrics, cpu_seconds() - start

@@ -16,6 +16,7 @@ import pytest
 from command_settings import assigned, keys_of, refused
 
 from benchmarks import (
+    answer_bodies,
     apebench,
     corrector,
     darcy,
@@ -141,6 +142,14 @@ WORK: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "mesh_flow": (
         train_on,
         lambda out: mesh_flow.train_surrogate(out, out / "run", 60.0, []),
+    ),
+    "answer_bodies, numbers": (
+        train_on,
+        lambda out: drag.train_surrogate(out, out / "run", [], answer_bodies.OUTPUTS[-1]),
+    ),
+    "answer_bodies, meshes": (
+        train_on,
+        lambda out: mesh_flow.train_surrogate(out, out / "run", None, answer_bodies.MESHES),
     ),
     "step": (
         train_on,
