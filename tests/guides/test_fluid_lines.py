@@ -11,7 +11,11 @@ import pytest
 from guide_lines import NO_STEP, GuideLine, GuideRun, guide_lines, readme_lines
 from torch_dictionaries import save, saved_dict, tensor
 
+from data.store.records import RecordStore
+
 COARSE = ["simulator.order=2", "simulator.maxh=0.4", "simulator.body_maxh=0.06"]
+#: One size smaller: the outflow has to have a vertex between its corners.
+MESHED = [*COARSE[:1], "simulator.maxh=0.2", "simulator.body_maxh=0.06"]
 NUMBERS = "data.parts=[4,2,9,1]"
 SIZES = {
     "runs/bodies.zarr": ["sampling.count=16", *COARSE],
@@ -30,9 +34,10 @@ SIZES = {
     "runs/pdebench": ["data.parts=[6,2,9,3]", NO_STEP],
     "runs/well": ["data.parts=[6,2,9,3]", NO_STEP],
     "runs/neuraloperator": ["data.parts=[6,2,9,3]", NO_STEP],
-    # One size smaller: the outflow has to have a vertex between its corners.
-    "runs/flows.zarr": ["sampling.count=6", *COARSE[:1], "simulator.maxh=0.2", "simulator.body_maxh=0.06"],
+    "runs/flows.zarr": ["sampling.count=6", *MESHED],
     "runs/mesh": ["data.parts=[3,1,0,2]"],
+    "runs/fresh.zarr": ["sampling.count=16", *MESHED],
+    "runs/ladder": [*(f"rungs.ngsolve.{size.partition('.')[2]}" for size in MESHED), "risk.alpha=0.3", "drop=false"],
     "runs/mesh_on_p2": ["data.parts=[3,1,0,2]", NO_STEP],
 }  # fmt: skip
 #: Lines that run OpenFOAM, or read what it wrote.
@@ -75,11 +80,14 @@ def test_the_lines_on_fluids_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("ngsolve", reason="NGSolve is not installed: the extra ngsolve")
     monkeypatch.chdir(tmp_path)
     write_arrays(tmp_path)
+    # A circle and an ellipse with a wave.
+    columns = ("aspect", "angle", *(f"{name}_{mode}" for name in ("cosine", "sine") for mode in (3, 4, 5)))
+    pd.DataFrame([[1.0, *[0.0] * 7], [2.0, 0.3, 0.05, *[0.0] * 5]], columns=columns).to_csv("designs.csv", index=False)
     guide = GuideRun(tmp_path, SIZES)
     for line in [*readme_lines("cfd"), *page_of(openfoam=False)[2:]]:
         guide.run(line)
     assert set(guide.names) == {name for name in SIZES if name.partition("#")[0] not in WITH_OPENFOAM} | {
-        "answers.nc", "flows.pvd", "waves.pvd", "solved.pvd"
+        "answers.nc", "answers.zarr", "flows.pvd", "waves.pvd", "solved.pvd"
     }  # fmt: skip
     assert len(pd.read_csv("runs/slender/top.csv")) == 20
     assert len(pd.read_csv("runs/slender/recheck.csv")) == 2
@@ -88,3 +96,5 @@ def test_the_lines_on_fluids_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("burgers", "pdebench", "well", "neuraloperator", "mesh"):
         assert (Path("runs") / name / "surrogate").is_dir()
     assert Path("runs/burgers/report.html").is_file()
+    assert Path("runs/ladder/cascade.json").is_file()
+    assert len(RecordStore.open("answers.zarr")) == 2
