@@ -63,6 +63,9 @@ def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
         reserve(temporary, sum(leaf.nbytes for leaf in leaves) + ROOM_BESIDE)
         with _alone() as checkpointer:
             checkpointer.save((temporary / "arrays").resolve(), {f"{i:05d}": leaf for i, leaf in enumerate(leaves)})
+        # Orbax writes the absolute path into it, and reads it in buckets alone; whoever is given the arrays need not
+        # learn where they were saved.
+        (temporary / "arrays" / "commit_success.txt").unlink(missing_ok=True)
         files = _file_checksums(temporary / "arrays")
         write_json(temporary / NOTE, {**note, "leaves": len(leaves), "sha256": checksum(leaves), "files": files})
 

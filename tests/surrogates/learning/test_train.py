@@ -288,6 +288,15 @@ def test_a_note_of_other_types_is_named(tmp_path: Path) -> None:
         load_arrays(tmp_path / "kept", {"a": np.zeros(2)})
 
 
+def test_saved_arrays_do_not_say_where_they_were_saved(tmp_path: Path) -> None:
+    save_arrays(tmp_path / "kept", {"a": np.arange(3.0)}, {})
+    files = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if os.fsencode(tmp_path) in path.read_bytes()]
+    (tmp_path / "kept").rename(tmp_path / "moved")
+    assert load_arrays(tmp_path / "moved", {"a": np.zeros(3)})["a"].tolist() == [0.0, 1.0, 2.0]
+
+
 def test_of_damaged_checkpoints_the_one_before_is_taken_and_one_line_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
