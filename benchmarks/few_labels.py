@@ -86,6 +86,20 @@ def labelled_by(simulator: Simulator, frames: Structures) -> Structures:
     return replace(frames, energy=energy, forces=forces)
 
 
+def labelled_by_dft(frames: Structures, folder: Path) -> Structures:
+    """The frames with energies and forces of B3LYP/6-31G*, by a campaign in a folder, which resumes in it."""
+    from benchmarks.potential_learning import write
+    from surrogates.potentials.structure_reading import read_structures
+    from understudy.stages import run
+
+    folder.mkdir(parents=True, exist_ok=True)
+    bare = replace(frames, energy=np.full_like(frames.energy, np.nan), forces=np.full_like(frames.forces, np.nan))
+    store = folder / "labels.zarr"
+    asked = {"inputs": str(write(bare, folder / "frames.xyz")), "simulator": "pyscf_forces", "out": str(store)}
+    run("simulate", "campaign.workers=1", **asked, run_dir=str(folder / "campaign"))
+    return read_structures(store, None)
+
+
 def read_set(options: argparse.Namespace, name: str) -> LabelledSet:
     """The frames of a molecule, in an order that a fixed seed decides."""
     from data.processes.processor import tree_seconds
@@ -101,10 +115,9 @@ def read_set(options: argparse.Namespace, name: str) -> LabelledSet:
         for frames, most in zip(bound, (count, options.tests), strict=True)
     )
     if options.pyscf:
-        from simulators.chemistry.pyscf import PySCF
-
-        dft = PySCF(method="b3lyp", basis="6-31g*", outputs=("energy", "forces"))
-        labels, tests = (labelled_by(dft, frames) for frames in (labels, tests))
+        folder = options.out / "few_labels" / f"{name}-b3lyp"
+        labels = labelled_by_dft(labels, folder / f"labels-{count}")
+        tests = labelled_by_dft(tests, folder / f"tests-{options.tests}")
     start = tree_seconds()
     cheap = [labelled_by(XTB(outputs=("energy", "forces")), frames) for frames in (labels, tests)]
     each = 1e3 * (tree_seconds() - start) / (len(labels) + len(tests))

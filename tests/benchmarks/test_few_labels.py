@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rdkit import Chem
+from rdkit.Chem import rdMolDescriptors
 from small_potential import potential
 
 from benchmarks.few_labels import labels_to_reach, main
-from benchmarks.ring_molecules import ring_molecules
+from benchmarks.organic_molecules import drawn, linked_rings, ring_molecule, with_other_elements
 from data.errors import InputError
 from data.files import write_json
 
@@ -23,11 +26,27 @@ def test_labels_at_an_error_follow_a_power_law() -> None:
     assert not labels_to_reach(errors, 1.0) > 0
 
 
-def test_rings_are_aromatic_molecules_with_groups() -> None:
-    molecules = [Chem.MolFromSmiles(text) for text in ring_molecules(50, 0)]
-    assert all(molecule is not None for molecule in molecules)
-    assert all(any(atom.GetIsAromatic() for atom in molecule.GetAtoms()) for molecule in molecules)
-    assert ring_molecules(5, 1) == ring_molecules(5, 1) != ring_molecules(5, 2)
+def test_drawn_molecules_are_different_and_of_the_kind_that_was_asked() -> None:
+    def some(seed: int) -> list[list[str]]:
+        random, seen = np.random.default_rng(seed), set[str]()
+        rings = drawn(30, seen, lambda: ring_molecule(random))
+        pairs = drawn(30, seen, lambda: linked_rings(random))
+        sources = itertools.cycle(["CCO", "COCC(C)=O", "O=C1CCCC1C", "CCC(=O)CCC", "OC1CCC1", "CC(C)(C)OC"])
+        others = drawn(20, seen, lambda: with_other_elements(next(sources), random))
+        return [rings, pairs, others]
+
+    parts = some(0)
+    assert parts == some(0) != some(1)
+    everything = [text for part in parts for text in part]
+    assert len(set(everything)) == 80
+    for part, rings in zip(parts[:2], (1, 2), strict=True):
+        for text in part:
+            molecule = Chem.MolFromSmiles(text)
+            assert molecule.GetRingInfo().NumRings() == rings == rdMolDescriptors.CalcNumAromaticRings(molecule), text
+    symbols = [{atom.GetSymbol() for atom in Chem.MolFromSmiles(text).GetAtoms()} for text in parts[2]]
+    assert set().union(*symbols) >= {"S", "F", "Cl"}
+    sulphonyl = Chem.MolFromSmarts("S(=O)(=O)")
+    assert any(Chem.MolFromSmiles(text).HasSubstructMatch(sulphonyl) for text in parts[2])
 
 
 def test_a_body_that_may_have_learned_the_molecule_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
