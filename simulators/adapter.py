@@ -116,6 +116,19 @@ class MakesMeshes(Simulator, Protocol):
 
 
 @runtime_checkable
+class KeysRequests(Simulator, Protocol):
+    """A surrogate that says under which key its training counts the inputs of a request among those it learned from."""
+
+    def request_key(self, inputs: xr.Dataset) -> str:
+        """The key of the inputs of a request: that of a training sample with the same inputs.
+
+        Raises:
+            SimulationError: the request does not fit.
+        """
+        ...
+
+
+@runtime_checkable
 class AdvancesStates(Protocol):
     """A simulator of trajectories on a grid, whose step JAX compiles and differentiates: networks can learn in it."""
 

@@ -146,7 +146,7 @@ class MeshSamples:
 
     def input_keys(self) -> list[str]:
         """A key for each sample: the same for the same mesh and parameters."""
-        return [one_key(m.nodes, m.elements, m.flags, m.parameters) for m in self.meshes]
+        return [mesh_key(mesh) for mesh in self.meshes]
 
     def content(self) -> str:
         """SHA-256 (hex) of the arrays."""
@@ -178,6 +178,11 @@ class MeshSamples:
                 where=where,
                 remedy="Train on meshes that hold every kind of boundary",
             )
+
+
+def mesh_key(mesh: Mesh) -> str:
+    """A key of a mesh with its parameters, by which equal inputs are told."""
+    return one_key(mesh.nodes, mesh.elements, mesh.flags, mesh.parameters)
 
 
 def read_meshes(

@@ -97,7 +97,7 @@ def calibrate_cascade(
     labels, outputs = list(settings.cascade), list(settings.tau)
     rungs = build_answer_rungs(labels, settings.rungs, settings.conformers)
     refuse_other_questions(rungs, labels, outputs)
-    labelled = without_learned(read_labels(store, rungs[-1], labels[-1], outputs), labels)
+    labelled = without_learned(read_labels(store, rungs[-1], labels[-1], outputs), labels, rungs)
     settings.risk.refuse_too_few(len(labelled.requests), where="labels")
     campaign = replace(campaign, give_up_after=None)
     with claim(out, "calibrate"):
@@ -262,12 +262,11 @@ def show(card: CascadeCard, result: CalibratedRisk, labelled: LabelledRequests) 
         table.add_row(f"{number} {rung.label}", share, cost, f"{rung.failed:,}")
     print_table(table)
     promised, tolerance = card.promised, card.tolerance
-    limits = " and ".join(f"{name} by {tau:g} {tolerance.units[name]}" for name, tau in tolerance.tau.items())
     how = "in the mean over labels" if promised.confidence is None else f"with a confidence of {promised.confidence:g}"
     said = [
-        f"Answers are wrong, off in {limits} or more, with a probability of {promised.alpha:g} at most, {how}. That "
-        f"holds for requests like the labels, of which {promised.design:,} taught the chances of being wrong and "
-        f"{promised.calibration:,} set the threshold.",
+        f"Answers are wrong, off in {tolerance.limits} or more, with a probability of {promised.alpha:g} at most, "
+        f"{how}. That holds for requests like the labels, of which {promised.design:,} taught the chances of being "
+        f"wrong and {promised.calibration:,} set the threshold.",
     ]
     if promised.unlabelled:
         said.append(f"{promised.unlabelled:,} of the latter have no label and count as wrong answers.")

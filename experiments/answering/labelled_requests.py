@@ -17,7 +17,7 @@ from data.spec import SimulationError, dataset
 from data.store.records import RecordStore
 from data.structures.structures import Structures
 from experiments.answering.answer_rungs import is_surrogate
-from simulators.adapter import Simulator
+from simulators.adapter import KeysRequests, Simulator
 from simulators.campaigns.campaign import AGAIN
 from surrogates.cascade.difficulty import Answer
 from surrogates.learning.learned_from import hash_keys, read_hashes
@@ -96,19 +96,20 @@ def read_labels(path: Path, last: Simulator, label: str, outputs: Sequence[str])
     return LabelledRequests(tuple(rows), tuple(requests), tuple(labels), cost_s)
 
 
-def without_learned(labelled: LabelledRequests, labels: Sequence[str]) -> LabelledRequests:
+def without_learned(labelled: LabelledRequests, labels: Sequence[str], rungs: Sequence[Simulator]) -> LabelledRequests:
     """The labels that no surrogate among the rungs has learned from.
 
     Args:
         labelled: all labels.
         labels: how the user named the rungs.
+        rungs: the rungs of these names.
     """
     seen, unknown = np.zeros(len(labelled.requests), bool), []
-    for label in labels:
+    for label, rung in zip(labels, rungs, strict=True):
         if not is_surrogate(label):
             continue
         hashes = read_hashes(surrogate_directory(label, "cascade"))
-        keys = _identities(labelled.requests)
+        keys = None if hashes is None else _identities(labelled.requests, rung)
         if hashes is None or keys is None:
             unknown.append(label)
             continue
@@ -124,10 +125,12 @@ def without_learned(labelled: LabelledRequests, labels: Sequence[str]) -> Labell
     )
 
 
-def _identities(requests: Sequence[xr.Dataset]) -> list[str] | None:
-    """Keys as surrogates of molecules and potentials save them; None for requests of other kinds."""
+def _identities(requests: Sequence[xr.Dataset], rung: Simulator) -> list[str] | None:
+    """Keys as the training of a rung saved them; None for requests of which it does not say them."""
     if not requests:
         return []
+    if isinstance(rung, KeysRequests):
+        return [_key(rung, request) for request in requests]
     if "smiles" in requests[0]:
         return molecule_keys([str(request["smiles"].item()) for request in requests])
     if not {"numbers", "positions"} <= set(requests[0]):
@@ -140,3 +143,11 @@ def _identities(requests: Sequence[xr.Dataset]) -> list[str] | None:
             lattice=[request["cell"].values if "cell" in request else np.zeros((3, 3)) for request in requests],
         )
     )
+
+
+def _key(rung: KeysRequests, request: xr.Dataset) -> str:
+    """The key of a request; "" where the rung does not take it, so that it cannot have learned from it."""
+    try:
+        return rung.request_key(request)
+    except SimulationError:
+        return ""

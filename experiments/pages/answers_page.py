@@ -50,11 +50,9 @@ def render_answers(run_dir: Path) -> str:
 
 def promised(card: CascadeCard) -> str:
     """The promise in a sentence."""
-    units = card.tolerance.units
-    limits = " and ".join(f"{name} by {tau:g} {units[name]}" for name, tau in card.tolerance.tau.items())
     confidence = card.promised.confidence
     how = "in the mean over labels" if confidence is None else f"with a confidence of {confidence:g}"
-    return f"Answers are off in {limits} or more with a probability of {card.promised.alpha:g} at most, {how}."
+    return f"Answers are off in {card.tolerance.limits} or more with a probability of {card.promised.alpha:g} at most, {how}."
 
 
 def _rungs(card: CascadeCard, metrics: dict[str, float]) -> str:

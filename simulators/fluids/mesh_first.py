@@ -13,7 +13,7 @@ import xarray as xr
 from data.errors import InputError
 from data.meshes.mesh_samples import GEOMETRY
 from data.spec import SimulationError, Spec, content_hash
-from simulators.adapter import MakesMeshes, Simulator
+from simulators.adapter import KeysRequests, MakesMeshes, Simulator
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,26 @@ class MeshFirst:
         start = time.perf_counter()
         mesh = self.solver.mesh(inputs)
         facts = {"mesh_seconds": time.perf_counter() - start}
-        wanted = self.simulator.spec
-        values = {v.name: (mesh if v.name in GEOMETRY else inputs)[v.name].values for v in wanted.inputs}
         try:
-            answer = self.simulator.simulate(wanted.request(values))
+            answer = self.simulator.simulate(self._request(inputs, mesh))
         except SimulationError as error:
             raise SimulationError(error.kind, error.message, {**error.details, **facts}) from error
         return answer.assign_attrs(log=json.dumps({**json.loads(answer.attrs.get("log", "{}")), **facts}))
+
+    def request_key(self, inputs: xr.Dataset) -> str:
+        """See `simulators.adapter.KeysRequests`; the key is that of the mesh.
+
+        Raises:
+            SimulationError: the solver makes no mesh, or the simulator of meshes has no keys.
+        """
+        if not isinstance(self.simulator, KeysRequests):
+            raise SimulationError("invalid_input", f"{self.name} has learned from nothing")
+        return self.simulator.request_key(self._request(inputs, self.solver.mesh(inputs)))
+
+    def _request(self, inputs: xr.Dataset, mesh: xr.Dataset) -> xr.Dataset:
+        """The request to the simulator of meshes."""
+        wanted = self.simulator.spec
+        return wanted.request({v.name: (mesh if v.name in GEOMETRY else inputs)[v.name].values for v in wanted.inputs})
 
 
 def takes_mesh(simulator: Simulator) -> bool:

@@ -65,6 +65,13 @@ class Tolerance:
             if not 0 < value < float("inf"):
                 raise InputError(f"must be a finite number above 0, got {value}", where=f"tau.{name}")
 
+    @property
+    def limits(self) -> str:
+        """The tolerances in words, such as "gap by 0.1 eV and drag by 0.2"."""
+        return " and ".join(
+            f"{name} by {tau:g} {self.units[name]}".removesuffix(" 1") for name, tau in self.tau.items()
+        )
+
 
 @dataclass(frozen=True)
 class Promised:

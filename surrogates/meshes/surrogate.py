@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.meshes.graphs import Mesh, MeshBatch, pad, padded_nodes
-from data.meshes.mesh_samples import ELEMENTS, FLAGS, NODES
+from data.meshes.mesh_samples import ELEMENTS, FLAGS, NODES, mesh_key
 from data.spec import ErrorKind, SimulationError, Spec, Variable, check
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.learning.program_work import CountedProgram
@@ -127,14 +127,10 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
                 is invalid, or a parameter has a sign that training did not contain; `not_converged`: the prediction
                 is not finite.
         """
-        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
-        layout = self.facts.layout
-        parameters = np.array([float(inputs[v.name]) for v in layout.parameters])
-        domain = self.facts.domain
-        if domain is not None and (wrong := domain.of_other_sign(parameters)):
+        mesh, domain = self._mesh(inputs), self.facts.domain
+        if domain is not None and (wrong := domain.of_other_sign(mesh.parameters)):
             raise SimulationError("invalid_input", "; ".join(wrong))
         try:
-            mesh = Mesh(inputs[NODES].values, inputs[ELEMENTS].values, inputs[FLAGS].values, parameters)
             (answer,) = self.predict_meshes([mesh])
         except InputError as error:
             raise SimulationError("invalid_input", str(error)) from error
@@ -151,6 +147,23 @@ class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
             return whole
         warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
         return whole.assign_attrs(out_of_domain=outside)
+
+    def request_key(self, inputs: xr.Dataset) -> str:
+        """See `simulators.adapter.KeysRequests`."""
+        return mesh_key(self._mesh(inputs))
+
+    def _mesh(self, inputs: xr.Dataset) -> Mesh:
+        """The mesh of a request with its parameters.
+
+        Raises:
+            SimulationError: it does not fit, or the mesh is invalid.
+        """
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        parameters = np.array([float(inputs[v.name]) for v in self.facts.layout.parameters])
+        try:
+            return Mesh(inputs[NODES].values, inputs[ELEMENTS].values, inputs[FLAGS].values, parameters)
+        except InputError as error:
+            raise SimulationError("invalid_input", str(error)) from error
 
     def _by_name(self, answer: MeshAnswer) -> dict[str, Any]:
         """The predictions by name of the output, with bounds where the surrogate is calibrated."""

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.grouping import one_key
 from data.parameters import ParameterLayout
 from data.spec import ErrorKind, SimulationError, Spec, Variable, check
 from simulators.adapter import Simulator
@@ -107,8 +108,7 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             SimulationError: `invalid_input`: a variable is missing, has other units or dims, or is not finite;
                 `not_converged`: the prediction is not finite; or that of the simulator on which it stands.
         """
-        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
-        row = self.facts.layout.flat({v.name: inputs[v.name].values for v in self.spec.inputs})
+        row = self._row(inputs)
         columns = self.predict_columns(row[None])
         named: dict[str, np.ndarray] = {}
         for kind, values in columns.items():
@@ -122,6 +122,15 @@ class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             return answer
         warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
         return answer.assign_attrs(out_of_domain=outside)
+
+    def request_key(self, inputs: xr.Dataset) -> str:
+        """See `simulators.adapter.KeysRequests`."""
+        return one_key(self._row(inputs))
+
+    def _row(self, inputs: xr.Dataset) -> Float[np.ndarray, " column"]:
+        """The numbers of a request, in the order of `columns`."""
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        return self.facts.layout.flat({v.name: inputs[v.name].values for v in self.spec.inputs})
 
     def predict(self, batch: Float[np.ndarray, "row column"]) -> dict[str, np.ndarray]:
         """Predict for the rows of a table; see `predict_table`."""

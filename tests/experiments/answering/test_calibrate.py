@@ -176,9 +176,10 @@ def test_labels_that_a_surrogate_has_learned_from_are_left_out(ladder: Path, tmp
     last = LabelTable(str(ladder / "last.csv"), ("gap",), units=("eV",))
     labelled = read_labels(ladder / "store.zarr", last, "last", ["gap"])
     names = [str(tmp_path / "cheap"), "last"]
-    assert without_learned(labelled, names).unknown == (names[0],)
+    rungs = [properties(), last]
+    assert without_learned(labelled, names, rungs).unknown == (names[0],)
     save_hashes(tmp_path / "cheap", hash_keys(molecule_keys([chain(k) for k in range(40)])))
-    fresh = without_learned(labelled, names)
+    fresh = without_learned(labelled, names, rungs)
     assert (fresh.seen, len(fresh.requests), fresh.unknown) == (40, COUNT - 40, ())
     assert str(fresh.requests[0]["smiles"].item()) == chain(40)
 
