@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument(
-        "--variants", nargs="+", default=["plain", "default"], help=f"of {', '.join(VARIANTS)}, or added"
+        "--variants", nargs="*", default=["plain", "default"], help=f"of {', '.join(VARIANTS)}, or added"
     )
     parser.add_argument(
         "--variant", action="append", default=[], metavar="NAME:KEY=VALUE,...", help="add a variant by its settings"

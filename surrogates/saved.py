@@ -26,6 +26,7 @@ from data.ranges import refuse_out_of_range
 from data.settings import existing_file
 from surrogates.family import FAMILIES, RENAMED
 from surrogates.learning.checkpoints import checksum, load_arrays, read_note, save_arrays
+from surrogates.shipped import is_shipped, shipped_directory
 
 #: Version of the card. Version 2 has the checksum of the weights, and the facts of every kind below one key.
 FORMAT = 2
@@ -177,11 +178,13 @@ def load_weights(directory: Path, card: Mapping[str, Any], like: Any) -> Any:
 
 
 def surrogate_directory(value: str | None, key: str) -> Path:
-    """The directory of a surrogate, from its path or that of the run that trained it.
+    """The directory of a surrogate, from its path or that of the run that trained it, or `shipped:NAME`.
 
     Raises:
         InputError: there is no surrogate.
     """
+    if value is not None and is_shipped(value):
+        return shipped_directory(value, key)
     path = existing_file(value, key)
     for candidate in (path, path / "surrogate"):
         if (candidate / CARD).exists():

@@ -20,6 +20,8 @@ def main(wheel: str) -> None:
         "experiments/conf/train.yaml",
         "experiments/conf/base/stage.yaml",
         "experiments/conf/screen.yaml",
+        "surrogates/shipped/organic/.understudy.sha256",
+        "surrogates/shipped/organic/weights/note.json",
     ):
         assert path in names, f"{path} is missing from {wheel}"
     print(f"{wheel}: {len(names)} files, top level {sorted(packages)}")

@@ -32,6 +32,7 @@ from experiments.application.shard_arguments import with_shard_places
 from experiments.application.stage import StageSettings, unused_of
 from experiments.application.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.application.targets import PROGRAMS, refuse_other_targets, runs_program
+from surrogates.shipped import is_shipped
 
 #: Keys whose values name other machines, or start processes that no one follows.
 BEYOND = ("launcher", "campaign.address", "campaign.scheduler_file", "devices.coordinator", "devices.distributed")
@@ -205,7 +206,7 @@ def _read_below(root: Root, unused: Any, config: DictConfig) -> Mapping[str, str
     copy = OmegaConf.create(_plain(config))
     for key in ("surrogate", "inputs", "candidates"):
         value = copy.get(key)
-        if isinstance(value, str) and value not in ("???", "sampled"):
+        if isinstance(value, str) and value not in ("???", "sampled") and not is_shipped(value):
             copy[key] = str(root.inside(value, key))
     OmegaConf.set_struct(copy, True)
     try:

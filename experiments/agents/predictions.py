@@ -118,14 +118,15 @@ class Loaded:
 
 
 def surrogate_place(run: str, root: Root) -> Path:
-    """The directory of a surrogate below the root, or of the run that made it.
+    """The directory of a surrogate below the root, or of the run that made it, or of one of this package.
 
     Raises:
         InputError: there is none.
     """
     from surrogates.saved import surrogate_directory
+    from surrogates.shipped import is_shipped
 
-    return surrogate_directory(str(root.inside(run, "surrogate")), "surrogate")
+    return surrogate_directory(run if is_shipped(run) else str(root.inside(run, "surrogate")), "surrogate")
 
 
 def predict(surrogate: Any, directory: str, inputs: Sequence[Mapping[str, Any]]) -> Predictions:

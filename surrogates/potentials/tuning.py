@@ -121,7 +121,7 @@ def refuse_unlearned_elements(config: TuneConfig, tuning: FineTuning | None, fra
             f"it has {', '.join(new)}, and the potential of tune.surrogate has learned "
             f"{', '.join(chemical_symbols[z] for z in sorted(learned))} alone",
             where=where,
-            remedy="Leave tune.surrogate out, pre-train with these elements, or let them begin with fresh weights by "
+            remedy="Give tune.surrogate=null, pre-train with these elements, or let them begin with fresh weights by "
             "tune.new_elements=true",
         )
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 from small_potential import potential
 
+from benchmarks import few_labels_figure
+from benchmarks.common import Result, report
 from benchmarks.few_labels import labels_to_reach, main
 from benchmarks.organic_molecules import drawn, linked_rings, ring_molecule, with_other_elements
 from data.errors import InputError
@@ -47,6 +50,26 @@ def test_drawn_molecules_are_different_and_of_the_kind_that_was_asked() -> None:
     assert set().union(*symbols) >= {"S", "F", "Cl"}
     sulphonyl = Chem.MolFromSmarts("S(=O)(=O)")
     assert any(Chem.MolFromSmiles(text).HasSubstructMatch(sulphonyl) for text in parts[2])
+
+
+def test_the_figure_has_a_line_for_each_way(tmp_path: Path) -> None:
+    measured = [Result("aspirin, no labels, GFN2-xTB: force MAE", 300.0, "meV/A")]
+    for way, errors in (("scratch", {100: 60.0, 10: 200.0}), ("body", {100: 40.0, 10: 70.0})):
+        for count, error in errors.items():
+            head = f"aspirin, {count} labels, {way}"
+            measured += [Result(f"{head}: force MAE (seeds differ by 0.3)", error, "meV/A")]
+            measured += [Result(f"{head}: energy MAE", 1.0, "meV")]
+    [(name, drawn_curves)] = few_labels_figure.curves(measured).items()
+    axes = Figure().add_subplot()
+    few_labels_figure.paint(axes, name, drawn_curves)
+    assert [line.get_label() for line in axes.lines] == ["fresh weights", "pre-trained weights", "GFN2-xTB, no label"]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[200.0, 60.0], [70.0, 40.0], [300.0, 300.0]]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["10", "100"]
+    with pytest.raises(InputError, match="no errors in it"):
+        few_labels_figure.curves(measured[:1])
+    report("few_labels", measured, tmp_path, [])
+    few_labels_figure.main(["--out", str(tmp_path)])
+    assert (tmp_path / "few_labels.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_body_that_may_have_learned_the_molecule_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

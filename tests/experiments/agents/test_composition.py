@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from data.errors import InputError
 from experiments.agents.composition import Composed, Permissions, compose_stage
 from experiments.agents.confinement import Root, capped
+from experiments.agents.predictions import surrogate_place
 from experiments.application.stage import instantiate
 from experiments.application.targets import WITHOUT
 from experiments.cli import STAGES
@@ -34,6 +35,15 @@ def test_values_that_are_missing_are_named(tmp_path: Path) -> None:
     assert set(composed(tmp_path, "predict", "surrogate=s").missing) == {"inputs", "out"}
     # Where the run lies follows from a value that is missing.
     assert composed(tmp_path, "predict", "surrogate=s").run_dir is None
+
+
+def test_a_surrogate_of_the_package_may_be_named_although_it_lies_outside_of_the_root(tmp_path: Path) -> None:
+    assert set(composed(tmp_path, "predict", "surrogate=shipped:organic").missing) == {"inputs", "out"}
+    assert composed(tmp_path, "train", "task=molecules/few_labels", "data.train=a.xyz").missing == ()
+    assert (surrogate_place("shipped:organic", Root(tmp_path)) / "surrogate.json").is_file()
+    for name in ("shipped:../organic", "shipped:organic/weights", "shipped:"):
+        with pytest.raises(InputError, match=r"not part of this package"):
+            surrogate_place(name, Root(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,7 @@ def test_a_stage_composes(name: str) -> None:
 EARLIER = {
     "molecules": ("pipeline", "task=molecules"),
     "molecules/graph": ("train", "task=molecules/properties"),
-    "molecules/forces": ("train", "task=molecules/potentials"),
+    "molecules/forces": ("train", "task=molecules/few_labels"),
     "fluids/trajectory": ("train", "task=fluids/trajectories"),
     "fluids/field": ("train", "task=fluids/fields"),
     "fluids/mesh": ("train", "task=fluids/meshes"),
