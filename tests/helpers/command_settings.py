@@ -20,6 +20,7 @@ BASES = {
     "train": ["train", "first", "again", "pretrain", "finetune"],
     "fields": ["model"],
     "forecasts": ["model"],
+    "tune": ["tune"],
 }
 
 
