@@ -49,7 +49,7 @@ FRESH = 1
 
 
 @dataclass(frozen=True)
-class Rung:
+class LadderRung:
     """Answers of one rung to all fresh bodies.
 
     Attributes:
@@ -63,20 +63,20 @@ class Rung:
     cost_s: float
 
 
-def answered(name: str, rung: Simulator, requests: Sequence[Any], first: int) -> Rung:
+def answered(name: str, rung: Simulator, requests: Sequence[Any], first: int) -> LadderRung:
     """The answers of a rung and their cost, after the first `first` requests loaded libraries and compiled programs."""
     from surrogates.cascade.answer_cascade import ask
 
     ask(rung, requests[:first])
     began = time.process_time()
     answers = ask(rung, requests)
-    return Rung(name, answers, (time.process_time() - began) / len(requests))
+    return LadderRung(name, answers, (time.process_time() - began) / len(requests))
 
 
-def cheap_rungs(base: Path, requests: Sequence[Any]) -> tuple[list[Rung], list[Rung]]:
+def cheap_rungs(base: Path, requests: Sequence[Any]) -> tuple[list[LadderRung], list[LadderRung]]:
     """The networks trained below `base`, and the cheaper solvers, from cheap to expensive."""
-    from simulators.fluids.mesh_first import MeshFirst
     from simulators.fluids.ngsolve.flow import NGSolveFlow
+    from simulators.mesh_first import MeshFirst
     from surrogates.saved import load_surrogate
 
     flow = NGSolveFlow()
@@ -94,7 +94,7 @@ def cheap_rungs(base: Path, requests: Sequence[Any]) -> tuple[list[Rung], list[R
     return networks, solvers
 
 
-def wrong_share(rung: Rung, last: Rung, tau: Mapping[str, float]) -> float:
+def wrong_share(rung: LadderRung, last: LadderRung, tau: Mapping[str, float]) -> float:
     """The share of bodies of which the answer of a rung alone is wrong, or is missing."""
     from data.spec import SimulationError
     from surrogates.cascade.difficulty import error
@@ -107,7 +107,7 @@ def wrong_share(rung: Rung, last: Rung, tau: Mapping[str, float]) -> float:
 
 def splits_of(
     tables: Mapping[tuple[int, ...], LabelledAnswers],
-    rungs: Sequence[Rung],
+    rungs: Sequence[LadderRung],
     last_s: float,
     options: argparse.Namespace,
     confidence: float | None,
@@ -135,7 +135,7 @@ def splits_of(
 def cascade_results(
     line: str,
     outcomes: Sequence[SplitOutcome],
-    rungs: Sequence[Rung],
+    rungs: Sequence[LadderRung],
     beside: Mapping[str, float],
     last_s: float,
     alpha: float,
@@ -173,9 +173,9 @@ def cascade_results(
 def results_of(
     head: str,
     tau: Mapping[str, float],
-    networks: Sequence[Rung],
-    solvers: Sequence[Rung],
-    last: Rung,
+    networks: Sequence[LadderRung],
+    solvers: Sequence[LadderRung],
+    last: LadderRung,
     options: argparse.Namespace,
 ) -> list[Result]:
     """The numbers of one tolerance: each rung alone, and the cascades with each promise."""
@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from simulators.fluids.ngsolve.flow import NGSolveFlow
 
     labelled = read_labels(fresh, NGSolveFlow(), "ngsolve", OUTPUTS[-1])
-    last = Rung("NGSolve", labelled.labels, labelled.cost_s)
+    last = LadderRung("NGSolve", labelled.labels, labelled.cost_s)
     networks, solvers = cheap_rungs(base, labelled.requests)
     count = len(labelled.requests)
     results = [

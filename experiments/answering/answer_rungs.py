@@ -11,7 +11,7 @@ from data.settings import build
 from experiments.campaigns.named_simulator import named_simulator
 from experiments.screening.cascade.rungs import override_text
 from simulators.adapter import MakesMeshes, Simulator
-from simulators.fluids.mesh_first import MeshFirst, takes_mesh
+from simulators.mesh_first import MeshFirst, takes_mesh
 from surrogates.saved import CARD, load_surrogate, surrogate_directory
 
 

@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ LOCK = ".understudy-lock"
 MARK = "UNDERSTUDY_SCRATCH"
 #: Age at which an empty directory without a lock counts as abandoned, s.
 STALE_S = 3600.0
+#: Time within which the program of a process that is just being started is loaded, s.
+LOADED_S = 0.05
 
 
 @dataclass
@@ -123,10 +125,24 @@ def _left_behind(root: Path, facts: os.stat_result) -> bool:
 
 def marked_processes(root: Path) -> list[int]:
     """Ids of the processes that were started for a scratch directory, anywhere in the process tree."""
+    blank: list[psutil.Process] = []
+    pids = _marked(root, psutil.process_iter(), blank)
+    if blank:
+        # A process that is being started shows no environment until its program is loaded; kernel threads never do.
+        time.sleep(LOADED_S)
+        pids += _marked(root, blank, [])
+    return pids
+
+
+def _marked(root: Path, processes: Iterable[psutil.Process], blank: list[psutil.Process]) -> list[int]:
+    """Ids of those that carry the mark of a directory; those without an environment are added to `blank`."""
     pids = []
-    for process in psutil.process_iter():
+    for process in processes:
         with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(root):
+            environment = process.environ()
+            if not environment:
+                blank.append(process)
+            elif process.pid != os.getpid() and environment.get(MARK) == str(root):
                 pids.append(process.pid)
     return pids
 

@@ -18,9 +18,9 @@ from experiments.answering.cascade_calibration import LadderSettings, calibrate_
 from experiments.answering.labelled_requests import read_labels, without_learned
 from experiments.answering.saved_cascade import SavedCascade
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
-from simulators.fluids.mesh_first import MeshFirst
 from simulators.fluids.ngsolve.flow import NGSolveFlow
 from simulators.fluids.shapes import ShapeRanges, draw_bodies
+from simulators.mesh_first import MeshFirst
 from surrogates.cascade.risk_calibration import Risk
 from surrogates.learning.box import Box
 from surrogates.learning.learned_from import hash_keys, save_hashes

@@ -23,7 +23,7 @@ from data.store.records import RecordStore, verify
 from simulators.campaigns import crew, slot
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.testing import Misbehaving, request
-from simulators.workers.scratch import MARK, PREFIX, Scratch, scratch, sweep
+from simulators.workers.scratch import MARK, PREFIX, Scratch, marked_processes, scratch, sweep
 from simulators.workers.worker import answer
 
 #: Mode -> status, and a part of the message.
@@ -232,3 +232,19 @@ def test_directories_of_dead_processes_are_swept_with_what_works_in_them_and_oth
     assert sweep(temporary) == []
     in_use.close()
     assert not in_use.root.exists()
+
+
+def test_a_process_that_is_just_being_started_is_among_those_of_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Starting:
+        """As the kernel shows a process until its program is loaded, and after that."""
+
+        pid, looks = 2**30, 0
+
+        def environ(self) -> dict[str, str]:
+            self.looks += 1
+            return {} if self.looks == 1 else {MARK: str(tmp_path)}
+
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter([Starting()]))
+    assert marked_processes(tmp_path) == [Starting.pid]

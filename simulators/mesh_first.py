@@ -98,8 +98,8 @@ class MeshFirst:
 
     def _request(self, inputs: xr.Dataset, mesh: xr.Dataset) -> xr.Dataset:
         """The request to the simulator of meshes."""
-        wanted = self.simulator.spec
-        return wanted.request({v.name: (mesh if v.name in GEOMETRY else inputs)[v.name].values for v in wanted.inputs})
+        spec = self.simulator.spec
+        return spec.request({v.name: (mesh if v.name in GEOMETRY else inputs)[v.name].values for v in spec.inputs})
 
 
 def takes_mesh(simulator: Simulator) -> bool:

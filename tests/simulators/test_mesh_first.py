@@ -15,7 +15,7 @@ from simulator_contract import assert_promises
 from benchmarks.faults.small_surrogates import meshes
 from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Spec, Variable, content_hash
-from simulators.fluids.mesh_first import MeshFirst, takes_mesh
+from simulators.mesh_first import MeshFirst, takes_mesh
 
 SPEED = Variable("speed", (), "m s-1", "float64", "speed")
 WAVE = Variable("wave", ("mode",), "m", "float64", "amplitudes")
@@ -63,9 +63,9 @@ def test_the_answer_is_that_on_the_mesh_of_the_request() -> None:
     surrogate, solver = meshes(), Triangles()
     first = MeshFirst(surrogate, solver)
     asked = first.spec.request({"speed": 1.2, "wave": [0.1, 0.0]})
-    made = solver.mesh(asked)
+    mesh = solver.mesh(asked)
     on_mesh = surrogate.simulate(
-        surrogate.spec.request({"speed": 1.2, **{name: made[name].values for name in made.data_vars}})
+        surrogate.spec.request({"speed": 1.2, **{name: mesh[name].values for name in mesh.data_vars}})
     )
     answer = first.simulate(asked)
     for name in ("drag", "drag_std", "pressure"):
