@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -24,8 +23,9 @@ from simulators.precision import jit_float32
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 from surrogates.potentials.atom_energies import References
-from surrogates.potentials.energy import EnergyModel, Fact
+from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
+from surrogates.potentials.heads import with_heads
 from surrogates.potentials.last_layer import fit_last_layer
 from surrogates.potentials.surrogate import PotentialSurrogate
 
@@ -104,7 +104,7 @@ def fit_potential_surrogate(
     if resumes:
         references = _resumed_references(tune.potential.facts.heads[head].references, train, head)  # type: ignore[union-attr]
     else:
-        references = References.fit(train if tune is None else _beyond_body(train, tune.potential), isolated)
+        references = References.fit(train if tune is None else beyond_body(train, tune.potential), isolated)
     train = train.take(np.flatnonzero(~train.alone()))
     if valid is not None:
         extra = sorted(set(valid.elements) - set(references.elements))
@@ -125,7 +125,7 @@ def fit_potential_surrogate(
         facts = PotentialFacts(config, output_scale(residual), {head: new_head}, head)
         model = facts.model(training.seed)
     else:
-        facts, model = _add_head(tune.potential, head, new_head, config, training.seed)
+        facts, model = _add_head(tune.potential, head, new_head, config)
         facts = replace(facts, began_from=tune.potential.fingerprint)
     learned = residual.with_head(facts.index)
     if tune is not None and tune.replay is not None:
@@ -205,7 +205,7 @@ def _resumed_references(references: References, train: Structures, head: str) ->
     return references
 
 
-def _beyond_body(train: Structures, potential: PotentialSurrogate) -> Structures:
+def beyond_body(train: Structures, potential: PotentialSurrogate) -> Structures:
     """The structures with energies above what the networks of a potential answer for them; single atoms as they are.
 
     A new head begins with the weights of the head that answers, which describe the binding of the old labels. Reference
@@ -225,7 +225,7 @@ def _beyond_body(train: Structures, potential: PotentialSurrogate) -> Structures
 
 
 def _add_head(
-    old: PotentialSurrogate, head: str, new_head: Head, config: PotentialConfig, seed: int
+    old: PotentialSurrogate, head: str, new_head: Head, config: PotentialConfig
 ) -> tuple[PotentialFacts, EnergyModel]:
     """Facts and weights with one more head, whose initial weights are those of the head that answers now.
 
@@ -241,21 +241,10 @@ def _add_head(
             remedy="Give the settings that it was trained with",
         )
     facts = PotentialFacts(config, old.facts.scale, {**old.facts.heads, head: new_head}, head)
-    fresh = facts.model(seed)
-    source = old.facts.index
-    graph, state = nnx.split(fresh)
-    before = dict(nnx.to_flat_state(nnx.state(old.model)))
-    flat = []
-    for path, leaf in nnx.to_flat_state(state):
-        if isinstance(leaf, Fact):
-            flat.append((path, leaf))
-            continue
-        value = before[path][...]
-        if "readout" in path and value.shape != leaf[...].shape:
-            # The first axis is that of members, the second that of heads.
-            value = jnp.concatenate([value, value[:, source : source + 1]], axis=1)
-        flat.append((path, leaf.replace(value)))
-    return facts, nnx.merge(graph, nnx.from_flat_state(flat))
+    old_heads = list(old.facts.heads)
+    return facts, with_heads(
+        old, facts, [old_heads.index(name if name in old_heads else old.facts.active) for name in facts.heads]
+    )
 
 
 def residual_of(structures: Structures, references: References) -> Structures:
