@@ -20,6 +20,7 @@ from data.structures.structures import Structures
 from data.terminal import progress_bar
 from experiments.active.frame_selection import worst_atom
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
+from surrogates.potentials.dynamics.force_field import ForceField
 from surrogates.potentials.surrogate import PotentialSurrogate
 
 #: Shortest distance between atoms of a frame that is worth a calculation, Angstrom; the bond of H2 is 0.74.
@@ -89,7 +90,13 @@ class Explored:
 
 
 def explore(
-    potential: PotentialSurrogate, labelled: Structures, config: ExploreConfig, seed: int, *, progress: bool = True
+    potential: PotentialSurrogate,
+    labelled: Structures,
+    config: ExploreConfig,
+    seed: int,
+    *,
+    mover: ForceField | None = None,
+    progress: bool = True,
 ) -> Explored:
     """Run dynamics from labelled frames drawn at random, and estimate the uncertainty of every frame.
 
@@ -98,6 +105,8 @@ def explore(
         labelled: frames from which the first ones are drawn.
         config: see `ExploreConfig`.
         seed: seed of the first frames, the velocities and the heat bath.
+        mover: gives the forces that move the walkers; None for the potential. The energies and forces of the frames are
+            its own.
         progress: whether to show a progress bar.
 
     Raises:
@@ -109,7 +118,7 @@ def explore(
     walkers: list[np.ndarray] = []
     alive: list[np.ndarray] = []
     with progress_bar("exploring", config.walkers * config.steps, show=progress) as bar:
-        for snapshot in Dynamics(potential, config.dynamics(seed))(start):
+        for snapshot in Dynamics(mover or potential, config.dynamics(seed))(start):
             if snapshot.step:
                 tables.append(snapshot.structures)
                 walkers.append(snapshot.rows)

@@ -38,8 +38,17 @@ def kept_frames(path: Path, make: Callable[[], Structures]) -> Structures:
     return Structures(**columns)
 
 
-def frame_answers(teacher: PotentialSurrogate, frames: Structures, folder: Path, seed: int) -> FrameAnswers:
+def frame_answers(
+    teacher: PotentialSurrogate, frames: Structures, folder: Path, seed: int, *, curvatures: bool = True
+) -> FrameAnswers:
     """The answers of the teacher, in files of so many frames; those that are there are read.
+
+    Args:
+        teacher: the teacher.
+        frames: the frames.
+        folder: receives the files, and holds those of an earlier run.
+        seed: seed of the directions of curvatures.
+        curvatures: whether curvatures are asked for; see `ask_frames`.
 
     Raises:
         CorruptStoreError: a file was damaged.
@@ -48,10 +57,10 @@ def frame_answers(teacher: PotentialSurrogate, frames: Structures, folder: Path,
     parts = []
     with progress_bar("answers of the teacher", len(frames)) as bar:
         for number, first in enumerate(range(0, len(frames), PART_FRAMES)):
-            place = folder / f"{number:06d}.npz"
+            place = folder / f"{number:06d}{'' if curvatures else '-without-curvatures'}.npz"
             some = frames.take(np.arange(first, min(first + PART_FRAMES, len(frames))))
             if not place.is_file():
-                _write(place, ask_frames(teacher, some, [seed, number]).arrays())
+                _write(place, ask_frames(teacher, some, [seed, number], curvatures=curvatures).arrays())
             answers = FrameAnswers(**_read(place, _ANSWERS))
             if len(answers.energy) != len(some) or len(answers.atomic) != len(some.numbers):
                 raise CorruptStoreError("holds answers for other frames", where=str(place), remedy=REMEDY)

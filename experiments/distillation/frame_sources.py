@@ -24,6 +24,7 @@ from experiments.distillation.settings import DistilRequest, LessonConfig
 from experiments.screening.candidate_chunks import printable
 from simulators.chemistry.conformers import ConformerConfig, embed_each
 from simulators.chemistry.variables import Geometry
+from surrogates.potentials.joined import one_member
 from surrogates.potentials.structure_reading import read_structures
 
 #: Word in place of a file: the frames are those of the teacher's own dynamics.
@@ -101,7 +102,11 @@ def source_frames(
 
 
 def _of_dynamics(teacher: FrameTeacher, start: Structures | None, request: DistilRequest, run_dir: Path) -> Structures:
-    """Frames of the teacher's own dynamics, from labelled frames."""
+    """Frames of the teacher's own dynamics, from labelled frames.
+
+    One member of an ensemble moves the walkers, at the cost of one, and all members say how far a walker may go and
+    answer for its frames.
+    """
     if not isinstance(teacher, SurrogateOfFrames):
         raise InputError("the dynamics are those of a trained potential", where="inputs", remedy="Give inputs=FILE")
     if start is None:
@@ -109,9 +114,10 @@ def _of_dynamics(teacher: FrameTeacher, start: Structures | None, request: Disti
             "the dynamics of the teacher begin from labelled frames", where="inputs", remedy="Give data.train=FILE"
         )
     bound, config, seed = start.take(np.flatnonzero(~start.alone())), request.dynamics, request.lessons.seed
-    return kept_frames(
-        run_dir / "dynamics" / "frames.npz", lambda: explore(teacher.potential, bound, config, seed).frames
-    )
+    potential = teacher.potential
+    mover = one_member(potential) if potential.facts.config.ensemble > 1 else None
+    explored = partial(explore, potential, bound, config, seed, mover=mover)
+    return kept_frames(run_dir / "dynamics" / "frames.npz", lambda: explored().frames)
 
 
 def _of_smiles(

@@ -62,13 +62,16 @@ class FrameTeacher(AnsweringTeacher):
         """
 
     @abstractmethod
-    def answers(self, frames: Structures, folder: Path, seed: int) -> tuple[Structures, FrameAnswers, Head]:
+    def answers(
+        self, frames: Structures, folder: Path, seed: int, *, curvatures: bool
+    ) -> tuple[Structures, FrameAnswers, Head]:
         """The frames that it answers, its answers, and what the head of a student that learns them is.
 
         Args:
             frames: frames that it knows, of its domain.
             folder: receives the answers.
             seed: seed of the directions of curvatures.
+            curvatures: whether these are learned; otherwise they are not asked for, and are 0.
         """
 
     @abstractmethod
@@ -140,9 +143,15 @@ class SurrogateOfFrames(FrameTeacher):
                 bar.advance(len(rows))
         return _some(parts)
 
-    def answers(self, frames: Structures, folder: Path, seed: int) -> tuple[Structures, FrameAnswers, Head]:
+    def answers(
+        self, frames: Structures, folder: Path, seed: int, *, curvatures: bool
+    ) -> tuple[Structures, FrameAnswers, Head]:
         """See `FrameTeacher`."""
-        return frames, frame_answers(self.potential, frames, folder, seed), self.potential.facts.head
+        return (
+            frames,
+            frame_answers(self.potential, frames, folder, seed, curvatures=curvatures),
+            self.potential.facts.head,
+        )
 
     def score(self, frames: Structures, prefix: str, where: str) -> dict[str, float]:
         """See `FrameTeacher`."""
@@ -205,7 +214,9 @@ class SimulatorOfFrames(FrameTeacher):
         self.asked.take(got, [float(got.values[row]["evaluations"]) for row in whole])
         return _some([frames_of_tree(start, int(row), got.values[row]) for row in whole])
 
-    def answers(self, frames: Structures, folder: Path, seed: int) -> tuple[Structures, FrameAnswers, Head]:
+    def answers(
+        self, frames: Structures, folder: Path, seed: int, *, curvatures: bool
+    ) -> tuple[Structures, FrameAnswers, Head]:
         """See `FrameTeacher`. Energies of atoms and curvatures, which a simulator does not say, are 0."""
         # Frames of a tree have been answered while it grew.
         labelled = frames if np.isfinite(frames.energy).all() else self._asked(frames)[0]

@@ -45,22 +45,27 @@ from simulators.adapter import Simulator
 from surrogates.learning.conformal import refuse_too_few
 from surrogates.learning.fit_note import note_fit
 from surrogates.learning.label_source import label_sources, save_label_sources, teacher_source
-from surrogates.learning.learned_from import hash_keys, save_hashes
+from surrogates.learning.learned_from import hash_keys, read_hashes, save_hashes
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.scores import scores
 from surrogates.learning.teaching import ON_ANSWERS, ON_LABELS, Teacher
 from surrogates.potentials.calibration import calibrate_intervals
 from surrogates.potentials.facts import PotentialConfig
-from surrogates.potentials.fit import fit_potential_surrogate
+from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
+from surrogates.potentials.heads import only_active
 from surrogates.potentials.lessons import labelled_by
 from surrogates.potentials.scores import score
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.potentials.task import PotentialParts, PotentialTask
 from surrogates.potentials.taught_fit import WEIGHTS, TaughtFrames, fit_taught_potential
 from surrogates.potentials.training_frames import PotentialData, fingerprint
+from surrogates.potentials.tuning import continued_config
+from surrogates.saved import surrogate_directory
 
 #: Frames that are answered to measure the cost of an answer.
 TIMED = 128
+#: Name of the head with which the training on labels alone begins, where it begins from a trained potential.
+START = "start"
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,17 @@ def distil_potentials(
     else:
         teacher = SurrogateOfFrames.of(cast(PotentialSurrogate, asked), directory)
     config = PotentialTask.model_settings(request.model)
+    start = None
+    if request.start is not None:
+        start = PotentialSurrogate.load(surrogate_directory(request.start, "start"))
+    if start is not None:
+        config = continued_config(config, start)
     readings: list[Reading] = []
     ledger = Ledger(run_dir / "costs.json")
     with RejectLog(rejects_path(run_dir)) as rejects, reading_shown(readings, run_dir):
         truth = labelled_frames(request, config, run_dir, rejects, readings)
-        start = None if truth is None else truth.parts.train
-        read, lessons = source_frames(teacher, start, request, run_dir, rejects, readings, ledger)
+        first = None if truth is None else truth.parts.train
+        read, lessons = source_frames(teacher, first, request, run_dir, rejects, readings, ledger)
         apart = set() if truth is None else truth.kept_apart()
         frames, counts = lesson_frames(teacher, read, apart, lessons, str(request.inputs))
         facts = {
@@ -118,11 +128,14 @@ def distil_potentials(
             "teacher": teacher.fingerprint,
             "labels": "" if truth is None else truth.fingerprint,
             "network": content_hash(to_plain(config)),
+            **({} if start is None else {"start": start.fingerprint}),
         }
         record_training_data(run_dir, facts, begun=(run_dir / "answers").exists())
         configuration_checked(run_dir)
         with ledger.stage("answers of the teacher", item="frame") as cost:
-            answered, answers, head = teacher.answers(frames, run_dir / "answers", request.lessons.seed)
+            answered, answers, head = teacher.answers(
+                frames, run_dir / "answers", request.lessons.seed, curvatures=request.weights.hessian > 0
+            )
             counts |= {"failed": len(frames) - len(answered), "answered": len(answered)}
             cost.items = len(answered)
             if (measured := teacher.core_seconds) is not None:
@@ -133,13 +146,14 @@ def distil_potentials(
         readings.append(
             Reading(str(request.inputs), "frames for the teacher", "frames", counts["read"], len(answered), said, left)
         )
-    return _distilled(teacher, request, config, truth, learned, ledger, run_dir)
+    return _distilled(teacher, request, config, start, truth, learned, ledger, run_dir)
 
 
 def _distilled(
     teacher: FrameTeacher,
     request: DistilRequest,
     config: PotentialConfig,
+    start: PotentialSurrogate | None,
     truth: FramesWithLabels | None,
     lessons: FrameLessons,
     ledger: Ledger,
@@ -154,7 +168,8 @@ def _distilled(
         "labelled frames": "" if parts is None else fingerprint(parts.train),
         "network": content_hash(to_plain(config)),
     }
-    record_training_data(run_dir / "student", facts)
+    begun_from = {} if start is None else {"start": start.fingerprint}
+    record_training_data(run_dir / "student", facts | begun_from)
     with ledger.stage("student", item="frame") as cost:
         student, result = fit_taught_potential(
             None if parts is None else parts.train,
@@ -166,6 +181,7 @@ def _distilled(
             same_level=same_level,
             label_fingerprint="" if truth is None else truth.fingerprint,
             isolated=None if parts is None else parts.read.isolated,
+            start=start,
         )
         cost.items = len(taught.frames)
     note_fit(result, run_dir)
@@ -181,7 +197,8 @@ def _distilled(
     metrics = {f"distil/{name}": float(number) for name, number in lessons.counts.items()}
     if request.alone and truth is not None and parts is not None:
         recipe = at_equal_time(request.training, run_dir / "alone.json", spent)
-        record_training_data(run_dir / "alone", {"frames": fingerprint(parts.train), "network": facts["network"]})
+        of_labels = {"frames": fingerprint(parts.train), "network": facts["network"]}
+        record_training_data(run_dir / "alone", of_labels | begun_from)
         with ledger.stage("labels alone", item="frame"):
             lonely, other = fit_potential_surrogate(
                 parts.train,
@@ -191,6 +208,7 @@ def _distilled(
                 run_dir / "alone",
                 isolated=parts.read.isolated,
                 label_fingerprint=truth.fingerprint,
+                tune=None if start is None else FineTuning(only_active(start, START)),
             )
         contenders["alone"] = calibrate_intervals(lonely, parts.calibration, parts.valid)
         metrics |= fit_costs("alone", other)
@@ -220,7 +238,10 @@ def _distilled(
     student.with_facts(scores=kept).save(run_dir / "surrogate")
     # Answers of a simulator are its labels, those of a surrogate are not.
     answered = hash_keys(frame_keys(lessons.frames) if isinstance(teacher, SimulatorOfFrames) else ())
-    save_hashes(run_dir / "surrogate", answered if parts is None else parts.learned, answered, teacher.learned)
+    before = [teacher.learned]
+    if request.start is not None:
+        before.append(read_hashes(surrogate_directory(request.start, "start")))
+    save_hashes(run_dir / "surrogate", answered if parts is None else parts.learned, answered, *before)
     save_label_sources(run_dir / "surrogate", _sources(teacher, request))
     write_card(run_dir, taught.teacher, "frame")
     return metrics

@@ -124,6 +124,7 @@ class DistilRequest:
         training: its training recipe.
         campaign: how a simulator is asked.
         conformers: how geometries are made from SMILES, for a simulator of geometries.
+        start: directory of a trained potential from whose weights a student of potentials begins; None for fresh ones.
     """
 
     inputs: str | None
@@ -139,3 +140,4 @@ class DistilRequest:
     campaign: CampaignConfig
     conformers: ConformerConfig
     drawn: Iterable[xr.Dataset] | None = None
+    start: str | None = None

@@ -53,6 +53,7 @@ class DistilSettings(StageSettings):
     inputs: str | None = None
     out: str = MISSING
     smiles: str = "smiles"
+    start: str | None = None
     alone: bool = True
     lessons: LessonConfig = field(default_factory=LessonConfig)
     weights: LessonWeights = field(default_factory=LessonWeights)
@@ -113,6 +114,7 @@ def distil(config: DictConfig, run_dir: Path) -> None:
         build(CampaignConfig, config.campaign, where="campaign"),
         settings.conformers,
         draw_requests(config.sampling, instantiate(config.simulator))[0] if draws else None,
+        settings.start,
     )
     teacher = instantiate(config.simulator) if directory is None else load_surrogate(directory)
     metrics = getattr(import_module(module), function)(teacher, directory, request, run_dir)
@@ -126,7 +128,7 @@ def distil(config: DictConfig, run_dir: Path) -> None:
 
 #: Keys of molecules, which samples do not use.
 _OF_MOLECULES = dict.fromkeys(
-    ("smiles", "conformers", "dynamics", "tree", "data.target", "data.split"), "no molecule is answered"
+    ("smiles", "conformers", "dynamics", "tree", "start", "data.target", "data.split"), "no molecule is answered"
 )
 _OF_FRAMES = dict.fromkeys((f"data.{name}" for name in KeySettings.__dataclass_fields__), "no frame is read")
 _WEIGHTS = {f"weights.{name}": "answers are learned as labels" for name in LessonWeights.__dataclass_fields__}
@@ -137,6 +139,7 @@ _OF_SAMPLES = {**_OF_MOLECULES, **_OF_FRAMES, **{k: v for k, v in _WEIGHTS.items
 OF_OTHERS: Mapping[str, Mapping[str, str]] = {
     "properties": {
         "lessons.every": "molecules have no steps",
+        "start": "students of properties begin with fresh weights",
         **dict.fromkeys(
             ("dynamics", "tree", *(f"data.{name}" for name in KeySettings.__dataclass_fields__)), "no frame is read"
         ),

@@ -16,7 +16,8 @@ from surrogates.learning.teaching import Teacher
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
-from surrogates.potentials.fit import MAIN, output_scale, residual_of, training_batches, with_posterior
+from surrogates.potentials.fit import MAIN, beyond_body, output_scale, residual_of, training_batches, with_posterior
+from surrogates.potentials.heads import with_heads
 from surrogates.potentials.lessons import FrameAnswers, TaughtBatches, TaughtFramesLoss, labelled_by
 from surrogates.potentials.surrogate import PotentialSurrogate
 
@@ -58,6 +59,7 @@ def fit_taught_potential(
     same_level: bool,
     label_fingerprint: str,
     isolated: Mapping[int, float] | None = None,
+    start: PotentialSurrogate | None = None,
     progress: bool = True,
 ) -> tuple[PotentialSurrogate, FitResult]:
     """Train a potential on labels and answers; its standard deviations and intervals are calibrated afterwards.
@@ -73,6 +75,8 @@ def fit_taught_potential(
             head of their own, and that of the labels answers.
         label_fingerprint: fingerprint of the labels.
         isolated: energies of isolated atoms of the labels, eV by atomic number.
+        start: trained potential with whose weights the student begins, every head with those of the head that answers;
+            None for fresh weights. Reference energies are then fitted to what labels and answers are above its answers.
         progress: whether to show a progress bar.
 
     Raises:
@@ -99,7 +103,10 @@ def fit_taught_potential(
             where="data.train",
             remedy="Give labels of the elements of the teacher",
         )
-    index = list(heads).index(MAIN if same_level or train is None else TEACHER)
+    of_answers = MAIN if same_level or train is None else TEACHER
+    index = list(heads).index(of_answers)
+    if start is not None:
+        heads, taught = above_start(start, heads, of_answers, train, taught, isolated)
 
     def joined(labels: Structures | None, frames: Structures, answers: FrameAnswers) -> tuple[Structures, int]:
         """Frames with labels, and behind them those with answers; and the number of the first."""
@@ -113,9 +120,11 @@ def fit_taught_potential(
     learned, labelled = joined(train, taught.frames, taught.answers)
     check, checked = joined(valid, taught.valid, taught.valid_answers)
     facts = PotentialFacts(config, output_scale(learned), heads, active, taught_by=taught.teacher)
+    if start is not None:
+        facts = replace(facts, scale=start.facts.scale, began_from=start.fingerprint)
     mesh = data_mesh()
     result = fit(
-        facts.model(training.seed),
+        facts.model(training.seed) if start is None else with_heads(start, facts, [start.facts.index] * len(heads)),
         TaughtFramesLoss(config.loss, *(taught.teacher.weights[name] for name in WEIGHTS)),
         TaughtBatches(
             training_batches(learned, config, training.batch_size, mesh, training.seed), labelled, taught.answers
@@ -128,3 +137,52 @@ def fit_taught_potential(
     )
     assert isinstance(result.model, EnergyModel)
     return with_posterior(result.model, facts, learned.with_head(facts.index), config), result
+
+
+def above_start(
+    start: PotentialSurrogate,
+    heads: Mapping[str, Head],
+    of_answers: str,
+    train: Structures | None,
+    taught: TaughtFrames,
+    isolated: Mapping[int, float] | None,
+) -> tuple[dict[str, Head], TaughtFrames]:
+    """Heads whose reference energies are fitted to what labels and answers are above the answers of a potential.
+
+    Args:
+        start: the potential.
+        heads: the heads.
+        of_answers: the head that learns the answers; the other one, if any, learns the labels.
+        train: labelled frames.
+        taught: frames with answers.
+        isolated: energies of isolated atoms of the labels.
+
+    Returns:
+        The heads, and the frames with answers above their new reference energies.
+    """
+    old = heads[of_answers].references
+    total = labelled_by(taught.frames, taught.answers)
+    total = total.with_energy(total.energy + old.energy(total))
+    lone_atoms = {z: e for z, t, e in zip(old.elements, old.bonded, old.isolated, strict=True) if t != e}
+    labels = [] if train is None else [train.take(np.flatnonzero(~train.alone()))]
+    shared = [*labels, total] if len(heads) == 1 else [total]
+    references = References.fit(beyond_body(Structures.concatenate(shared), start), lone_atoms)
+    changed = {**heads, of_answers: replace(heads[of_answers], references=references)}
+    if train is not None and len(heads) > 1:
+        changed[MAIN] = replace(heads[MAIN], references=References.fit(beyond_body(train, start), isolated))
+
+    def above(frames: Structures, answers: FrameAnswers) -> FrameAnswers:
+        each = np.zeros(1 + max(old.elements))
+        each[list(old.elements)] = old.bonded
+        each[list(references.elements)] -= references.bonded
+        return replace(
+            answers,
+            energy=answers.energy + old.energy(frames) - references.energy(frames),
+            atomic=answers.atomic + each[frames.numbers],
+        )
+
+    return changed, replace(
+        taught,
+        answers=above(taught.frames, taught.answers),
+        valid_answers=above(taught.valid, taught.valid_answers),
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from composed_stages import run_stage
 from flax import nnx
-from small_potential import WATER, morse_labels
+from small_potential import WATER, morse_labels, potential
 
 from data.errors import CorruptStoreError, InputError
 from data.formats.rows import Row
@@ -25,11 +25,14 @@ from experiments.distillation.settings import LessonConfig
 from experiments.pages.page import write_report
 from experiments.stages.distil import distil
 from experiments.stages.train import train
+from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyForcesLoss
+from surrogates.potentials.facts import Head
 from surrogates.potentials.fit import training_batches
 from surrogates.potentials.lessons import TaughtBatches, TaughtFramesLoss, ask_frames, labelled_by
 from surrogates.potentials.structure_reading import read_structures
 from surrogates.potentials.surrogate import PotentialSurrogate
+from surrogates.potentials.taught_fit import TaughtFrames, above_start
 from surrogates.potentials.training_frames import fingerprint
 from surrogates.saved import load_surrogate
 
@@ -107,6 +110,10 @@ def test_curvatures_are_derivatives_of_forces_and_energies_of_atoms_add_up(lesso
     ]
     slope = (moved[0].forces - moved[1].forces)[atoms] / (2 * step)
     assert np.abs(slope - answers.curvature[atoms]).max() < 0.02 * np.abs(answers.curvature[atoms]).max()
+    bare = ask_frames(teacher, frames, 3, curvatures=False)
+    np.testing.assert_allclose(bare.forces, answers.forces, atol=2e-5)
+    np.testing.assert_allclose(bare.energy, answers.energy, atol=2e-5)
+    assert not bare.curvature.any()
     # Directions are independent and of standard deviation 1, by which the expected square is that of the Hessian.
     assert abs(answers.direction.std() - 1) < 0.05
 
@@ -263,3 +270,38 @@ def test_answers_are_read_again_and_damage_is_named(lesson: Path, tmp_path: Path
     asked = SurrogateOfFrames.of(teacher, tmp_path)
     with pytest.raises(InputError, match="fewer than two of its frames lie in the domain"):
         lesson_frames(asked, water(3, 14, shake=1.5), (), LessonConfig(), "frames.xyz")
+
+
+def test_a_student_and_the_training_on_labels_alone_begin_with_the_weights_of_a_potential(
+    lesson: Path, tmp_path: Path
+) -> None:
+    start = potential(scale=0.7)
+    start.save(tmp_path / "start")
+    asking = [*asked(lesson), NO_STEP, f"start={tmp_path}/start", "weights.atom_energies=0.5"]
+    run_stage(distil, "distil", tmp_path / "run", *asking)
+    student, teacher = loaded(tmp_path / "run"), loaded(lesson / "teacher")
+    # Its network is that of the start, whatever the settings say, and without a step it has its forces.
+    assert student.facts.config.network == start.facts.config.network
+    assert student.facts.began_from == start.fingerprint
+    frames = water(16, 30)
+    said = start.predict_structures(frames, error_bars=False)
+    answer = student.predict_structures(frames, error_bars=False)
+    np.testing.assert_allclose(answer.forces, said.forces, atol=1e-5)
+    # Its energies are those of the start but for a constant, which agrees with labels and answers in the mean.
+    shift = answer.energy - said.energy
+    np.testing.assert_allclose(shift, shift[0], atol=1e-4)
+    assert abs(np.mean(answer.energy - frames.energy)) < 0.2
+    # What it is taught of energies of atoms adds up to what it is taught of energies.
+    asked_frames = shaken(6, 31)
+    answers = ask_frames(teacher, asked_frames, 0)
+    head = Head(References((1, 8), (-1.0, -2.0), (-1.0, -3.0)), "labels")
+    taught = TaughtFrames(student.taught_by, teacher.facts.head, asked_frames, answers, asked_frames, answers)  # type: ignore[arg-type]
+    heads, above = above_start(start, {"main": teacher.facts.head}, "main", None, taught, None)
+    totals = above.answers.energy + heads["main"].references.energy(asked_frames)
+    np.testing.assert_allclose(totals, answers.energy + teacher.facts.reference_energy(asked_frames), atol=1e-6)
+    atomic = np.add.reduceat(above.answers.atomic, asked_frames.atom_start[:-1])
+    np.testing.assert_allclose(atomic, above.answers.energy, atol=1e-5)
+    # Answers of another method keep their own head, and energies of isolated atoms that are known stay.
+    heads, _ = above_start(start, {"main": head, "teacher": head}, "teacher", water(8, 32), taught, {1: -1.5})
+    assert dict(zip((1, 8), heads["teacher"].references.isolated, strict=True))[8] == -3.0
+    assert heads["main"].references.isolated[0] == -1.5
