@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from benchmarks.common import Result, arguments, data_file, pin, report
 from benchmarks.potential_learning import write
+from benchmarks.whole_molecules import FirstBonds
 
 if TYPE_CHECKING:
     from data.structures.structures import Structures
@@ -40,8 +41,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 FEMTOSECONDS, RECORD_EVERY = 0.5, 20
 #: Lengths of a bond that is squeezed, over its first length.
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7)
-#: A bond is broken that is longer than this multiple of its first length.
-BROKEN = 1.6
 
 
 def frames_by_temperature(folder: Path) -> dict[int, Structures]:
@@ -187,27 +186,16 @@ def broken_trajectories(
         picoseconds: length of each trajectory.
         kelvin: temperature of the heat bath.
     """
-    from ase.data import covalent_radii
-
     from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
 
     steps = round(1000 * picoseconds / FEMTOSECONDS / RECORD_EVERY) * RECORD_EVERY
     settings = DynamicsConfig(steps, FEMTOSECONDS, kelvin, friction_per_fs=0.01, record_every=RECORD_EVERY)
     begin, broken = time.process_time(), np.zeros(len(start), bool)
-    bonds = []
-    for m in range(len(start)):
-        rows = slice(start.atom_start[m], start.atom_start[m + 1])
-        x, radii = start.positions[rows], covalent_radii[start.numbers[rows]]
-        apart = np.linalg.norm(x[:, None] - x[None], axis=-1)
-        i, j = np.nonzero(np.triu(apart < 1.25 * (radii[:, None] + radii), 1))
-        bonds.append((rows, i, j, apart[i, j]))
+    bonds = FirstBonds.of(start)
     for snapshot in Dynamics(potential, settings)(start):
         # A molecule whose forces are not finite any more stands still at its last finite state.
         broken[snapshot.rows] |= ~np.asarray(snapshot.alive, bool)[: len(snapshot.rows)]
-        for m, (rows, i, j, first) in enumerate(bonds):
-            x = snapshot.structures.positions[rows]
-            ratio = np.linalg.norm(x[i] - x[j], axis=-1) / first
-            broken[m] |= bool(~np.isfinite(ratio).all() or (ratio > BROKEN).any())
+        broken |= bonds.broken(snapshot.structures)
     return int(broken.sum()), time.process_time() - begin
 
 
