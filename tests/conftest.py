@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,24 @@ SLOWEST = (
     "surrogates/potentials/test_potential.py",
     "simulators/campaigns/test_campaign.py",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let one process collect first where no test has been imported before, and the others take the bytecode it wrote.
+
+    In a fresh clone each of four would else compile every module of the tests and of the packages that they use: 87
+    seconds of processor time in place of 50.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ or (REPOSITORY / "tests" / "understudy" / "__pycache__").exists():
+        return (yield)
+    with open(Path(os.environ["XDG_CACHE_HOME"]) / "collecting", "a") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        if os.path.getsize(first.name) == 0:
+            collected = yield
+            first.write("bytecode is written")
+            return collected
+    return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
