@@ -204,7 +204,7 @@ def test_screening_a_file_and_its_prepared_library_give_the_same(trained: Path, 
 
 def test_training_stops_in_time_and_keeps_what_it_has(table: Path, tmp_path: Path) -> None:
     understudy(
-        "train", "task=molecules/properties", f"data.file={table}", "data.target=heavy", "train.max_seconds=3",
+        "train", "task=molecules/properties", f"data.file={table}", "data.target=heavy", "train.max_seconds=1",
         "train.epochs=100000", "train.mlflow=false", *NETWORK, f"run.dir={tmp_path / 'r'}", cwd=tmp_path,
     )  # fmt: skip
     fit = json.loads((tmp_path / "r" / "fit.json").read_text())
@@ -254,7 +254,7 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
     write(two, [*read(two, ":"), *turned], format="extxyz")
     understudy(
         "train", "task=molecules/potentials", f"data.train={train}", "data.valid=0.1", f"data.test=[{one},{two}]",
-        "train.epochs=20", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",
+        "train.epochs=20", "train.mlflow=false", "model.network.features=16", "model.network.layers=1",
         "run.dir=r", cwd=tmp_path,
     )  # fmt: skip
     metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
@@ -266,7 +266,7 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
         assert all(np.isfinite(metrics[f"test/{stem}/{name}"]) for name in names)
     done = understudy(
         "train", "task=molecules/potentials", f"data.train={train}", "data.valid=0.1", "data.seed=1",
-        "train.epochs=20", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",
+        "train.epochs=20", "train.mlflow=false", "model.network.features=16", "model.network.layers=1",
         "run.dir=r", cwd=tmp_path, status=2,
     )  # fmt: skip
     assert "data.seed=0 (now 1)" in done.stderr
