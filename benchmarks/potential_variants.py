@@ -70,12 +70,13 @@ class Measurements:
         from surrogates.learning.step import TrainState, training_step
         from surrogates.potentials.atom_energies import References
         from surrogates.potentials.facts import Head, PotentialFacts
-        from surrogates.potentials.fit import MAIN, output_scale, residual_of, training_batches
+        from surrogates.potentials.fit import MAIN, output_scale, residual_of, training_batches, with_shortest
         from surrogates.potentials.surrogate import PotentialSurrogate
 
         references = References.fit(train, isolated)
         residual = residual_of(train, references)
         facts = PotentialFacts(task.config, output_scale(residual), {MAIN: Head(references, "none")}, MAIN)
+        facts = with_shortest(facts, residual)
         model = facts.model(task.training.seed)
         self.potential: PotentialSurrogate = PotentialSurrogate(model, facts)
         self.table = train.take(np.arange(min(ANSWERED, len(train))))

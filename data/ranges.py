@@ -60,6 +60,7 @@ RANGES: Mapping[str, str] = {
     **dict.fromkeys(("lifting", "projection", "channel_mlp", "feed_forward", "mlp", "hidden"), "[0, 100]"),
     "cutoff_angstrom": "(0, 100]",
     "repulsion_reach": "(0, 1]",
+    "distance_floor": "[0, 1]",
     "neighbours": "(0, 1e4]",
     "dropout": "[0, 1)",
     "padding": "[0, 10]",

@@ -111,6 +111,9 @@ def present_config(config: Mapping[str, Any]) -> dict[str, Any]:
         if model.get("repulsion") is True:
             # Where runs of before had a repulsion, it ended at the sum of the radii.
             present["model"].setdefault("repulsion_reach", 1.0)
+        if present["model"].get("kind") == "potentials":
+            # Networks of before saw all distances.
+            present["model"].setdefault("distance_floor", 0.0)
     if present.get("stage") == "pipeline" and "explore" in present:
         present["stage"] = "active"
     return present

@@ -6,6 +6,7 @@ sum is added elsewhere in float64 (see `references`), where the energies of the 
 of the network for an atom. The gate g is 1 in a molecule and falls smoothly to 0 as the last neighbour leaves, so that
 an isolated atom has exactly its reference energy, and the energies of molecules beyond the cutoff of each other
 add up. `pairs` stands for the repulsion of nuclei and the Coulomb energy of latent charges, which are both optional.
+Networks see no distances below those of training where these are known (see `distance_floor`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -24,10 +26,11 @@ from data.structures.structures import MAX_ATOMIC_NUMBER
 from surrogates.learning.nn.ensemble import apply_members, first_member, stack_members
 from surrogates.learning.nn.initial import LECUN
 from surrogates.potentials.coulomb import conserve, coulomb
+from surrogates.potentials.distance_floor import seen_distance
 from surrogates.potentials.networks.architectures import ARCHITECTURES, NetworkConfig
-from surrogates.potentials.networks.geometry import pairs
+from surrogates.potentials.networks.geometry import Pairs, pairs
 from surrogates.potentials.networks.readout import Readout
-from surrogates.potentials.repulsion import repulsion
+from surrogates.potentials.repulsion import ends_at_radii, repulsion
 
 #: Steepness of the gate: 1 - g is below 0.02 for an atom with one neighbour at a third of the cutoff.
 GATE = 4.0
@@ -72,7 +75,9 @@ class EnergyModel(nnx.Module):
         release: for each head, an energy in eV by atomic number; see `References.release`.
         rngs: random numbers for the initial weights.
         repulsive: whether the repulsion of nuclei is added (see `repulsion`).
-        reach: where it ends, over the sum of the covalent radii.
+        reach: where it ends, over the sum of the covalent radii; without meaning beside `ends`.
+        ends: distance by two atomic numbers, Angstrom, below which the networks do not follow distances and where the
+            repulsion ends (see `distance_floor.ends`); None for networks that see all distances as they are.
         long_range: whether the Coulomb energy of latent charges is added (see `coulomb`).
     """
 
@@ -86,18 +91,22 @@ class EnergyModel(nnx.Module):
         *,
         repulsive: bool = False,
         reach: float = 1.0,
+        ends: Float[np.ndarray, "Z Z"] | None = None,
         long_range: bool = False,
     ) -> None:
         self.config = config
         self.members = members
-        self.state_facts(scale, release)
+        self.state_facts(scale, release, ends)
         self.repulsive = repulsive
         self.reach = reach
         self.long_range = long_range
         self.networks = stack_members(lambda rngs: Member(config, len(release), long_range, rngs), members, rngs)
 
-    def state_facts(self, scale: float, release: Sequence[Mapping[int, float]]) -> None:
+    def state_facts(
+        self, scale: float, release: Sequence[Mapping[int, float]], ends: Float[np.ndarray, "Z Z"] | None
+    ) -> None:
         """Set what is known without training; see the arguments of the class."""
+        self.ends = None if ends is None else Fact(jnp.asarray(ends, jnp.float32))
         table = [[one.get(z, 0.0) for z in range(MAX_ATOMIC_NUMBER + 1)] for one in release]
         self.factor, self.release = Fact(jnp.asarray(scale, jnp.float32)), Fact(jnp.asarray(table, jnp.float32))
 
@@ -125,10 +134,31 @@ class EnergyModel(nnx.Module):
         """Atomic energies of the first member, eV, and their derivatives with respect to its output weights, eV."""
         return self._atomic(first_member(self.networks), system)
 
+    def squeeze(self, system: System) -> Float[Array, " M"]:
+        """The end of two atoms (see `ends`) over their distance, the largest of each molecule; 0 where none is known.
+
+        Above 1 some pair is closer than the networks follow, and what they see is another geometry.
+        """
+        if self.ends is None:
+            return jnp.zeros(len(system.numbers), system.positions.dtype)
+        edges = pairs(system, self.config.cutoff_angstrom)
+        ratio = jnp.where(edges.weight > 0, self._ends(system, edges) / edges.distance, 0.0)
+        return ratio.max(axis=(1, 2))
+
+    def _ends(self, system: System, edges: Pairs) -> Float[Array, "M N K"]:
+        numbers = system.numbers
+        if self.ends is None:
+            return ends_at_radii(numbers, edges, self.reach)
+        table: Array = self.ends[...].astype(edges.distance.dtype)
+        return table[numbers[..., None], edges.gather(numbers)]
+
     def _atomic(self, member: Member, system: System) -> tuple[Float[Array, "M N"], Float[Array, "M N C"]]:
         numbers, positions = system.numbers, system.positions
         edges = pairs(system, self.config.cutoff_angstrom)
-        features = member.body(numbers, edges, system.charge)
+        seen = edges
+        if self.ends is not None:
+            seen = edges._replace(distance=seen_distance(edges.distance, self._ends(system, edges)))
+        features = member.body(numbers, seen, system.charge)
         last = member.readout.last(features, system.head)
         closed = jnp.exp(-GATE * edges.weight.sum(axis=-1))
         release = self.release[...].astype(positions.dtype)
@@ -136,7 +166,7 @@ class EnergyModel(nnx.Module):
         opened = self.scale * (1.0 - closed)
         atomic = opened * member.readout.energy(last, system.head) - closed * release
         if self.repulsive:
-            atomic = atomic + repulsion(numbers, edges, self.reach)
+            atomic = atomic + repulsion(numbers, edges, self._ends(system, edges))
         if member.charges is not None:
             charges = conserve(member.charges(features)[..., 0], numbers, system.charge)
             atomic = atomic + coulomb(charges, numbers, positions)

@@ -16,6 +16,7 @@ from data.structures.structures import Structures
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.teaching import Teacher
 from surrogates.potentials.atom_energies import References
+from surrogates.potentials.distance_floor import ends
 from surrogates.potentials.energy import EnergyForcesLoss, EnergyModel, Fact
 from surrogates.potentials.networks.architectures import ARCHITECTURES, NetworkConfig
 from surrogates.potentials.networks.painn import PaiNNConfig
@@ -32,6 +33,9 @@ class PotentialSettings:
             which gives it standard deviations (see `last_layer`); 0 for none.
         repulsion: whether the repulsion of nuclei at short range is added (see `repulsion`).
         repulsion_reach: distance beyond which that repulsion is 0, over the sum of the covalent radii of two atoms.
+        distance_floor: share of the shortest distance of two elements in training below which the network sees no
+            shorter one, and where the repulsion ends instead of at `repulsion_reach` (see `distance_floor`); 0 for a
+            network that sees all distances.
         long_range: whether the Coulomb energy of latent charges is added (see `coulomb`); for isolated molecules only.
         buckets: number of padded sizes of molecules; each is compiled once.
         loss: the loss that training minimises.
@@ -45,12 +49,15 @@ class PotentialSettings:
     loss: EnergyForcesLoss = field(default_factory=EnergyForcesLoss, metadata=FLAT)
     #: Potentials of earlier versions lack it, and must keep their fingerprint.
     repulsion_reach: float = field(default=1.0, metadata=OMIT_DEFAULT)
+    distance_floor: float = field(default=0.0, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if min(self.ensemble, self.buckets) < 1:
             raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
         if not 0 < self.repulsion_reach <= 1:
             raise ValueError(f"repulsion_reach must be above 0 and at most 1, got {self.repulsion_reach}")
+        if not 0 <= self.distance_floor <= 1:
+            raise ValueError(f"distance_floor must lie between 0 and 1, got {self.distance_floor}")
         if self.committee < 0 or self.committee == 1:
             raise ValueError(f"committee must be 0, or at least 2 to have a spread; got {self.committee}")
 
@@ -109,6 +116,8 @@ class PotentialFacts:
             which hashed them. Fingerprints of others do not depend on scores.
         taught_by: the teacher whose answers were learned, beside labels or without any; None for labels alone.
         began_from: fingerprint of the potential whose weights the training began from; None for fresh weights.
+        shortest: shortest distances of elements in training (see `distance_floor.shortest_distances`); empty without
+            `distance_floor`.
     """
 
     config: PotentialConfig
@@ -120,6 +129,7 @@ class PotentialFacts:
     hashed_scores: Mapping[str, float] = field(default_factory=dict, metadata=OMIT_DEFAULT)
     taught_by: Teacher | None = field(default=None, metadata=OMIT_DEFAULT)
     began_from: str | None = field(default=None, metadata=OMIT_DEFAULT)
+    shortest: Mapping[str, float] = field(default_factory=dict, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.active not in self.heads:
@@ -152,11 +162,14 @@ class PotentialFacts:
 
     def model(self, seed: int = 0) -> EnergyModel:
         """A model of this configuration with initial weights."""
+        scale, release, ends = self._of_labels
         return EnergyModel(
             self.config.network,
             self.config.ensemble,
-            *self._of_labels,
+            scale,
+            release,
             nnx.Rngs(seed),
+            ends=ends,
             repulsive=self.config.repulsion,
             reach=self.config.repulsion_reach,
             long_range=self.config.long_range,
@@ -175,8 +188,10 @@ class PotentialFacts:
         return trained
 
     @property
-    def _of_labels(self) -> tuple[float, list[dict[int, float]]]:
-        return self.scale, [head.references.release() for head in self.heads.values()]
+    def _of_labels(self) -> tuple[float, list[dict[int, float]], Float[ndarray, "Z Z"] | None]:
+        config = self.config
+        end = ends(self.shortest, config.distance_floor, config.repulsion_reach) if config.distance_floor > 0 else None
+        return self.scale, [head.references.release() for head in self.heads.values()], end
 
 
 def weights_of(state: nnx.State) -> Any:

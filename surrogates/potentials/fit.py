@@ -23,6 +23,7 @@ from simulators.precision import jit_float32
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 from surrogates.potentials.atom_energies import References
+from surrogates.potentials.distance_floor import shorter, shortest_distances
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.heads import with_heads
@@ -123,13 +124,13 @@ def fit_potential_surrogate(
     residual = residual_of(train, references)
     if tune is None:
         facts = PotentialFacts(config, output_scale(residual), {head: new_head}, head)
-        model = facts.model(training.seed)
     else:
-        facts, model = _add_head(tune.potential, head, new_head, config)
-        facts = replace(facts, began_from=tune.potential.fingerprint)
+        facts = _with_head(tune.potential, head, new_head, config)
     learned = residual.with_head(facts.index)
     if tune is not None and tune.replay is not None:
         learned = Structures.concatenate([learned, _replay_residual(tune.replay, facts)])
+    facts = with_shortest(facts, learned)
+    model = facts.model(training.seed) if tune is None else _with_old_weights(tune.potential, facts)
     mesh = mesh or data_mesh()
     learn = training_batches(learned, config, training.batch_size, mesh, training.seed)
     check: StructureBatches | None = None
@@ -224,15 +225,22 @@ def beyond_body(train: Structures, potential: PotentialSurrogate) -> Structures:
     return train.with_energy(energy)
 
 
-def _add_head(
-    old: PotentialSurrogate, head: str, new_head: Head, config: PotentialConfig
-) -> tuple[PotentialFacts, EnergyModel]:
-    """Facts and weights with one more head, whose initial weights are those of the head that answers now.
+def with_shortest(facts: PotentialFacts, learned: Structures) -> PotentialFacts:
+    """The facts with the shortest distances of what is learned now and was learned before, where they are asked for."""
+    config = facts.config
+    if not config.distance_floor:
+        return facts
+    now = shortest_distances(learned, config.network.cutoff_angstrom)
+    return replace(facts, shortest=shorter(facts.shortest, now))
+
+
+def _with_head(old: PotentialSurrogate, head: str, new_head: Head, config: PotentialConfig) -> PotentialFacts:
+    """The facts of a potential that begins from `old` and has one more head.
 
     Raises:
         InputError: the settings name another network, ensemble or pair term than those of the potential.
     """
-    kept = ("network", "ensemble", "repulsion", "repulsion_reach", "long_range")
+    kept = ("network", "ensemble", "repulsion", "repulsion_reach", "distance_floor", "long_range")
     changed = [name for name in kept if getattr(config, name) != getattr(old.facts.config, name)]
     if changed:
         raise InputError(
@@ -240,11 +248,15 @@ def _add_head(
             where="surrogate",
             remedy="Give the settings that it was trained with",
         )
-    facts = PotentialFacts(config, old.facts.scale, {**old.facts.heads, head: new_head}, head)
-    old_heads = list(old.facts.heads)
-    return facts, with_heads(
-        old, facts, [old_heads.index(name if name in old_heads else old.facts.active) for name in facts.heads]
-    )
+    before = old.facts
+    heads = {**before.heads, head: new_head}
+    return PotentialFacts(config, before.scale, heads, head, began_from=old.fingerprint, shortest=before.shortest)
+
+
+def _with_old_weights(old: PotentialSurrogate, facts: PotentialFacts) -> EnergyModel:
+    """The model of `facts` with the weights of `old`; a new head has those of the head that answers now."""
+    before = list(old.facts.heads)
+    return with_heads(old, facts, [before.index(name if name in before else old.facts.active) for name in facts.heads])
 
 
 def residual_of(structures: Structures, references: References) -> Structures:

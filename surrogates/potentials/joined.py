@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from flax import nnx
 from data.errors import InputError
 from data.structures.structures import Structures
 from surrogates.potentials.atom_energies import References
+from surrogates.potentials.distance_floor import shorter
 from surrogates.potentials.energy import Fact
 from surrogates.potentials.facts import PotentialFacts
 from surrogates.potentials.fit import residual_of, with_posterior
@@ -66,6 +68,7 @@ def joined_members(
         {first.active: replace(head, energy=None, forces=None)},
         first.active,
         began_from=first.began_from,
+        shortest=reduce(shorter, (one.facts.shortest for one in alone)),
     )
     weights = [dict(nnx.to_flat_state(nnx.state(one.model))) for one in alone]
     graph, state = nnx.split(facts.model())

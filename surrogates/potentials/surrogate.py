@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from data.errors import InputError
 from data.plain import entry
 from data.spec import SimulationError, Spec, check
-from data.structures.batches import StructureBatch, StructureBatches, round_up, shapes
+from data.structures.batches import StructureBatch, StructureBatches, System, round_up, shapes
 from data.structures.frame_names import FrameKeys
 from data.structures.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.adapter import Simulator
@@ -88,14 +88,17 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
                 answer["forces_std"] = members.forces.std(axis=0, ddof=1)
             if arrays is not None:
                 answer["distance"] = distance(model, arrays["whitening"], system)
+                answer["squeeze"] = model.squeeze(system)
                 if facts.config.draws:
                     std = spread(model, arrays["covariance"], arrays["deviations"], system)
                     answer["energy_std"], answer["forces_std"] = std
             return answer
 
-        self._measure = CountedProgram(
-            lambda state, whitening, system: distance(nnx.merge(graph, state), whitening, system)
-        )
+        def measure(state: nnx.State, whitening: jax.Array, system: System) -> tuple[jax.Array, jax.Array]:
+            model = nnx.merge(graph, state)
+            return distance(model, whitening, system), model.squeeze(system)
+
+        self._measure = CountedProgram(measure)
         # On a CPU one thread computes a batch, and several batches run at a time; see `predict_structures`.
         self._run = CountedProgram(run, compiler_options={"xla_cpu_multi_thread_eigen": False})
 
@@ -196,14 +199,14 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         answer = {"energy": members.mean(axis=0) + reference}
         if len(members) > 1:
             answer["energy_std"] = members.std(axis=0, ddof=1)
-        far = outputs.pop("distance", None)
+        far, squeeze = outputs.pop("distance", None), outputs.pop("squeeze", None)
         answer |= outputs
         for name, calibration in (("energy", self.facts.head.energy), ("forces", self.facts.head.forces)):
             if calibration is not None and error_bars:
                 std = answer.get(f"{name}_std", np.zeros_like(answer[name]))
                 answer[f"{name}_low"], answer[f"{name}_high"] = calibration.interval(answer[name], std)
-        if far is not None and self.facts.novelty is not None:
-            answer["in_domain"] = far <= self.facts.novelty
+        if far is not None and squeeze is not None and self.facts.novelty is not None:
+            answer["in_domain"] = (far <= self.facts.novelty) & (squeeze <= 1)
         return answer
 
     def predict_structures(
@@ -260,13 +263,16 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
     def novelty(self, batch: StructureBatch) -> Float[np.ndarray, " M"]:
         """Distance of each structure of a batch to the training data, over the largest within the domain.
 
-        It takes the energy of the network without its gradient. Without a domain it is infinite.
+        Where two atoms are closer than the network follows (see `distance_floor`), it is at least the distance there
+        over that of the atoms, which is above 1. It takes the energy of the network without its gradient. Without a
+        domain it is infinite.
         """
         if self.last_layer is None or not self.facts.novelty:
             return np.full(len(batch.numbers), np.inf)
         head = np.full(len(batch.numbers), self.facts.index, np.int32)
-        far = self._measure(self._state, self.last_layer.whitening, batch.system._replace(head=head))
-        return np.asarray(far, np.float64) / self.facts.novelty
+        far, squeeze = self._measure(self._state, self.last_layer.whitening, batch.system._replace(head=head))
+        over, near = np.asarray(far, np.float64) / self.facts.novelty, np.asarray(squeeze, np.float64)
+        return np.where(near > 1, np.maximum(over, near), over)
 
     def novelties(self, structures: Structures) -> Float[np.ndarray, " M"]:
         """`novelty` for a table of structures of any sizes.

@@ -16,7 +16,15 @@ from surrogates.learning.teaching import Teacher
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
-from surrogates.potentials.fit import MAIN, beyond_body, output_scale, residual_of, training_batches, with_posterior
+from surrogates.potentials.fit import (
+    MAIN,
+    beyond_body,
+    output_scale,
+    residual_of,
+    training_batches,
+    with_posterior,
+    with_shortest,
+)
 from surrogates.potentials.heads import with_heads
 from surrogates.potentials.lessons import FrameAnswers, TaughtBatches, TaughtFramesLoss, labelled_by
 from surrogates.potentials.surrogate import PotentialSurrogate
@@ -121,7 +129,9 @@ def fit_taught_potential(
     check, checked = joined(valid, taught.valid, taught.valid_answers)
     facts = PotentialFacts(config, output_scale(learned), heads, active, taught_by=taught.teacher)
     if start is not None:
-        facts = replace(facts, scale=start.facts.scale, began_from=start.fingerprint)
+        before = start.facts
+        facts = replace(facts, scale=before.scale, began_from=start.fingerprint, shortest=before.shortest)
+    facts = with_shortest(facts, learned)
     mesh = data_mesh()
     result = fit(
         facts.model(training.seed) if start is None else with_heads(start, facts, [start.facts.index] * len(heads)),

@@ -127,7 +127,7 @@ def refuse_unlearned_elements(config: TuneConfig, tuning: FineTuning | None, fra
 
 
 #: Settings of a potential that its weights fix, besides the network.
-FIXED = ("ensemble", "repulsion", "repulsion_reach", "long_range")
+FIXED = ("ensemble", "repulsion", "repulsion_reach", "distance_floor", "long_range")
 
 
 def fixed_by_weights(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -173,5 +173,6 @@ def continued_config(config: PotentialConfig, potential: PotentialSurrogate) -> 
         ensemble=old.ensemble,
         repulsion=old.repulsion,
         repulsion_reach=old.repulsion_reach,
+        distance_floor=old.distance_floor,
         long_range=old.long_range,
     )

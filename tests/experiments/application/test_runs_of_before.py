@@ -75,8 +75,8 @@ COMMANDS: dict[str, tuple[str, list[str]]] = {
             "cheap.simulator.outputs=[energy,gap,dipole_moment]",
         ],
     ),
-    # Potentials repel at short range by default now, which those of the run do not.
-    "active": ("active", ["start=CCO", "model.repulsion=false"]),
+    # Potentials repel at short range and see no distance below those of training by default now.
+    "active": ("active", ["start=CCO", "model.repulsion=false", "model.distance_floor=0"]),
     "simulate_core": ("simulate", ["simulator=held_suarez", "sampling=analysis"]),
     "simulate_ngsolve": ("simulate", ["simulator=ngsolve", "sampling=drag"]),
     "simulate_pyscf": ("simulate", ["simulator=pyscf", "inputs=a.csv"]),

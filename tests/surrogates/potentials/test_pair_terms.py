@@ -19,7 +19,7 @@ from surrogates.potentials.energy import EnergyModel, evaluate
 from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.networks.geometry import pairs
 from surrogates.potentials.networks.radial import envelope
-from surrogates.potentials.repulsion import repulsion
+from surrogates.potentials.repulsion import ends_at_radii, repulsion
 
 #: e^2 / (4 pi epsilon_0), eV Angstrom (CODATA 2018).
 K = 14.399645
@@ -35,10 +35,16 @@ def pair(z: tuple[int, int], r: float, atoms: int = 2) -> tuple[Structures, Shap
     return Structures.from_arrays([np.array(z)], [np.array([[0.0, 0, 0], [r, 0, 0]])]), Shape(1, atoms, None)
 
 
+def core_energy(batch: StructureBatch, reach: float) -> jax.Array:
+    """Energy of the repulsion of all nuclei of a batch that ends at `reach` times the sum of the radii, eV."""
+    numbers, edges = jnp.asarray(batch.numbers), pairs(batch.system, 5.0)
+    return jnp.sum(repulsion(numbers, edges, ends_at_radii(numbers, edges, reach)))
+
+
 @jax.jit
 def repelled(batch: StructureBatch) -> jax.Array:
     """Energy of the repulsion of all nuclei of a batch, eV."""
-    return jnp.sum(repulsion(jnp.asarray(batch.numbers), pairs(batch.system, 5.0)))
+    return core_energy(batch, 1.0)
 
 
 @pytest.mark.parametrize("z", [(6, 6), (1, 8)])
@@ -62,7 +68,7 @@ def test_the_repulsion_ends_at_its_reach_and_is_continuous_there(reach: float) -
 
     def energy(r: float) -> float:
         batch = pad(pair((6, 1), r)[0], np.arange(1), Shape(1, 2, None), 5.0, np.float64)
-        return float(jnp.sum(repulsion(jnp.asarray(batch.numbers), pairs(batch.system, 5.0), reach)))
+        return float(core_energy(batch, reach))
 
     distances = end * np.array([0.2, 0.4, 0.6, 0.8, 0.99])
     energies = np.array([energy(float(r)) for r in distances])
