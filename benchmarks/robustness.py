@@ -95,8 +95,13 @@ def rank_correlation(a: Float[np.ndarray, " M"], b: Float[np.ndarray, " M"]) -> 
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def measure(name: str, potential: PotentialSurrogate, frames: dict[int, Structures], folder: Path) -> list[Result]:
-    """Errors at each temperature, and how the domain, the interval and the distances rank them."""
+def measure(
+    name: str, potential: PotentialSurrogate, frames: dict[int, Structures], folder: Path | None
+) -> list[Result]:
+    """Errors at each temperature, and how the domain, the interval and the distances rank them.
+
+    Errors and distances of the frames are written to the folder, unless it is None.
+    """
     results, base = [], 0.0
     for kelvin, table in frames.items():
         answer = potential.predict_structures(table)
@@ -105,7 +110,8 @@ def measure(name: str, potential: PotentialSurrogate, frames: dict[int, Structur
         base = base or whole
         head = f"{name}, {kelvin} K"
         far = potential.novelties(table)
-        np.savez(folder / f"{kelvin}.npz", error=each, novelty=far)
+        if folder is not None:
+            np.savez(folder / f"{kelvin}.npz", error=each, novelty=far)
         rows = [
             ("RMSE of forces", whole, "meV/A"),
             ("over that at 300 K", whole / base, "1"),
@@ -181,7 +187,7 @@ def approaches(potential: PotentialSurrogate, table: Structures, name: str) -> l
 
 
 def relaxed_molecules(potential: PotentialSurrogate, table: Path, count: int) -> Structures:
-    """Molecules of QM9 that the potential relaxes from conformers, those that converge."""
+    """Molecules of QM9 with elements of the potential that it relaxes from conformers, those that converge."""
     from benchmarks.chemprop import read_smiles
     from data.spec import SimulationError
     from data.structures.structures import Structures as Table
@@ -191,9 +197,12 @@ def relaxed_molecules(potential: PotentialSurrogate, table: Path, count: int) ->
     smiles, conformers = read_smiles(table), []
     for row in np.random.default_rng(0).permutation(len(smiles))[:count]:
         try:
-            conformers.append(embed(smiles[row], ConformerConfig(seed=1)).geometry)
+            geometry = embed(smiles[row], ConformerConfig(seed=1)).geometry
         except SimulationError as failure:
             print(f"{smiles[row]}: {failure}", file=sys.stderr)
+            continue
+        if set(geometry.numbers.tolist()) <= set(potential.facts.references.elements):
+            conformers.append(geometry)
     begin = Table.from_arrays([one.numbers for one in conformers], [one.positions for one in conformers])
     ended = Relaxer(potential, RelaxConfig(fmax=0.05, buckets=2))(begin)
     return ended.structures.take(np.flatnonzero(ended.converged))
@@ -219,7 +228,7 @@ def broken_trajectories(
     for snapshot in Dynamics(potential, settings)(start):
         # A molecule whose forces are not finite any more stands still at its last finite state.
         broken[snapshot.rows] |= ~np.asarray(snapshot.alive, bool)[: len(snapshot.rows)]
-        broken |= bonds.broken(snapshot.structures)
+        broken[snapshot.rows] |= bonds.broken(snapshot.structures, snapshot.rows)
     return int(broken.sum()), time.process_time() - begin
 
 
@@ -240,15 +249,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     run(options, argv)
 
 
-def squeezed_bonds(options: argparse.Namespace) -> list[Result]:
-    """What a potential that is there answers for squeezed bonds of 3BPA and of relaxed molecules of QM9."""
+def dynamics(potential: PotentialSurrogate, start: Structures, picoseconds: float, name: str) -> list[Result]:
+    """Broken trajectories at twice the temperature of training, and what they cost; nothing without a length."""
+    if picoseconds <= 0:
+        return []
+    broken, spent = broken_trajectories(potential, start, picoseconds, 600.0)
+    what = f"{name}: broken of {len(start)} trajectories of {picoseconds:g} ps at 600 K"
+    return [Result(what, float(broken), "1"), Result(f"{name}: processor time of dynamics", spent, "s")]
+
+
+def of_existing(options: argparse.Namespace) -> list[Result]:
+    """Errors of a potential on 3BPA, its squeezed bonds, those of relaxed molecules of QM9, and its dynamics."""
     from surrogates.potentials.surrogate import PotentialSurrogate
     from surrogates.saved import surrogate_directory
 
     potential = PotentialSurrogate.load(surrogate_directory(options.potential, "potential"))
     molecules = relaxed_molecules(potential, data_file(options.data, "qm9_smiles.csv"), options.molecules)
+    frames = frames_by_temperature(options.data)
     return [
-        *approaches(potential, frames_by_temperature(options.data)[300].take(np.arange(64)), "3BPA at 300 K"),
+        *measure("3BPA", potential, frames, None),
+        *approaches(potential, frames[300].take(np.arange(64)), "3BPA at 300 K"),
+        *dynamics(potential, frames[300].take(np.arange(8)), options.picoseconds, "3BPA"),
         Result("relaxed molecules of QM9", float(len(molecules)), "1"),
         *approaches(potential, molecules, "QM9"),
     ]
@@ -261,7 +282,7 @@ def run(options: argparse.Namespace, argv: Sequence[str] | None) -> None:
     from flax import nnx
 
     if options.potential:
-        report("robustness", squeezed_bonds(options), options.out, argv)
+        report("robustness", of_existing(options), options.out, argv)
         return
     chosen = dict(VARIANTS)
     for text in options.variant:
@@ -280,11 +301,7 @@ def run(options: argparse.Namespace, argv: Sequence[str] | None) -> None:
             *measure(name, potential, frames, folder),
             *approaches(potential, frames[300].take(np.arange(64)), name),
         ]
-        if options.picoseconds > 0:
-            start = frames[300].take(np.arange(8))
-            broken, spent = broken_trajectories(potential, start, options.picoseconds, 600.0)
-            what = f"{name}: broken of 8 trajectories of {options.picoseconds:g} ps at 600 K"
-            results += [Result(what, float(broken), "1"), Result(f"{name}: processor time of dynamics", spent, "s")]
+        results += dynamics(potential, frames[300].take(np.arange(8)), options.picoseconds, name)
         report("robustness", results, options.out, argv)
 
 

@@ -44,13 +44,19 @@ class FirstBonds:
             lengths.append(apart[i, j])
         return FirstBonds(pairs, lengths)
 
-    def broken(self, frames: Structures) -> Bool[np.ndarray, " M"]:
-        """Whether a bond of each frame is too long by now, or a distance is not a number."""
+    def broken(self, frames: Structures, rows: Int[np.ndarray, " M"]) -> Bool[np.ndarray, " M"]:
+        """Whether a bond of each frame is too long by now, or a distance is not a number.
+
+        Args:
+            frames: what the trajectories have become, all of them or those of one batch.
+            rows: the trajectory of each frame.
+        """
         bad = np.zeros(len(frames), bool)
-        for m, ((i, j), first) in enumerate(zip(self.pairs, self.lengths, strict=True)):
-            x = frames.positions[frames.atom_start[m] : frames.atom_start[m + 1]]
+        for place, m in enumerate(rows):
+            (i, j), first = self.pairs[m], self.lengths[m]
+            x = frames.positions[frames.atom_start[place] : frames.atom_start[place + 1]]
             ratio = np.linalg.norm(x[i] - x[j], axis=-1) / first
-            bad[m] = bool(~np.isfinite(ratio).all() or (ratio > BROKEN).any())
+            bad[place] = bool(~np.isfinite(ratio).all() or (ratio > BROKEN).any())
         return bad
 
 
@@ -125,7 +131,7 @@ def free_run(
         for now in Dynamics(potential, settings)(start):
             if len(now.rows) != len(start):
                 raise ValueError("the trajectories do not fit into one batch")
-            so_far = so_far & np.asarray(now.alive, bool)[: len(start)] & ~bonds.broken(now.structures)
+            so_far = so_far & np.asarray(now.alive, bool)[: len(start)] & ~bonds.broken(now.structures, now.rows)
             times.append(1e-3 * timestep_fs * now.step)
             energies.append((np.asarray(now.structures.energy) + now.kinetic) / start.sizes)
             kelvins.append(2 * now.kinetic / (units.kB * (3 * start.sizes - 6)))

@@ -22,7 +22,8 @@ def test_a_bond_is_broken_where_it_is_longer_than_its_first_length_allows() -> N
     stretched[1] = WATER[0] + 1.5 * (WATER[1] - WATER[0])
     torn[1] = WATER[0] + 1.7 * (WATER[1] - WATER[0])
     lost[2] = np.nan
-    np.testing.assert_array_equal(bonds.broken(frames_of(stretched, torn, lost)), [False, True, True])
+    np.testing.assert_array_equal(bonds.broken(frames_of(stretched, torn, lost), np.arange(3)), [False, True, True])
+    np.testing.assert_array_equal(bonds.broken(frames_of(lost, stretched), np.array([2, 0])), [True, False])
 
 
 def test_a_drift_is_the_slope_of_the_energy_while_a_trajectory_is_whole() -> None:

@@ -29,7 +29,7 @@ from experiments.stages.grow import grow
 from experiments.stages.prune import prune
 from experiments.stages.train import train
 from surrogates.mixture.surrogate import MixtureSurrogate
-from surrogates.potentials.fit import _add_head
+from surrogates.potentials.fit import _with_head, _with_old_weights
 from surrogates.potentials.heads import only_active
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.saved import load_surrogate
@@ -175,7 +175,8 @@ def test_replayed_labels_are_the_answers_of_the_old_expert(grown: Path) -> None:
 def test_one_head_of_several_answers_alone_as_among_them(grown: Path) -> None:
     old = load_surrogate(grown / "first" / "surrogate")
     head = replace(old.facts.head, labels_fingerprint="other")
-    facts, model = _add_head(old, "new", head, old.facts.config, 0)
+    facts = _with_head(old, "new", head, old.facts.config)
+    model = _with_old_weights(old, facts)
     both = PotentialSurrogate(model, facts, old.last_layer)
     table = frames([8, 1, 1], WATER, 12, 4, 0.0)
     for name in ("main", "new"):
