@@ -141,13 +141,23 @@ def _composed_once() -> Iterator[None]:
     """Let Hydra compose the configuration once within the block.
 
     It would otherwise compose all of it before that to look for `hydra.mode`, which no configuration of this package
-    sets and no argument may: whether `--multirun` is given decides.
+    sets and no argument may: whether `--multirun` is given decides. For the help of a stage it would list all groups
+    and their files, for nine tenths of the time, whether or not the text shows them.
     """
+    whole_help = Hydra.get_help
+
+    def get_help(hydra: Hydra, settings: DictConfig, *arguments: Any, **more: Any) -> str:
+        if "CONFIG_GROUPS" not in settings.template:
+            hydra.format_config_groups = lambda *_: ""  # type: ignore[method-assign]
+        return whole_help(hydra, settings, *arguments, **more)
+
     look, Hydra.get_mode = Hydra.get_mode, lambda *arguments, **more: None  # type: ignore[method-assign]
+    Hydra.get_help = get_help  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
         Hydra.get_mode = look  # type: ignore[method-assign]
+        Hydra.get_help = whole_help  # type: ignore[method-assign]
 
 
 def unused_of(stage: str) -> Callable[[DictConfig], Mapping[str, str]] | None:
