@@ -266,12 +266,14 @@ def of_existing(options: argparse.Namespace) -> list[Result]:
     potential = PotentialSurrogate.load(surrogate_directory(options.potential, "potential"))
     molecules = relaxed_molecules(potential, data_file(options.data, "qm9_smiles.csv"), options.molecules)
     frames = frames_by_temperature(options.data)
+    # A potential of one molecule may relax no other.
+    of_molecules = approaches(potential, molecules, "QM9") if len(molecules) else []
     return [
         *measure("3BPA", potential, frames, None),
         *approaches(potential, frames[300].take(np.arange(64)), "3BPA at 300 K"),
         *dynamics(potential, frames[300].take(np.arange(8)), options.picoseconds, "3BPA"),
         Result("relaxed molecules of QM9", float(len(molecules)), "1"),
-        *approaches(potential, molecules, "QM9"),
+        *of_molecules,
     ]
 
 

@@ -230,7 +230,8 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         """
         self.refuse_unknown(structures)
         batches = self.batches(structures, sizes=sizes, devices=1 if mesh is None else mesh.size)
-        columns: dict[str, np.ndarray] = {}
+        # A table without structures has these columns too.
+        columns = {"energy": np.zeros(len(structures)), "forces": np.zeros((len(structures.numbers), 3))}
 
         def ask(item: tuple[int, Int[np.ndarray, " m"]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             batch = batches.pad(*item)

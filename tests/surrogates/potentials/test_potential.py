@@ -272,6 +272,14 @@ def test_a_description_that_lacks_something_is_refused(tmp_path: Path) -> None:
         PotentialSurrogate.load(tmp_path / "s")
 
 
+def test_a_table_without_structures_is_answered_by_none(trained: PotentialSurrogate) -> None:
+    nothing = clusters(3, 0).take(np.arange(0))
+    answer = trained.predict_structures(nothing)
+    assert answer.energy.shape == (0,)
+    assert answer.forces.shape == (0, 3)
+    assert trained.novelties(nothing).shape == (0,)
+
+
 DEVICES = """
 import sys
 import jax, numpy as np
