@@ -155,9 +155,9 @@ class EnergyModel(nnx.Module):
     def _atomic(self, member: Member, system: System) -> tuple[Float[Array, "M N"], Float[Array, "M N C"]]:
         numbers, positions = system.numbers, system.positions
         edges = pairs(system, self.config.cutoff_angstrom)
-        seen = edges
+        end, seen = self._ends(system, edges), edges
         if self.ends is not None:
-            seen = edges._replace(distance=seen_distance(edges.distance, self._ends(system, edges)))
+            seen = edges._replace(distance=seen_distance(edges.distance, end))
         features = member.body(numbers, seen, system.charge)
         last = member.readout.last(features, system.head)
         closed = jnp.exp(-GATE * edges.weight.sum(axis=-1))
@@ -166,7 +166,7 @@ class EnergyModel(nnx.Module):
         opened = self.scale * (1.0 - closed)
         atomic = opened * member.readout.energy(last, system.head) - closed * release
         if self.repulsive:
-            atomic = atomic + repulsion(numbers, edges, self._ends(system, edges))
+            atomic = atomic + repulsion(numbers, edges, end)
         if member.charges is not None:
             charges = conserve(member.charges(features)[..., 0], numbers, system.charge)
             atomic = atomic + coulomb(charges, numbers, positions)

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from ase.data import chemical_symbols
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
@@ -25,7 +24,7 @@ from data.plain import entry
 from data.spec import SimulationError, Spec, check
 from data.structures.batches import StructureBatch, StructureBatches, System, round_up, shapes
 from data.structures.frame_names import FrameKeys
-from data.structures.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
+from data.structures.structures import MAX_ATOMIC_NUMBER, Structures
 from simulators.adapter import Simulator
 from surrogates.learning.devices import shard_batch, side_by_side
 from surrogates.learning.program_work import CountedProgram
@@ -38,6 +37,7 @@ from surrogates.potentials.last_layer import LastLayer, distance, spread
 from surrogates.potentials.networks.architectures import ARCHITECTURES
 from surrogates.potentials.padding import padded_sizes, pairs_budget
 from surrogates.potentials.potential_spec import INPUTS, OPTIONAL, OUTPUTS, StructurePredictions
+from surrogates.potentials.refusals import refuse_unlearned
 from surrogates.potentials.structure_answers import answer_of, answer_requests, structures_of
 from surrogates.trained import TrainedSurrogate
 
@@ -70,11 +70,8 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         #: The only shapes of batches that are asked; None for those that suit the structures.
         self.fixed_shapes: FixedShapes | None = None
         graph = self._graph
-        elements = list(facts.references.elements)
-        self._elements = np.zeros(MAX_ATOMIC_NUMBER + 1, bool)
-        self._elements[[0, *elements]] = True
         self._reference = np.zeros(MAX_ATOMIC_NUMBER + 1)
-        self._reference[elements] = facts.references.bonded
+        self._reference[list(facts.references.elements)] = facts.references.bonded
         self._arrays = None if last_layer is None else jax.tree.map(jnp.asarray, last_layer.arrays())
 
         def run(state: nnx.State, arrays: dict[str, jax.Array] | None, batch: StructureBatch) -> dict[str, Any]:
@@ -311,32 +308,13 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         return StructureBatches(structures, tuple(batch_shapes), which, cutoff, seed=None)
 
     def refuse_unknown(self, structures: Structures) -> None:
-        """Refuse structures that the potential cannot predict.
-
-        Raises:
-            SimulationError: `invalid_input`: an element or a charge did not occur in training, two atoms of a structure
-                nearly coincide, or a structure is periodic and the potential has latent charges.
-        """
-        unknown = np.unique(structures.numbers[~self._elements[np.clip(structures.numbers, 0, MAX_ATOMIC_NUMBER)]])
-        if len(unknown):
-            names = ", ".join(f"{chemical_symbols[z]} ({z})" for z in unknown.tolist())
-            learned = ", ".join(chemical_symbols[z] for z in self.facts.references.elements)
-            raise SimulationError("invalid_input", f"unknown element {names}; the potential knows {learned}")
-        strange = sorted(set(structures.charge.tolist()) - set(self.facts.head.charges))
-        if strange:
-            learned = ", ".join(map(str, self.facts.head.charges))
-            raise SimulationError("invalid_input", f"charge is {strange[0]}; the potential learned {learned} only")
-        if self.facts.config.long_range and structures.periodic.any():
-            raise SimulationError("invalid_input", "latent charges without cutoff need isolated molecules")
-        close = structures.shortest_distances() < MIN_DISTANCE
-        if close.any():
-            raise SimulationError(
-                "invalid_input",
-                f"structure {int(np.flatnonzero(close)[0])} has two atoms closer than {MIN_DISTANCE} Angstrom",
-            )
+        """Refuse structures that the potential cannot predict; see `refusals.refuse_unlearned`."""
+        refuse_unlearned(self.facts, structures)
 
     def with_facts(self, **changes: Any) -> Self:
         """A copy with the same weights in which some facts are replaced, such as `scores` or `active`.
+
+        Settings and shortest distances that are replaced change what it answers.
 
         Raises:
             InputError: `active` is not one of the heads.
@@ -344,8 +322,9 @@ class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
         if changes.get("active", self.facts.active) not in self.facts.heads:
             raise InputError(f"no head {changes['active']!r}", remedy=f"There are {', '.join(self.facts.heads)}")
         facts = replace(self.facts, **changes)
-        copy = type(self)(self.model, facts, self.last_layer, self.baseline)
-        return copy._with_programs_of(self) if facts.config is self.facts.config else copy
+        if {"config", "shortest"} & set(changes):
+            return type(self)(facts.weighted(weights_of(self._state)), facts, self.last_layer, self.baseline)
+        return type(self)(self.model, facts, self.last_layer, self.baseline)._with_programs_of(self)
 
     def with_last_layer(self, layer: LastLayer) -> Self:
         """A copy with another posterior of its last layer."""

@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.data import chemical_symbols, covalent_radii
-from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data.structures.structures import Structures
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.distance_floor import CONSTANT, ends, seen_distance, shorter, shortest_distances
-from surrogates.potentials.facts import PotentialConfig, weights_of
+from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
 from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.networks.painn import PaiNNConfig
@@ -119,12 +118,15 @@ def test_answers_above_the_floor_are_those_of_the_network_alone(
 ) -> None:
     potential = trained[name]
     assert set(potential.facts.shortest) == {"H-H", "H-O"}
-    facts = replace(potential.facts, config=replace(potential.facts.config, distance_floor=0.0, repulsion=False))
-    plain: PotentialSurrogate = PotentialSurrogate(facts.weighted(weights_of(nnx.state(potential.model))), facts)
+    plain = potential.with_facts(config=replace(potential.facts.config, distance_floor=0.0, repulsion=False))
     one, other = (each.predict_structures(frames, error_bars=False) for each in (potential, plain))
     np.testing.assert_allclose(one.energy, other.energy, rtol=0, atol=1e-5)
     np.testing.assert_allclose(one.forces, other.forces, rtol=0, atol=1e-5)
     assert (potential.novelties(frames) <= 1).mean() >= 15 / 16
+    # The copy sees all distances, and so differs where bonds are squeezed.
+    squeezed = frames.take(np.arange(1))
+    squeezed = replace(squeezed, positions=0.6 * squeezed.positions)
+    assert abs(potential.predict_structures(squeezed).energy - plain.predict_structures(squeezed).energy) > 1.0
 
 
 @pytest.mark.parametrize("name", NETWORKS)
