@@ -17,7 +17,7 @@ from matplotlib.transforms import AffineDeltaTransform
 from experiments.pages.density import Hexagons, Histogram
 from experiments.pages.formatting import core_time, count, percent
 from experiments.pages.pipeline_run import SEARCH_STAGES, CostRow, Target, TargetPredictions
-from experiments.pages.style import BLUE, GREEN, GREY, GROUPS, INK, VERMILLION, logarithmic
+from experiments.pages.style import BLUE, GREEN, GREY, GROUPS, INK, VERMILLION, legend_below, logarithmic
 from experiments.screening.hit_rates import HitRate
 from experiments.screening.objective import Objective
 
@@ -189,7 +189,7 @@ def stage_costs(axes: Axes, costs: Sequence[CostRow], fixed: Sequence[str]) -> N
         (GREY, "other"),
     ):
         axes.barh(0, 0, color=colour, label=label)
-    axes.legend(loc="lower right")
+    legend_below(axes, 2)
 
 
 def break_even(
